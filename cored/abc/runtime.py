@@ -1,0 +1,192 @@
+"""The runtime seam: tasks, the running side of containers.
+
+Terms. A *task* is the processes of one container; its *init* process has exec id ''. Other
+processes are *execs*. A process goes created -> running (<-> paused) -> stopped -> deleted.
+A task outlives the daemon: whoever implements this seam finds it again (:meth:`Runtime.recover`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from cored.abc.values import Labels, Mount, Typed
+
+__all__ = [
+    "CreateOptions",
+    "ExecOptions",
+    "Exit",
+    "ProcessState",
+    "Runtime",
+    "RuntimeInfo",
+    "Status",
+    "Stdio",
+    "Task",
+]
+
+
+class Status(StrEnum):
+    """Where a process stands."""
+
+    UNKNOWN = "unknown"
+    CREATED = "created"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    PAUSED = "paused"
+    PAUSING = "pausing"
+
+
+@dataclass(frozen=True, slots=True)
+class Stdio:
+    """Where a process's streams go: FIFO paths or URIs (``file:// binary:// json-file://``).
+
+    '' is /dev/null; with ``terminal`` there is no stderr.
+    """
+
+    stdin: str = ""
+    stdout: str = ""
+    stderr: str = ""
+    terminal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CreateOptions:
+    """All that a runtime needs to create a task."""
+
+    spec: Typed
+    rootfs: Sequence[Mount] = ()
+    stdio: Stdio = field(default_factory=Stdio)
+    checkpoint: str = ""
+    options: Typed | None = None
+    runtime: str = ""
+    sandbox: str = ""
+    labels: Labels = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ExecOptions:
+    """All that a runtime needs for one more process in a task; ``spec`` is an OCI process."""
+
+    spec: Typed
+    stdio: Stdio = field(default_factory=Stdio)
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended: its pid, exit status (128+n for signal n) and time in ns."""
+
+    pid: int
+    status: int
+    exited_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessState:
+    """What is known of one process; exit fields are 0 until it is stopped."""
+
+    id: str
+    exec_id: str
+    bundle: str
+    pid: int
+    status: Status
+    stdio: Stdio
+    exit_status: int = 0
+    exited_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeInfo:
+    """What Introspection tells about a runtime."""
+
+    name: str
+    version: str = ""
+    features: Typed | None = None
+    annotations: Labels = field(default_factory=dict)
+
+
+class Task(ABC):
+    """One container's processes, wherever their supervisor lives.
+
+    Errors of all: NotFound for an unknown exec id or a task that is gone; FailedPrecondition for
+    a process in the wrong state; Unavailable when the supervisor does not answer.
+    """
+
+    id: str
+    namespace: str
+    bundle: Path
+
+    @property
+    @abstractmethod
+    def pid(self) -> int:
+        """Pid of the init process, 0 before it exists."""
+
+    @abstractmethod
+    async def state(self, exec_id: str = "") -> ProcessState: ...
+
+    @abstractmethod
+    async def start(self, exec_id: str = "") -> int:
+        """Start a created process and answer its pid."""
+
+    @abstractmethod
+    async def exec(self, exec_id: str, options: ExecOptions) -> None:
+        """Create one more process; AlreadyExists for a used id."""
+
+    @abstractmethod
+    async def kill(self, signal: int, *, exec_id: str = "", all: bool = False) -> None: ...
+
+    @abstractmethod
+    async def wait(self, exec_id: str = "") -> Exit:
+        """How the process ended, as soon as it did; at once when it has."""
+
+    @abstractmethod
+    async def delete(self, exec_id: str = "") -> Exit:
+        """Forget a stopped (or never started) process; '' ends the task and frees all it had."""
+
+    @abstractmethod
+    async def pids(self) -> list[int]: ...
+
+    @abstractmethod
+    async def pause(self) -> None: ...
+
+    @abstractmethod
+    async def resume(self) -> None: ...
+
+    @abstractmethod
+    async def resize(self, width: int, height: int, exec_id: str = "") -> None: ...
+
+    @abstractmethod
+    async def close_stdin(self, exec_id: str = "") -> None: ...
+
+    @abstractmethod
+    async def update(self, resources: Typed, annotations: Labels) -> None: ...
+
+    @abstractmethod
+    async def stats(self) -> Typed:
+        """``io.containerd.cgroups.v1.Metrics`` or ``.v2.Metrics``, serialised."""
+
+    @abstractmethod
+    async def checkpoint(self, path: str, options: Typed | None) -> None: ...
+
+
+class Runtime(ABC):
+    """Creates tasks and finds them again. All is per namespace of the current scope."""
+
+    @abstractmethod
+    async def create(self, id: str, options: CreateOptions) -> Task:
+        """Make the task of container ``id`` in state created. AlreadyExists; nothing stays of a
+        failure."""
+
+    @abstractmethod
+    async def recover(self) -> Mapping[tuple[str, str], Task]:
+        """All tasks of earlier daemons by (namespace, id); called once, before serving.
+
+        Tasks whose supervisor died are there too, as stopped, with the recorded exit. What no
+        task owns any more is cleaned up.
+        """
+
+    @abstractmethod
+    async def info(self, runtime: str, options: Typed | None) -> RuntimeInfo:
+        """What can be said of a runtime by name. NotFound."""

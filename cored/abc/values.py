@@ -1,0 +1,57 @@
+"""Small frozen values that several seams share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["NO_LABELS", "Descriptor", "Labels", "Mount", "Platform", "Typed"]
+
+
+Labels = Mapping[str, str]
+NO_LABELS: Labels = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """An opaque payload with the name of its type: protobuf's Any, without protobuf.
+
+    ``type_url`` carries no ``type.googleapis.com/`` prefix; ``value`` is kept as it came.
+    """
+
+    type_url: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One mount(8): filesystem type, source, options as in fstab; ``target`` below a root or ''."""
+
+    type: str
+    source: str
+    target: str = ""
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """OCI platform (image-spec, image index): empty strings where nothing is said."""
+
+    os: str = ""
+    architecture: str = ""
+    variant: str = ""
+    os_version: str = ""
+    os_features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """OCI content descriptor: what a blob is, its digest and its size in bytes."""
+
+    media_type: str
+    digest: str
+    size: int
+    annotations: Labels = field(default_factory=dict)
+    platform: Platform | None = None
+    artifact_type: str = ""
+    urls: tuple[str, ...] = ()

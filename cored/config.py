@@ -1,0 +1,160 @@
+"""The daemon's configuration: frozen dataclasses from TOML, flags on top.
+
+Plugins' tables ``[plugins.<kind>.<id>]`` are handed over untouched; unknown keys elsewhere are
+errors, so that a misspelt one is seen.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from cored.errors import InvalidArgument, NotFound
+
+__all__ = ["DEFAULT_PATH", "Config", "GrpcConfig", "dump", "load"]
+
+DEFAULT_PATH = Path("/etc/cored/config.toml")
+LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcConfig:
+    """The gRPC server: who may use the socket, and how large a message may be (bytes)."""
+
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o660
+    max_message_size: int = 16 << 20
+    shutdown_grace: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class GcConfig:
+    """Garbage collection: as containerd's scheduler; delays in seconds."""
+
+    startup_delay: float = 0.1
+    schedule_delay: float = 0.2
+    deletion_threshold: int = 0
+    mutation_threshold: int = 100
+    pause_threshold: float = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All that the daemon itself reads."""
+
+    address: str = "/run/cored/cored.sock"
+    root: Path = Path("/var/lib/cored")
+    state: Path = Path("/run/cored")
+    log_level: str = "info"
+    content_store: str = "local"
+    snapshotter: str = "overlayfs"
+    runtime: str = "shim"
+    disabled_plugins: tuple[str, ...] = ()
+    unpack_workers: int = 2
+    registry_config_dirs: tuple[str, ...] = (
+        "/etc/cored/certs.d",
+        "/etc/containerd/certs.d",
+        "/etc/docker/certs.d",
+    )
+    grpc: GrpcConfig = field(default_factory=GrpcConfig)
+    gc: GcConfig = field(default_factory=GcConfig)
+    plugins: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+
+    def for_plugin(self, kind: str, id: str) -> Mapping[str, Any]:
+        """The table of one plugin, empty if there is none."""
+        return self.plugins.get(kind, {}).get(id, {})
+
+
+def load(path: Path | None) -> Config:
+    """Read ``path``; None means the default file, which need not exist."""
+    wanted = path or DEFAULT_PATH
+    try:
+        text = wanted.read_text()
+    except FileNotFoundError as error:
+        if path is None:
+            return Config()
+        raise NotFound(
+            f"config file {wanted}: not found", hint="make one: cored config default > FILE"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"config file {wanted}: cannot be read: {error}") from error
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidArgument(f"config file {wanted}: {error}") from error
+    return _build(Config, table, str(wanted), "")
+
+
+def _build(cls: type[Any], table: Mapping[str, Any], source: str, where: str) -> Any:
+    known = {f.name: f for f in fields(cls)}
+    default = cls()
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        name = f"{where}{key}"
+        if key not in known:
+            raise InvalidArgument(
+                f"config file {source}: unknown key {name!r}",
+                hint=f"known here: {', '.join(sorted(known))}",
+            )
+        values[key] = _value(getattr(default, key), value, source, name)
+    return replace(default, **values)
+
+
+def _value(default: Any, value: Any, source: str, name: str) -> Any:
+    """``value`` in the type that ``default`` has."""
+    if hasattr(default, "__dataclass_fields__"):
+        if not isinstance(value, dict):
+            raise InvalidArgument(f"config file {source}: {name!r} must be a table")
+        return _build(type(default), value, source, f"{name}.")
+    if isinstance(default, Path) and isinstance(value, str):
+        return Path(value)
+    if isinstance(default, tuple) and isinstance(value, list):
+        return tuple(str(item) for item in value)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(default, Mapping) and isinstance(value, dict):
+        return value
+    if type(value) is not type(default):
+        raise InvalidArgument(
+            f"config file {source}: {name!r} must be {type(default).__name__},"
+            f" not {type(value).__name__}"
+        )
+    return value
+
+
+def validate(config: Config) -> Config:
+    """Check what types cannot say."""
+    if config.log_level not in LEVELS:
+        raise InvalidArgument(
+            f"log level {config.log_level!r}: unknown", hint=f"one of {', '.join(LEVELS)}"
+        )
+    for what, path in (("root", config.root), ("state", config.state)):
+        if not path.is_absolute():
+            raise InvalidArgument(f"{what} {path}: must be an absolute path")
+    address = config.address.removeprefix("unix://")
+    if not address.startswith("/"):
+        raise InvalidArgument(f"address {config.address}: must be an absolute socket path")
+    # sun_path holds 108 bytes; ".ttrpc" is appended for the shims' socket
+    if len(address.encode()) > 100:
+        raise InvalidArgument(
+            f"address {address}: longer than the 100 bytes a unix socket may have"
+        )
+    return replace(config, address=address)
+
+
+def dump(config: Config) -> str:
+    """The configuration as TOML that :func:`load` reads back."""
+    import tomli_w
+
+    table = asdict(config)
+    table["root"], table["state"] = str(config.root), str(config.state)
+    for key, value in list(table.items()):
+        if isinstance(value, tuple):
+            table[key] = list(value)
+    text = tomli_w.dumps(table)
+    # a mode is read as octal by everybody
+    return text.replace(f"mode = {config.grpc.mode}", f"mode = 0o{config.grpc.mode:o}")

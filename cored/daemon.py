@@ -1,0 +1,222 @@
+"""Assembly of the daemon: the one place that names concrete classes; one exit stack for all.
+
+Everything opens here in order (lock, events, plugins by kind, metadata, engine, services, server)
+and closes in reverse. Containers are not among what closes: their shims live on their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from cored import log
+from cored.abc.content import ContentStore
+from cored.abc.events import EventBus
+from cored.abc.records import ContainerStore, ImageStore, LeaseStore, NamespaceStore, SandboxStore
+from cored.abc.runtime import Runtime
+from cored.abc.service import Service
+from cored.archive.pool import WorkerPool
+from cored.config import Config
+from cored.engine.events import Exchange
+from cored.engine.tasks import Tasks
+from cored.errors import FailedPrecondition, PermissionDenied, from_os_error
+from cored.hookspecs import PluginKind
+from cored.metadata.store import Metadata
+from cored.plugins import Context, Plugins, discover
+from cored.rpc.server import serve
+
+__all__ = ["assembled", "run"]
+
+
+async def run(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT; then finish what is in flight. Containers stay."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    logger = log.get("daemon")
+    async with assembled(config):
+        logger.info("serving", address=config.address, root=str(config.root), pid=os.getpid())
+        notify("READY=1")
+        await stop.wait()
+        logger.info("stopping: finishing calls in flight, containers stay")
+        notify("STOPPING=1")
+
+
+@asynccontextmanager
+async def assembled(config: Config) -> AsyncIterator[Plugins]:
+    """A whole daemon, serving on ``config.address`` while the body runs."""
+    if os.geteuid() != 0:
+        raise PermissionDenied(
+            "cored: needs root to mount and to make namespaces", hint="run it with sudo"
+        )
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_Lock(_directory(config.root, 0o711) / "lock"))
+        _directory(config.state, 0o711)
+        plugins = _plugins(config)
+        exchange = Exchange(lambda envelope: plugins.hook.cored_event(envelope=envelope))
+        plugins.provide(EventBus, exchange)  # type: ignore[type-abstract]
+        await _open_storage(config, plugins, exchange, stack)
+        await _open_engine(config, plugins, exchange, stack)
+        services = await _services(config, plugins, exchange, stack)
+        await stack.enter_async_context(serve(config.address, services, config.grpc))
+        yield plugins
+
+
+def notify(state: str) -> None:
+    """Tell systemd (sd_notify(3)); nothing where there is none."""
+    target = os.environ.get("NOTIFY_SOCKET")
+    if not target:
+        return
+    import socket
+
+    if target.startswith("@"):
+        target = "\0" + target[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.sendto(state.encode(), target)
+
+
+class _Lock:
+    """One daemon per root: an flock that the kernel lets go of when we die."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(self._fd, 32, 0).decode(errors="replace").strip()
+            os.close(self._fd)
+            raise FailedPrecondition(
+                f"root {self._path.parent}: in use by another cored (pid {holder or 'unknown'})",
+                hint="stop it, or choose another --root",
+            ) from error
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+
+def _directory(path: Path, mode: int) -> Path:
+    try:
+        path.mkdir(mode=mode, parents=True, exist_ok=True)
+    except OSError as error:
+        raise from_os_error(f"directory {path}", error) from error
+    return path
+
+
+def _plugins(config: Config) -> Plugins:
+    manager, failed = discover()
+
+    def context(plugins: Plugins, kind: PluginKind, id: str) -> Context:
+        return Context(
+            id=id,
+            kind=kind,
+            root=_directory(config.root / f"{kind}.{id}", 0o711),
+            state=_directory(config.state / f"{kind}.{id}", 0o711),
+            settings=config.for_plugin(kind, id),
+            address=config.address,
+            plugins=plugins,
+        )
+
+    return Plugins(manager, failed, context, frozenset(config.disabled_plugins))
+
+
+async def _open_storage(
+    config: Config, plugins: Plugins, exchange: Exchange, stack: AsyncExitStack
+) -> None:
+    """Content, snapshots and the metadata over both; what follows sees them per namespace."""
+    await plugins.open(PluginKind.CONTENT_STORE, stack)
+    backend = plugins.named(PluginKind.CONTENT_STORE, config.content_store)
+    await plugins.open(PluginKind.SNAPSHOTTER, stack)
+    snapshotters = plugins.open_of(PluginKind.SNAPSHOTTER)
+    if config.snapshotter not in snapshotters:
+        log.get("daemon").warning(
+            "the default snapshotter is not open: name another one in requests, or in the config",
+            snapshotter=config.snapshotter,
+            open=list(snapshotters),
+        )
+    metadata = await stack.enter_async_context(
+        Metadata.opened(config.root, exchange, backend, snapshotters)
+    )
+    plugins.replace(PluginKind.CONTENT_STORE, config.content_store, metadata.content)
+    for id, snapshotter in metadata.snapshotters.items():
+        plugins.replace(PluginKind.SNAPSHOTTER, id, snapshotter)
+    plugins.provide(Metadata, metadata)
+    plugins.provide(ContentStore, metadata.content)  # type: ignore[type-abstract]
+    plugins.provide(NamespaceStore, metadata.namespaces)  # type: ignore[type-abstract]
+    plugins.provide(ContainerStore, metadata.containers)  # type: ignore[type-abstract]
+    plugins.provide(ImageStore, metadata.images)  # type: ignore[type-abstract]
+    plugins.provide(LeaseStore, metadata.leases)  # type: ignore[type-abstract]
+    plugins.provide(SandboxStore, metadata.sandboxes)  # type: ignore[type-abstract]
+
+
+async def _open_engine(
+    config: Config, plugins: Plugins, exchange: Exchange, stack: AsyncExitStack
+) -> None:
+    """Workers, differs, runtime and networks, and what the daemon does with them."""
+    metadata = plugins.require(Metadata)
+    pool = await stack.enter_async_context(WorkerPool.opened(config.unpack_workers))
+    plugins.provide(WorkerPool, pool)
+    await plugins.open(PluginKind.DIFFER, stack)
+    await plugins.open(PluginKind.RUNTIME, stack)
+    await plugins.open(PluginKind.NETWORK, stack)
+    runtime: Runtime = plugins.named(PluginKind.RUNTIME, config.runtime)
+    adjusters = plugins.hook.cored_container_spec.get_hookimpls()
+    tasks = await stack.enter_async_context(
+        Tasks.opened(
+            runtime,
+            metadata.containers,
+            exchange,
+            (
+                lambda namespace, id, spec: plugins.hook.cored_container_spec(
+                    namespace=namespace, id=id, spec=spec
+                )
+            )
+            if adjusters
+            else None,
+        )
+    )
+    plugins.provide(Tasks, tasks)
+
+
+async def _services(
+    config: Config, plugins: Plugins, exchange: Exchange, stack: AsyncExitStack
+) -> Sequence[Service]:
+    from cored.services.containers import ContainersService
+    from cored.services.content import ContentService
+    from cored.services.diff import DiffService
+    from cored.services.events import EventsService
+    from cored.services.images import ImagesService
+    from cored.services.introspection import IntrospectionService
+    from cored.services.leases import LeasesService
+    from cored.services.namespaces import NamespacesService
+    from cored.services.snapshots import SnapshotsService
+    from cored.services.tasks import TasksService
+    from cored.services.version import VersionService
+
+    metadata = plugins.require(Metadata)
+    tasks = plugins.require(Tasks)
+    await plugins.open(PluginKind.SERVICE, stack)
+    return (
+        VersionService(),
+        IntrospectionService(plugins, tasks, config.root),
+        NamespacesService(metadata.namespaces),
+        LeasesService(metadata.leases, metadata.gc),
+        ContentService(metadata.content),
+        ImagesService(metadata.images, metadata.gc),
+        SnapshotsService(metadata.snapshotters, config.snapshotter),
+        DiffService(plugins.open_of(PluginKind.DIFFER)),
+        ContainersService(metadata.containers),
+        TasksService(tasks),
+        EventsService(exchange),
+        *plugins.open_of(PluginKind.SERVICE).values(),
+    )

@@ -1,0 +1,1 @@
+"""What the daemon does: everything that spans several nouns and belongs to no single store."""

@@ -1,0 +1,129 @@
+"""The plugin hooks: what a plugin package may implement, and what it is given when it opens.
+
+A plugin is a module named by an entry point of the group ``cored.plugins``. It implements hooks
+with :data:`hookimpl`. *Provider* hooks answer a :class:`Provider`; its ``open`` is an async
+context manager, so that the plugin's life is a ``with`` block which the daemon closes in reverse
+order. *Observer* hooks are called when something happens. pluggy finds factories once, at
+start-up, and is never in a request's way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import pluggy
+
+from cored.abc.content import ContentStore
+from cored.abc.differ import Differ
+from cored.abc.events import Envelope
+from cored.abc.network import Network
+from cored.abc.runtime import Runtime
+from cored.abc.service import Service
+from cored.abc.snapshots import Snapshotter
+
+__all__ = ["GROUP", "Hooks", "PluginContext", "PluginKind", "Provider", "hookimpl", "hookspec"]
+
+GROUP = "cored.plugins"
+
+hookspec = pluggy.HookspecMarker("cored")
+hookimpl = pluggy.HookimplMarker("cored")
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class PluginKind(StrEnum):
+    """The kinds of plugin in the order in which they open; values name the hooks."""
+
+    CONTENT_STORE = "content_store"
+    SNAPSHOTTER = "snapshotter"
+    DIFFER = "differ"
+    RUNTIME = "runtime"
+    NETWORK = "network"
+    SERVICE = "grpc_service"
+
+
+class PluginContext(Protocol):
+    """What the daemon hands to a plugin that opens."""
+
+    id: str
+    kind: PluginKind
+    root: Path
+    """A directory of the plugin's own that outlives reboots; it exists."""
+    state: Path
+    """A directory of the plugin's own that need not outlive a reboot; it exists."""
+    settings: Mapping[str, Any]
+    """The plugin's own table ``[plugins.<kind>.<id>]`` from the configuration file, untouched."""
+    address: str
+    """The daemon's gRPC socket; ``<address>.ttrpc`` takes shims' events."""
+
+    def require(self, wanted: type[T]) -> T:
+        """The daemon's one object of a class: EventBus, ContentStore, or an engine's class.
+
+        FailedPrecondition when it is not open at this point of the order of kinds.
+        """
+        ...
+
+    def named(self, kind: PluginKind, id: str) -> object:
+        """The open plugin of an earlier kind by id. NotFound."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Provider(Generic[T_co]):
+    """A plugin's offer: its id within its kind and how to open it.
+
+    ``capabilities`` are free words that clients see in Introspection, ``platforms`` the OCI
+    platforms ``os/arch`` that it serves (none: all), ``exports`` more facts for Introspection.
+    """
+
+    id: str
+    open: Callable[[PluginContext], AbstractAsyncContextManager[T_co]]
+    capabilities: Sequence[str] = ()
+    platforms: Sequence[str] = ()
+    exports: Mapping[str, str] = field(default_factory=dict)
+
+
+class Hooks:
+    """All hooks. A package may implement any of them, several providers as several modules."""
+
+    @hookspec
+    def cored_content_store(self) -> Provider[ContentStore]:  # type: ignore[empty-body]
+        """Offer a content store."""
+
+    @hookspec
+    def cored_snapshotter(self) -> Provider[Snapshotter]:  # type: ignore[empty-body]
+        """Offer a snapshotter."""
+
+    @hookspec
+    def cored_differ(self) -> Provider[Differ]:  # type: ignore[empty-body]
+        """Offer a differ."""
+
+    @hookspec
+    def cored_runtime(self) -> Provider[Runtime]:  # type: ignore[empty-body]
+        """Offer a runtime (a way to supervise containers)."""
+
+    @hookspec
+    def cored_network(self) -> Provider[Network]:  # type: ignore[empty-body]
+        """Offer a network."""
+
+    @hookspec
+    def cored_grpc_service(self) -> Provider[Service]:  # type: ignore[empty-body]
+        """Offer a gRPC service on the daemon's socket."""
+
+    @hookspec
+    def cored_event(self, envelope: Envelope) -> None:
+        """Something happened. Called on the event loop: be quick, never block."""
+
+    @hookspec
+    def cored_container_spec(self, namespace: str, id: str, spec: dict[str, Any]) -> None:
+        """A container is about to be created: adjust its OCI runtime spec in place."""
+
+    @hookspec
+    def cored_image_pull(self, namespace: str, reference: str) -> None:
+        """An image is about to be pulled: raise PermissionDenied to refuse."""

@@ -1,0 +1,48 @@
+"""structlog set-up: lines for people on a terminal, JSON elsewhere; secrets and scope handled once.
+
+Bind context with ``structlog.contextvars``: the RPC layer binds namespace and request id, the
+engine the container id, so that no call has to repeat them.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, TextIO
+
+import structlog
+
+__all__ = ["configure", "get"]
+
+
+def get(name: str) -> Any:
+    """A logger whose lines carry ``logger=name``."""
+    return structlog.get_logger(logger=name)
+
+
+def configure(level: str, stream: TextIO = sys.stderr) -> None:
+    """Send all logs of ``level`` and above to ``stream``."""
+    threshold = getattr(logging, level.upper())
+    processors: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    if stream.isatty():
+        processors.append(
+            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        )
+    else:
+        processors += [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ]
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=True,
+    )
+    # libraries that log through the standard library (grpc, urllib3) come out too, when it matters
+    logging.basicConfig(level=max(threshold, logging.WARNING), stream=stream, format="%(message)s")

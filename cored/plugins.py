@@ -1,0 +1,175 @@
+"""Plugins: discovered by entry point, opened in the order of their kinds, closed in reverse.
+
+One that fails is recorded with its error and shown by Introspection; whether the daemon can do
+without it is the daemon's decision, not ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import pluggy
+
+from cored import hookspecs, log
+from cored.errors import CoredError, FailedPrecondition, NotFound
+from cored.hookspecs import GROUP, PluginKind, Provider
+
+__all__ = ["Context", "LoadedPlugin", "Plugins", "discover"]
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class LoadedPlugin:
+    """One offer and what became of it: open (``instance``), or not (``error``)."""
+
+    kind: PluginKind | None
+    id: str
+    source: str
+    provider: Provider[Any] | None = None
+    instance: Any = None
+    error: str = ""
+    disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The :class:`cored.hookspecs.PluginContext` that the daemon hands out."""
+
+    id: str
+    kind: PluginKind
+    root: Path
+    state: Path
+    settings: Mapping[str, Any]
+    address: str
+    plugins: Plugins = field(repr=False)
+
+    def require(self, wanted: type[T]) -> T:
+        """The daemon's one object of a class."""
+        return self.plugins.require(wanted)
+
+    def named(self, kind: PluginKind, id: str) -> object:
+        """The open plugin of an earlier kind by id."""
+        return self.plugins.named(kind, id)
+
+
+def discover(group: str = GROUP) -> tuple[pluggy.PluginManager, list[LoadedPlugin]]:
+    """Import every plugin of the entry-point group; what does not import is in the list."""
+    manager = pluggy.PluginManager("cored")
+    manager.add_hookspecs(hookspecs.Hooks)
+    failed: list[LoadedPlugin] = []
+    seen: set[str] = set()
+    for point in sorted(entry_points(group=group), key=lambda p: (p.name, p.value)):
+        if point.name in seen:  # an editable install beside a wheel lists everything twice
+            continue
+        seen.add(point.name)
+        error = _register(manager, point)
+        if error:
+            failed.append(LoadedPlugin(None, point.name, point.value, error=error))
+    return manager, failed
+
+
+def _register(manager: pluggy.PluginManager, point: EntryPoint) -> str:
+    """Import and register one; '' or what went wrong."""
+    try:
+        plugin = point.load()
+        manager.register(plugin, name=point.name)
+    except Exception as error:  # a stranger's import can raise anything: recorded and shown
+        log.get("plugins").exception("plugin failed to import", plugin=point.name)
+        return f"{type(error).__name__}: {error}"
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        manager.unregister(plugin)
+        log.get("plugins").error("plugin has an unknown hook", plugin=point.name, error=str(error))
+        return f"unknown hook: {error}"
+    return ""
+
+
+class Plugins:
+    """All plugins of a daemon; an async context via the exit stack that it is given."""
+
+    def __init__(
+        self,
+        manager: pluggy.PluginManager,
+        failed: list[LoadedPlugin],
+        make_context: Callable[[Plugins, PluginKind, str], Context],
+        disabled: frozenset[str] = frozenset(),
+    ) -> None:
+        self.hook = manager.hook
+        self._manager = manager
+        self._make_context = make_context
+        self._disabled = disabled
+        self._objects: dict[type[Any], Any] = {}
+        self._loaded: list[LoadedPlugin] = list(failed)
+
+    def provide(self, cls: type[T], instance: T) -> None:
+        """Make ``instance`` the answer to ``require(cls)`` from here on."""
+        self._objects[cls] = instance
+
+    def require(self, wanted: type[T]) -> T:
+        """The one object of a class; FailedPrecondition when it is not there (yet)."""
+        try:
+            return cast(T, self._objects[wanted])
+        except KeyError:
+            raise FailedPrecondition(
+                f"{wanted.__name__}: not open at this point",
+                hint=f"kinds open in this order: {', '.join(PluginKind)}",
+            ) from None
+
+    def named(self, kind: PluginKind, id: str) -> Any:
+        """The open plugin ``id`` of ``kind``; NotFound names those that are open."""
+        found = self.open_of(kind)
+        if id in found:
+            return found[id]
+        failed = [p for p in self._loaded if p.kind is kind and p.id == id and p.error]
+        why = f"failed to load: {failed[0].error}" if failed else "not found"
+        raise NotFound(f"{kind} {id!r}: {why}", hint=f"open ones: {', '.join(found) or 'none'}")
+
+    def replace(self, kind: PluginKind, id: str, instance: Any) -> None:
+        """Let later kinds see ``instance`` (a namespaced wrapper) in the plugin's place."""
+        for plugin in self._loaded:
+            if plugin.kind is kind and plugin.id == id:
+                plugin.instance = instance
+
+    def open_of(self, kind: PluginKind) -> dict[str, Any]:
+        """The open plugins of a kind by id, in the order of their names."""
+        return {p.id: p.instance for p in self._loaded if p.kind is kind and p.instance is not None}
+
+    def __iter__(self) -> Iterator[LoadedPlugin]:
+        return iter(self._loaded)
+
+    async def open(self, kind: PluginKind, stack: AsyncExitStack) -> None:
+        """Open every plugin of ``kind``; ``stack`` closes them."""
+        for implementation in getattr(self.hook, f"cored_{kind}").get_hookimpls():
+            await self._open_one(kind, implementation, stack)
+
+    async def _open_one(self, kind: PluginKind, implementation: Any, stack: AsyncExitStack) -> None:
+        plugin = LoadedPlugin(kind, implementation.plugin_name, implementation.function.__module__)
+        self._loaded.append(plugin)
+        logger = log.get("plugins").bind(kind=str(kind), source=plugin.source)
+        try:
+            provider: Provider[Any] = implementation.function()
+            plugin.provider, plugin.id = provider, provider.id
+            if f"{kind}.{provider.id}" in self._disabled:
+                plugin.disabled, plugin.error = True, "disabled by configuration"
+                return
+            if provider.id in self.open_of(kind):
+                plugin.error = "another plugin of this kind has the same id"
+                logger.error("plugin not opened", plugin=provider.id, error=plugin.error)
+                return
+            context = self._make_context(self, kind, provider.id)
+            plugin.instance = await stack.enter_async_context(provider.open(context))
+        except CoredError as error:
+            plugin.error = str(error)
+            logger.error("plugin failed to open", plugin=plugin.id, error=plugin.error)
+        except Exception as error:  # a stranger's code can raise anything: recorded and shown
+            plugin.error = f"{type(error).__name__}: {error}"
+            logger.exception("plugin failed to open", plugin=plugin.id)
+        else:
+            logger.debug("plugin open", plugin=plugin.id)

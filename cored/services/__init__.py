@@ -1,0 +1,1 @@
+"""containerd's gRPC services, one thin file each: message to value, call, value to message."""

@@ -1,0 +1,150 @@
+"""containerd.services.introspection.v1.Introspection: the plugins, under the names of containerd's."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from google.protobuf.empty_pb2 import Empty
+
+from cored import filters as language
+from cored._pb.containerd.services.introspection.v1 import introspection_pb2 as pb
+from cored._pb.containerd.types import introspection_pb2, platform_pb2
+from cored._pb.google.rpc import status_pb2
+from cored.abc.service import Service
+from cored.engine.tasks import Tasks
+from cored.errors import Internal, NotFound
+from cored.hookspecs import PluginKind
+from cored.oci.platforms import host
+from cored.plugins import LoadedPlugin, Plugins
+from cored.services.wire import typed_message, typed_value
+
+__all__ = ["IntrospectionService"]
+
+_TYPES: Mapping[PluginKind, str] = {
+    PluginKind.CONTENT_STORE: "io.containerd.content.v1",
+    PluginKind.SNAPSHOTTER: "io.containerd.snapshotter.v1",
+    PluginKind.DIFFER: "io.containerd.differ.v1",
+    PluginKind.RUNTIME: "io.containerd.runtime.v2",
+    PluginKind.NETWORK: "io.cored.network.v1",
+    PluginKind.SERVICE: "io.containerd.grpc.v1",
+}
+# ids that clients look for by containerd's names
+_IDS = {
+    (PluginKind.CONTENT_STORE, "local"): "content",
+    (PluginKind.RUNTIME, "shim"): "task",
+}
+_BUILT_IN_SERVICES = (
+    "containers", "content", "diff", "events", "healthcheck", "images", "introspection",
+    "leases", "namespaces", "snapshots", "tasks", "version",
+)  # fmt: skip
+
+
+class IntrospectionService(Service):
+    service = "containerd.services.introspection.v1.Introspection"
+    scoped = False
+
+    def __init__(self, plugins: Plugins, tasks: Tasks, root: Path) -> None:
+        self._plugins = plugins
+        self._tasks = tasks
+        self._root = root
+
+    async def Plugins(self, request: pb.PluginsRequest) -> pb.PluginsResponse:
+        wanted = language.parse(tuple(request.filters))
+        return pb.PluginsResponse(
+            plugins=[p for p in self._all() if wanted.match(lambda path, p=p: _field(p, path))]
+        )
+
+    async def Server(self, request: Empty) -> pb.ServerResponse:
+        return pb.ServerResponse(
+            uuid=_server_id(self._root / "uuid"),
+            pid=os.getpid(),
+            pidns=Path("/proc/self/ns/pid").stat().st_ino,
+        )
+
+    async def PluginInfo(self, request: pb.PluginInfoRequest) -> pb.PluginInfoResponse:
+        for plugin in self._all():
+            if (plugin.type, plugin.id) == (request.type, request.id):
+                break
+        else:
+            raise NotFound(f"plugin {request.type}.{request.id}: not found")
+        answer = pb.PluginInfoResponse(plugin=plugin)
+        if request.type == _TYPES[PluginKind.RUNTIME]:
+            answer.extra.CopyFrom(await self._runtime(request))
+        return answer
+
+    async def _runtime(self, request: pb.PluginInfoRequest) -> object:
+        asked = introspection_pb2.RuntimeRequest()
+        if request.HasField("options"):
+            asked.ParseFromString(request.options.value)
+        info = await self._tasks.runtime_info(asked.runtime_path, typed_value(asked, "options"))
+        message = introspection_pb2.RuntimeInfo(
+            name=info.name,
+            version=introspection_pb2.RuntimeVersion(version=info.version),
+            features=typed_message(info.features),
+            annotations=info.annotations,
+        )
+        from google.protobuf.any_pb2 import Any as AnyMessage
+
+        return AnyMessage(type_url=message.DESCRIPTOR.full_name, value=message.SerializeToString())
+
+    def _all(self) -> Iterator[pb.Plugin]:
+        for plugin in self._plugins:
+            yield _message(plugin)
+        for name in _BUILT_IN_SERVICES:
+            yield pb.Plugin(type=_TYPES[PluginKind.SERVICE], id=name)
+        yield pb.Plugin(type="io.containerd.gc.v1", id="scheduler")
+
+
+def _message(plugin: LoadedPlugin) -> pb.Plugin:
+    kind = plugin.kind
+    message = pb.Plugin(
+        type=_TYPES[kind] if kind else "io.cored.plugin.v1",
+        id=_IDS.get((kind, plugin.id), plugin.id) if kind else plugin.id,
+    )
+    if plugin.provider is not None:
+        message.capabilities.extend(plugin.provider.capabilities)
+        message.exports.update(plugin.provider.exports)
+        message.exports.update(getattr(plugin.instance, "exports", {}))
+        for platform in plugin.provider.platforms or (None,):
+            message.platforms.append(_platform(platform))
+    if plugin.error:
+        message.init_err.CopyFrom(status_pb2.Status(code=Internal.code, message=plugin.error))
+    return message
+
+
+def _platform(text: str | None) -> platform_pb2.Platform:
+    """``os/arch[/variant]``, or this machine's."""
+    if text is None:
+        here = host()
+        return platform_pb2.Platform(
+            os=here.os, architecture=here.architecture, variant=here.variant
+        )
+    parts = (*text.split("/"), "", "")
+    return platform_pb2.Platform(os=parts[0], architecture=parts[1], variant=parts[2])
+
+
+def _field(plugin: pb.Plugin, path: tuple[str, ...]) -> str | None:
+    match path:
+        case ("type",):
+            return plugin.type
+        case ("id",):
+            return plugin.id
+        case ("capabilities", name):
+            return name if name in plugin.capabilities else None
+        case ("platforms", *_):
+            return ",".join(f"{p.os}/{p.architecture}" for p in plugin.platforms) or None
+        case _:
+            return None
+
+
+def _server_id(path: Path) -> str:
+    """This installation's id, made at the first question and kept in the root."""
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        fresh = str(uuid.uuid4())
+        path.write_text(fresh)
+        return fresh
