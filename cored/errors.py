@@ -9,7 +9,7 @@
     ├── ResourceExhausted    RESOURCE_EXHAUSTED    no space, no memory, no ids left
     ├── Unavailable          UNAVAILABLE           try again: something else is away or busy
     ├── Aborted              ABORTED               lost a race, start over
-    ├── PermissionDenied     PERMISSION_DENIED     the caller (or a registry's) rights do not suffice
+    ├── PermissionDenied     PERMISSION_DENIED     the rights do not suffice
     ├── Unimplemented        UNIMPLEMENTED         not built, or not by this plugin
     ├── Cancelled            CANCELLED             the caller went away
     ├── DeadlineExceeded     DEADLINE_EXCEEDED     took longer than allowed

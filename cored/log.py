@@ -16,8 +16,8 @@ __all__ = ["configure", "get"]
 
 
 def get(name: str) -> Any:
-    """A logger whose lines carry ``logger=name``."""
-    return structlog.get_logger(logger=name)
+    """A logger whose lines carry ``component=name``."""
+    return structlog.get_logger(component=name)
 
 
 def configure(level: str, stream: TextIO = sys.stderr) -> None:

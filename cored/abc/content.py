@@ -16,8 +16,9 @@ from types import TracebackType
 from typing import Self
 
 from cored.abc.values import NO_LABELS, Labels
+from cored.errors import AlreadyExists, InvalidArgument
 
-__all__ = ["ContentStore", "Info", "Reader", "Status", "Writer"]
+__all__ = ["ContentStore", "Info", "Reader", "Status", "Writer", "read_blob", "write_blob"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +177,7 @@ class ContentStore(ABC):
 
 
 async def read_blob(store: ContentStore, digest: str, limit: int = 8 << 20) -> bytes:
-    """The whole of a small blob (manifests, configs); InvalidArgument when larger than ``limit``."""
-    from cored.errors import InvalidArgument
-
+    """The whole of a small blob (manifests, configs); InvalidArgument above ``limit`` bytes."""
     async with await store.reader(digest) as blob:
         if blob.size > limit:
             raise InvalidArgument(
@@ -191,8 +190,6 @@ async def write_blob(
     store: ContentStore, ref: str, data: bytes, *, expected: str = "", labels: Labels = NO_LABELS
 ) -> str:
     """Store a small blob and answer its digest; content that exists only gets the labels."""
-    from cored.errors import AlreadyExists
-
     try:
         async with await store.writer(ref, size=len(data), expected=expected) as writer:
             await writer.truncate(0)

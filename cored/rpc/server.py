@@ -47,7 +47,7 @@ async def serve(
         os.umask(previous)
     try:
         os.chown(address, config.uid, config.gid)
-        os.chmod(address, config.mode)
+        Path(address).chmod(config.mode)
         yield server
     finally:
         await status.enter_graceful_shutdown()

@@ -1,4 +1,4 @@
-"""containerd.services.introspection.v1.Introspection: the plugins, under the names of containerd's."""
+"""containerd.services.introspection.v1.Introspection: plugins under the names that clients know."""
 
 from __future__ import annotations
 

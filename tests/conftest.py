@@ -1,0 +1,46 @@
+"""What all suites share: root or skip, a mount namespace of pytest's own, and real daemons."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_CLONE_NEWNS = 0x00020000
+_MS_REC_PRIVATE = 0x4000 | 0x40000
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What needs root is skipped, with the reason, when there is none."""
+    if os.geteuid() == 0:
+        return
+    skip = pytest.mark.skip(reason="needs root: real mounts, namespaces and runtimes")
+    for item in items:
+        if item.get_closest_marker("root"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def private_mounts() -> None:
+    """Put pytest into a mount namespace of its own: whatever a test mounts dies with it."""
+    if os.geteuid() != 0:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNS) != 0:
+        raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNS)")
+    if libc.mount(b"none", b"/", None, _MS_REC_PRIVATE, None) != 0:
+        raise OSError(ctypes.get_errno(), "mount --make-rprivate /")
+
+
+@pytest.fixture
+def short_tmp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory whose path is short enough for unix sockets below it."""
+    import shutil
+    import tempfile
+
+    path = Path(tempfile.mkdtemp(prefix="cd-", dir="/tmp"))
+    yield path
+    shutil.rmtree(path)
