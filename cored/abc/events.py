@@ -78,7 +78,7 @@ class NamespaceDelete(Event):
 @dataclass(frozen=True, slots=True)
 class ImageCreate(Event):
     topic = "/images/create"
-    message = "containerd.events.ImageCreate"
+    message = "containerd.services.images.v1.ImageCreate"
     name: str
     labels: Labels = field(default_factory=dict)
 
@@ -86,7 +86,7 @@ class ImageCreate(Event):
 @dataclass(frozen=True, slots=True)
 class ImageUpdate(Event):
     topic = "/images/update"
-    message = "containerd.events.ImageUpdate"
+    message = "containerd.services.images.v1.ImageUpdate"
     name: str
     labels: Labels = field(default_factory=dict)
 
@@ -94,7 +94,7 @@ class ImageUpdate(Event):
 @dataclass(frozen=True, slots=True)
 class ImageDelete(Event):
     topic = "/images/delete"
-    message = "containerd.events.ImageDelete"
+    message = "containerd.services.images.v1.ImageDelete"
     name: str
 
 

@@ -1,0 +1,1 @@
+"""gRPC and ttrpc: messages on sockets. Nothing else in cored knows either."""
