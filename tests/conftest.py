@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.daemons import Daemon
+
+PROJECT = Path(__file__).resolve().parents[1]
 
 _CLONE_NEWNS = 0x00020000
 _MS_REC_PRIVATE = 0x4000 | 0x40000
@@ -44,3 +51,21 @@ def short_tmp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="cd-", dir="/tmp"))
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def busybox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A docker-archive of the image that the quickstart makes: busybox:latest."""
+    path = tmp_path_factory.mktemp("image") / "busybox.tar"
+    subprocess.run([PROJECT / "deploy/quickstart/busybox-image", path], check=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def daemon(busybox: Path, private_mounts: None) -> Iterator[Daemon]:
+    """A running cored that knows docker.io/library/busybox:latest, in ctr's default namespace."""
+    from tests import daemons
+
+    with daemons.cored() as running:
+        running.ctr("images", "import", str(busybox))
+        yield running

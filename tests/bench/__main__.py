@@ -1,0 +1,197 @@
+"""cored beside containerd, in one interleaved run of the same unmodified ctr: ratios.
+
+    .venv/bin/python -m tests.bench [--rounds 20] [--import-rounds 5] [--shims 30]
+
+Starts a private daemon of each kind, on private roots in a mount namespace of its own, and leaves
+nothing behind but the Debian image that it made for itself (in --cache, some 150 MB).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests import daemons
+from tests.bench.debian import debian_image
+from tests.daemons import Daemon
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: medians, the ratio of medians, and what is aimed at."""
+
+    what: str
+    unit: str
+    ours: float
+    peer: float
+    target: float
+    spread: tuple[float, float]
+
+    def __str__(self) -> str:
+        ratio = self.ours / self.peer
+        verdict = "reached" if ratio <= self.target else "MISSED"
+        low, high = self.spread
+        return (
+            f"{self.what:34} {self.ours:9.2f} {self.peer:11.2f} {self.unit:4} "
+            f"{ratio:7.2f}  (rounds {low:.2f}-{high:.2f})  target {self.target:.2f}  {verdict}"
+        )
+
+
+def main() -> None:
+    options = _options()
+    if os.geteuid() != 0:
+        sys.exit("bench: needs root: it starts real daemons and containers")
+    if os.environ.get("CORED_BENCH_NAMESPACE") != "1":
+        os.environ["CORED_BENCH_NAMESPACE"] = "1"
+        inside = ["unshare", "--mount", "--propagation", "private", sys.executable]
+        os.execvp(inside[0], [*inside, "-m", "tests.bench", *sys.argv[1:]])
+    image = debian_image(options.cache)
+    print(f"{'':34} {'cored':>9} {'containerd':>11} {'':4} {'ratio':>7}")
+    with ExitStack() as stack:
+        ours = stack.enter_context(daemons.cored())
+        peer = stack.enter_context(daemons.containerd())
+        busybox = ours.home / "busybox.tar"
+        subprocess.run([PROJECT / "deploy/quickstart/busybox-image", busybox], check=True)
+        for daemon in (ours, peer):
+            daemon.ctr("images", "import", str(busybox))
+        print(_run(ours, peer, options.rounds), flush=True)
+        print(_memory(ours, peer, options.shims), flush=True)
+        for row in _import(ours, peer, image, options.import_rounds):
+            print(row, flush=True)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tests.bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=20, help="of ctr run --rm")
+    parser.add_argument("--import-rounds", type=int, default=5, help="of import + unpack")
+    parser.add_argument("--shims", type=int, default=30, help="containers of each daemon for PSS")
+    parser.add_argument("--cache", type=Path, default=Path("/var/tmp/cored-bench"))
+    return parser.parse_args()
+
+
+def _interleaved(
+    what: str,
+    unit: str,
+    target: float,
+    rounds: int,
+    measure: Callable[[Daemon, int], float],
+    ours: Daemon,
+    peer: Daemon,
+) -> Row:
+    """One warm-up, then rounds in which each daemon is first every other time."""
+    figures: dict[int, list[float]] = {id(ours): [], id(peer): []}
+    for number in range(rounds + 1):
+        order = (ours, peer) if number % 2 else (peer, ours)
+        for daemon in order:
+            figure = measure(daemon, number)
+            if number:
+                figures[id(daemon)].append(figure)
+    mine, theirs = figures[id(ours)], figures[id(peer)]
+    ratios = [a / b for a, b in zip(mine, theirs, strict=True)]
+    middle = statistics.median
+    return Row(what, unit, middle(mine), middle(theirs), target, (min(ratios), max(ratios)))
+
+
+def _run(ours: Daemon, peer: Daemon, rounds: int) -> Row:
+    def once(daemon: Daemon, number: int) -> float:
+        start = time.perf_counter()
+        daemon.ctr("run", "--rm", "docker.io/library/busybox:latest", f"run{number}", "true")
+        return (time.perf_counter() - start) * 1000
+
+    return _interleaved("ctr run --rm IMAGE true", "ms", 0.9, rounds, once, ours, peer)
+
+
+def _import(ours: Daemon, peer: Daemon, image: Path, rounds: int) -> list[Row]:
+    processor: dict[int, list[float]] = {id(ours): [], id(peer): []}
+
+    def once(daemon: Daemon, number: int) -> float:
+        subprocess.run(["sync"], check=True)
+        before = _processor(daemon)
+        start = time.perf_counter()
+        daemon.ctr("images", "import", str(image))
+        wall = time.perf_counter() - start
+        if number:
+            processor[id(daemon)].append(_processor(daemon) - before)
+        names = daemon.ctr("images", "ls", "-q", "name~=debian").stdout.split()
+        daemon.ctr("images", "rm", "--sync", *names)
+        return wall
+
+    wall = _interleaved("import + unpack, Debian 300+ MB", "s", 0.8, rounds, once, ours, peer)
+    mine, theirs = processor[id(ours)], processor[id(peer)]
+    ratios = [a / b for a, b in zip(mine, theirs, strict=True)]
+    user = Row(
+        "  the same, daemon's user CPU",
+        "s",
+        statistics.median(mine),
+        statistics.median(theirs),
+        0.8,
+        (min(ratios), max(ratios)),
+    )
+    return [wall, user]
+
+
+def _processor(daemon: Daemon) -> float:
+    """User CPU seconds of a daemon and its living children."""
+    assert daemon.process is not None
+    total = 0
+    pending = [daemon.process.pid]
+    while pending:
+        pid = pending.pop()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[13])
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            pending += map(int, children.read_text().split())
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def _memory(ours: Daemon, peer: Daemon, count: int) -> Row:
+    """Proportional set size of a shim, MiB: all shims of one daemon at a time, averaged."""
+    averages = []
+    for daemon in (ours, peer):
+        image = "docker.io/library/busybox:latest"
+        names = [f"sleeper{number}" for number in range(count)]
+        for name in names:
+            daemon.ctr("run", "-d", image, name, "sleep", "600")
+        pids = [
+            int(line.split()[1])
+            for line in daemon.ctr("tasks", "ls").stdout.splitlines()[1:]
+            if line.split()[0] in names
+        ]
+        averages.append(statistics.mean(_pss(_parent(pid)) for pid in pids))
+        for name in names:
+            daemon.ctr("tasks", "rm", "-f", name)
+            daemon.ctr("containers", "rm", name)
+    mine, theirs = averages
+    return Row(f"PSS of a shim, {count} of each", "MiB", mine, theirs, 0.8, (mine / theirs,) * 2)
+
+
+def _parent(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("PPid:"):
+            return int(line.split()[1])
+    raise RuntimeError(f"process {pid}: no parent")
+
+
+def _pss(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError(f"process {pid}: no PSS")
+
+
+if __name__ == "__main__":
+    # two daemons and their shims share this shell's limit of open files
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 65536)), hard))
+    main()

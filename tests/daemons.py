@@ -1,0 +1,184 @@
+"""Real daemons on private roots, for tests and benchmarks: our own and Debian's containerd."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+CORED = (sys.executable, "-m", "cored")
+COREDCTL = (sys.executable, "-m", "corectl")
+
+
+def _answers(address: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(address))
+        except OSError:
+            return False
+    return True
+
+
+@dataclass
+class Daemon:
+    """A daemon as a subprocess; ``start`` returns when its socket answers."""
+
+    home: Path
+    command: Sequence[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> Path:
+        return self.home / "sock"
+
+    @property
+    def log(self) -> str:
+        """What it has written to stderr so far."""
+        return (self.home / "log").read_text(errors="replace")
+
+    def start(self, timeout: float = 20.0) -> None:
+        assert self.process is None or self.process.poll() is not None
+        with open(self.home / "log", "ab") as log:
+            self.process = subprocess.Popen(
+                list(self.command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.environment},
+                start_new_session=True,
+            )
+        end = time.monotonic() + timeout
+        while not _answers(self.address):
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"{self.command[0]} did not start:\n{self.log[-4000:]}")
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, timeout: float = 20.0) -> int:
+        """SIGTERM; its exit status."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout)
+
+    def ctr(
+        self, *arguments: str, check: bool = True, **options: object
+    ) -> subprocess.CompletedProcess[str]:
+        """Run Debian's unmodified ctr against this daemon."""
+        done = subprocess.run(
+            ["ctr", "--address", str(self.address), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            **options,  # type: ignore[call-overload]
+        )
+        if check and done.returncode != 0:
+            raise RuntimeError(f"ctr {' '.join(arguments)}: {done.stderr}\n{self.log[-3000:]}")
+        return done
+
+    def corectl(
+        self, *arguments: str, check: bool = False, **options: object
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run corectl against this daemon."""
+        done = subprocess.run(
+            [*COREDCTL, "--address", str(self.address), *arguments],
+            **{"capture_output": True, "timeout": 120, **options},  # type: ignore[call-overload]
+        )
+        if check and done.returncode != 0:
+            raise RuntimeError(
+                f"corectl {' '.join(arguments)}: {done.stderr!r}\n{self.log[-3000:]}"
+            )
+        return done
+
+    def remove_all(self) -> None:
+        """Kill and remove every task and container, so that no process outlives the test."""
+        for namespace in self.ctr("namespaces", "ls", "-q").stdout.split():
+            with_namespace = ("--namespace", namespace)
+            for task in self.ctr(*with_namespace, "tasks", "ls", "-q").stdout.split():
+                self.ctr(*with_namespace, "tasks", "rm", "-f", task, check=False)
+            for container in self.ctr(*with_namespace, "containers", "ls", "-q").stdout.split():
+                self.ctr(*with_namespace, "containers", "rm", container, check=False)
+
+
+@contextmanager
+def home(prefix: str) -> Iterator[Path]:
+    """A private directory with a short path; all mounts below it are gone at the end."""
+    path = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir="/tmp"))
+    try:
+        yield path
+    finally:
+        for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+            target = line.split()[1]
+            if target.startswith(f"{path}/"):
+                subprocess.run(["umount", "-l", target], check=False)
+        shutil.rmtree(path)
+
+
+@contextmanager
+def cored(config: str = "", *, path: str | None = None) -> Iterator[Daemon]:
+    """A private cored; ``path`` replaces PATH in its environment."""
+    with home("cd") as place:
+        (place / "config.toml").write_text(config)
+        command = (
+            *CORED,
+            f"--address={place / 'sock'}",
+            f"--root={place / 'root'}",
+            f"--state={place / 'state'}",
+            f"--config={place / 'config.toml'}",
+            "--log-level=debug",
+        )
+        daemon = Daemon(place, command, {"PATH": path} if path is not None else {})
+        daemon.start()
+        yield from _lifetime(daemon)
+
+
+@contextmanager
+def containerd() -> Iterator[Daemon]:
+    """A private containerd from Debian's package, without CRI."""
+    with home("ctd") as place:
+        (place / "config.toml").write_text(
+            f"""
+version = 2
+root = "{place}/root"
+state = "{place}/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.aufs",
+  "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs",
+  "io.containerd.snapshotter.v1.devmapper", "io.containerd.internal.v1.tracing",
+  "io.containerd.tracing.processor.v1.otlp"]
+[grpc]
+address = "{place}/sock"
+[ttrpc]
+address = "{place}/sock.ttrpc"
+[plugins."io.containerd.internal.v1.opt"]
+path = "{place}/opt"
+"""
+        )
+        daemon = Daemon(place, ("containerd", "--config", str(place / "config.toml")))
+        daemon.start()
+        yield from _lifetime(daemon)
+
+
+def _lifetime(daemon: Daemon) -> Iterator[Daemon]:
+    try:
+        yield daemon
+    finally:
+        if daemon.process is not None and daemon.process.poll() is not None:
+            daemon.start()
+        daemon.remove_all()
+        daemon.stop()

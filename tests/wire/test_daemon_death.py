@@ -1,0 +1,98 @@
+"""kill -9 of the daemon: containers live on, and no exit code is lost."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import daemons
+from tests.daemons import Daemon
+
+pytestmark = pytest.mark.root
+IMAGE = "docker.io/library/busybox:latest"
+
+
+@pytest.fixture
+def daemon(busybox: Path) -> Iterator[Daemon]:
+    """A cored of this test's own: it is killed."""
+    with daemons.cored() as running:
+        running.ctr("images", "import", str(busybox))
+        yield running
+
+
+def pid_of(daemon: Daemon, name: str) -> int:
+    for line in daemon.ctr("tasks", "ls").stdout.splitlines():
+        if line.split()[0] == name:
+            return int(line.split()[1])
+    raise AssertionError(f"no task {name}")
+
+
+def status_of(daemon: Daemon, name: str) -> str:
+    for line in daemon.ctr("tasks", "ls").stdout.splitlines():
+        if line.split()[0] == name:
+            return line.split()[2]
+    return "absent"
+
+
+def test_a_container_outlives_the_daemon_and_is_found_again(daemon: Daemon) -> None:
+    daemon.ctr("run", "-d", IMAGE, "survivor", "sh", "-c", "sleep 3; exit 42")
+    pid = pid_of(daemon, "survivor")
+    daemon.kill()
+    assert Path(f"/proc/{pid}").exists()
+    daemon.start()
+    assert pid_of(daemon, "survivor") == pid
+    assert status_of(daemon, "survivor") == "RUNNING"
+    waiting = daemon.ctr("tasks", "attach", "survivor", check=False)
+    assert waiting.returncode == 42
+
+
+def test_an_exit_while_no_daemon_runs_is_not_lost(daemon: Daemon) -> None:
+    daemon.ctr("run", "-d", IMAGE, "unseen", "sh", "-c", "sleep 1; exit 23")
+    pid = pid_of(daemon, "unseen")
+    daemon.kill()
+    end = time.monotonic() + 20
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    daemon.start()
+    assert status_of(daemon, "unseen") == "STOPPED"
+    assert daemon.ctr("tasks", "rm", "unseen", check=False).returncode == 23
+
+
+def test_sigterm_leaves_containers_running(daemon: Daemon) -> None:
+    daemon.ctr("run", "-d", IMAGE, "steady", "sleep", "1000")
+    pid = pid_of(daemon, "steady")
+    assert daemon.stop() == 0
+    assert Path(f"/proc/{pid}").exists()
+    daemon.start()
+    assert pid_of(daemon, "steady") == pid
+
+
+def test_corectl_run_gets_the_exit_code_across_a_daemon_death(daemon: Daemon) -> None:
+    client = subprocess.Popen(
+        [*daemons.COREDCTL, "--address", str(daemon.address), "run", "--rm", "busybox"]
+        + ["sh", "-c", "echo started; sleep 3; exit 9"],
+        stdout=subprocess.PIPE,
+    )
+    assert client.stdout is not None
+    assert client.stdout.readline() == b"started\n"
+    daemon.kill()
+    time.sleep(0.5)
+    daemon.start()
+    assert client.wait(30) == 9
+
+
+def test_two_daemons_cannot_share_a_root(daemon: Daemon) -> None:
+    second = subprocess.run(
+        [*daemon.command[:3], "--address", f"{daemon.home}/other", *daemon.command[4:]],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert second.returncode == 1
+    assert "in use by another cored" in second.stderr
