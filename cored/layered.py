@@ -87,6 +87,7 @@ class LayeredSnapshotter(Snapshotter):
         self, driver: LayerDriver, root: Path, tree: KeyTree, *, async_remove: bool = False
     ) -> None:
         self.exports: Mapping[str, str] = {"root": str(root)}
+        self.capabilities = frozenset({"rebase"} if driver.rebase else ())
         self._driver = driver
         self._tree = tree
         self._directories = root / "snapshots"

@@ -22,6 +22,7 @@ __all__ = [
     "mount_all",
     "mounted",
     "parse_options",
+    "syncfs",
     "unmount",
     "unmount_all",
     "unshare",
@@ -107,6 +108,11 @@ def mount(
 def unshare(flags: int) -> None:
     """unshare(2) for the calling thread."""
     _checked(_LIBC.unshare(flags))
+
+
+def syncfs(fd: int) -> None:
+    """syncfs(2): write out all that the filesystem of ``fd`` holds in memory."""
+    _checked(_LIBC.syncfs(fd))
 
 
 def make_private(path: str = "/") -> None:

@@ -15,8 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-CORED = (sys.executable, "-m", "cored")
-COREDCTL = (sys.executable, "-m", "corectl")
+CORECTL = (sys.executable, "-m", "corectl")
 
 
 def _answers(address: Path) -> bool:
@@ -97,7 +96,7 @@ class Daemon:
     ) -> subprocess.CompletedProcess[bytes]:
         """Run corectl against this daemon."""
         done = subprocess.run(
-            [*COREDCTL, "--address", str(self.address), *arguments],
+            [*CORECTL, "--address", str(self.address), *arguments],
             **{"capture_output": True, "timeout": 120, **options},  # type: ignore[call-overload]
         )
         if check and done.returncode != 0:
@@ -131,12 +130,16 @@ def home(prefix: str) -> Iterator[Path]:
 
 
 @contextmanager
-def cored(config: str = "", *, path: str | None = None) -> Iterator[Daemon]:
-    """A private cored; ``path`` replaces PATH in its environment."""
+def cored(
+    config: str = "", *, path: str | None = None, python: str = sys.executable
+) -> Iterator[Daemon]:
+    """A private cored; ``path`` replaces PATH in its environment, ``python`` the interpreter."""
     with home("cd") as place:
         (place / "config.toml").write_text(config)
         command = (
-            *CORED,
+            python,
+            "-m",
+            "cored",
             f"--address={place / 'sock'}",
             f"--root={place / 'root'}",
             f"--state={place / 'state'}",

@@ -55,6 +55,9 @@ class Snapshotter(ABC):
     removal of what has children. Nothing half-made stays after an error or a crash.
     """
 
+    capabilities: frozenset[str] = frozenset()
+    """Words about what it can do beyond the contract: ``rebase`` (see :meth:`commit`)."""
+
     @abstractmethod
     async def stat(self, key: str) -> Snapshot:
         """What is known of ``key``. NotFound."""

@@ -74,7 +74,7 @@ def test_sigterm_leaves_containers_running(daemon: Daemon) -> None:
 
 def test_corectl_run_gets_the_exit_code_across_a_daemon_death(daemon: Daemon) -> None:
     client = subprocess.Popen(
-        [*daemons.COREDCTL, "--address", str(daemon.address), "run", "--rm", "busybox"]
+        [*daemons.CORECTL, "--address", str(daemon.address), "run", "--rm", "busybox"]
         + ["sh", "-c", "echo started; sleep 3; exit 9"],
         stdout=subprocess.PIPE,
     )

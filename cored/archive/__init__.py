@@ -1,0 +1,1 @@
+"""Layers: reading, writing, fetching and extracting tar archives, in worker processes."""

@@ -1,0 +1,132 @@
+"""What daemon and worker say to each other: frozen, picklable values, stdlib only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["DiffJob", "DiffResult", "Fixups", "LayerJob", "LayerResult", "Limits", "Source"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a blob's bytes come from.
+
+    Without ``url``: the local file ``path``. With it: HTTP(S), and what arrives is appended to
+    the file ``path``, of which the first ``offset`` bytes are there already (a resumed ingest;
+    they are hashed and unpacked too, what lies beyond them is cut off).
+    ``headers`` go with the request (and not to another host that it is redirected to).
+    ``ca_file`` replaces the system's authorities, ``insecure`` turns verification off.
+    ``timeout`` is seconds to connect, and to wait for any next byte.
+    """
+
+    path: str
+    url: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    offset: int = 0
+    ca_file: str = ""
+    insecure: bool = False
+    timeout: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When an archive is taken for a bomb: InvalidArgument. 0 turns a limit off.
+
+    ``ratio`` is uncompressed over compressed size, looked at beyond ``grace`` uncompressed bytes;
+    ``size`` is the most uncompressed bytes, ``entries`` the most entries.
+    """
+
+    ratio: int = 250
+    grace: int = 1 << 30
+    size: int = 0
+    entries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LayerJob:
+    """Bring a layer's blob in, check both digests and extract it into the directory ``target``.
+
+    ``digest`` and ``size`` are what the descriptor says of the blob; ``diff_id`` what the image's
+    config says of the tar ('' when nobody knows). ``target`` exists. With ``target`` '' nothing
+    is extracted: the blob is only fetched and hashed (a config, a layer that is unpacked already).
+
+    ``overlay``: ``target`` is an overlay's upper directory. Whiteouts become character devices
+    0:0 and opaque directories get the xattr ``trusted.overlay.opaque``; otherwise whiteouts
+    delete from ``target``, which must then hold a copy of what lies below.
+
+    ``lowers``: for ``overlay`` the upper directories below, from top to bottom, when they are
+    complete: the fix-ups are applied by the worker. None: they come back in the result and whoever
+    completes the lower layers calls :func:`cored.archive.fixups.apply_fixups`.
+
+    ``sync`` flushes the filesystem of ``target`` at the end.
+    """
+
+    source: Source
+    media_type: str
+    digest: str
+    size: int
+    target: str
+    overlay: bool = False
+    lowers: tuple[str, ...] | None = None
+    diff_id: str = ""
+    sync: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Fixups:
+    """What an overlay layer still needs once the layers below it are complete.
+
+    Paths are bytes, relative to the layer, without leading or trailing slash, parents first.
+
+    ``implied_dirs`` came without an entry of their own: owner, mode, times and xattrs are those
+    of the directory below, and what was put into them moves on where a link lies below.
+    ``lower_links`` are (new name, existing name) of hardlinks to files of a lower layer.
+    ``whiteouts`` are those written; those with nothing below them go away.
+    ``opaque`` directories were marked so; the marks go away where no layer is below.
+    """
+
+    implied_dirs: tuple[bytes, ...] = ()
+    lower_links: tuple[tuple[bytes, bytes], ...] = ()
+    whiteouts: tuple[bytes, ...] = ()
+    opaque: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LayerResult:
+    """A finished layer: the blob's digest and size, and the tar's (the diff id).
+
+    ``diff_id`` is '' and ``uncompressed_size`` 0 when nothing was extracted. ``fixups`` is empty
+    when nothing is left to do.
+    """
+
+    digest: str
+    size: int
+    diff_id: str
+    uncompressed_size: int
+    fixups: Fixups = field(default_factory=Fixups)
+
+
+@dataclass(frozen=True, slots=True)
+class DiffJob:
+    """Write the layer that turns the tree ``lower`` ('' is an empty one) into the tree ``upper``.
+
+    The archive goes to the file ``output``; ``compression`` is 'gzip', 'zstd' or ''. Times later
+    than ``epoch`` (seconds since 1970, if given) are set to it.
+    """
+
+    lower: str
+    upper: str
+    output: str
+    compression: str = "gzip"
+    epoch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DiffResult:
+    """A written layer: digests and sizes of the file and of the tar in it."""
+
+    digest: str
+    size: int
+    diff_id: str
+    uncompressed_size: int

@@ -1,0 +1,68 @@
+"""A pull-style byte stream over chunks: exact reads without needless copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+__all__ = ["Stream"]
+
+
+class Stream:
+    """Bytes from an iterator of chunks; ``offset`` counts what has been taken out."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._chunk = b""
+        self._at = 0
+        self._before = 0  # bytes in chunks that are gone
+
+    @property
+    def offset(self) -> int:
+        """How many bytes have been taken."""
+        return self._before + self._at
+
+    def _next(self) -> bool:
+        """Move to the next chunk that holds something; False at the end."""
+        self._before += len(self._chunk)
+        self._at = 0
+        for chunk in self._chunks:
+            if chunk:
+                self._chunk = chunk
+                return True
+        self._chunk = b""
+        return False
+
+    def read(self, count: int) -> bytes:
+        """``count`` bytes, fewer only at the end of the stream."""
+        at, end = self._at, self._at + count
+        chunk = self._chunk
+        if end <= len(chunk):
+            self._at = end
+            return chunk[at:end]
+        return b"".join(self.pieces(count))
+
+    def pieces(self, count: int) -> Iterator[memoryview]:
+        """``count`` bytes as views that are valid for as long as they are held."""
+        while count > 0:
+            have = len(self._chunk) - self._at
+            if not have:
+                if not self._next():
+                    return
+                continue
+            part = min(have, count)
+            at = self._at
+            self._at = at + part
+            count -= part
+            yield memoryview(self._chunk)[at : at + part]
+
+    def skip(self, count: int) -> int:
+        """Pass over ``count`` bytes; how many there were."""
+        return sum(map(len, self.pieces(count)))
+
+    def drain(self) -> int:
+        """Pass over all that is left; how many bytes that was."""
+        before = self.offset
+        self._at = len(self._chunk)
+        while self._next():
+            self._at = len(self._chunk)
+        return self.offset - before

@@ -1,0 +1,276 @@
+"""A streaming tar reader: ustar, PAX, GNU long names, sparse files and base-256 numbers.
+
+Made for layers: names are bytes, every header's checksum is verified, an archive that stops short
+is an error. https://www.gnu.org/software/tar/manual/html_node/Standard.html, POSIX pax(1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+from zlib import adler32
+
+from cored.archive import pax
+from cored.archive.stream import Stream
+from cored.errors import InvalidArgument
+
+__all__ = ["BLOCK", "Entry", "TarReader", "shown"]
+
+BLOCK = 512
+_ZEROS = bytes(BLOCK)
+_EXTRA_LIMIT = 1 << 20  # for one PAX header, long name or sparse map
+_LONGEST_PATH = 4096 * 16
+_REGULAR = b"07\0"
+_BODILESS = b"123456"
+NO_XATTRS: dict[bytes, bytes] = {}
+
+
+class Entry(NamedTuple):
+    """One member of an archive.
+
+    ``kind`` is the type flag as one byte, '0' for every regular file; ``size`` is the file's own
+    size, ``stored`` what the archive holds of it: the same unless ``sparse`` (pairs of offset and
+    length) says where the stored parts go. ``offset`` is where its header began.
+    """
+
+    name: bytes
+    kind: bytes
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime_ns: int
+    link: bytes
+    device: tuple[int, int]
+    xattrs: dict[bytes, bytes]
+    stored: int
+    sparse: tuple[tuple[int, int], ...] | None
+    offset: int
+
+
+def shown(name: bytes) -> str:
+    """A name for a message: bytes that are not UTF-8 and control characters escaped."""
+    text = name.decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
+class TarReader:
+    """Iterates over the entries; the body of the current one is read with :meth:`body`."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._global: pax.Records = {}
+        self._left = 0  # of the current body
+        self._padding = 0
+        self._entry: Entry | None = None
+
+    def __iter__(self) -> Iterator[Entry]:
+        while (entry := self._next()) is not None:
+            yield entry
+
+    def body(self) -> Iterator[memoryview]:
+        """The stored bytes of the current entry; InvalidArgument when the archive ends early."""
+        for piece in self._stream.pieces(self._left):
+            self._left -= len(piece)
+            yield piece
+        if self._left:
+            raise self._truncated()
+
+    def _truncated(self) -> InvalidArgument:
+        name = f"entry {shown(self._entry.name)!r}" if self._entry else "header"
+        at = self._stream.offset
+        return InvalidArgument(f"archive: truncated in {name} at byte {at}")
+
+    def _finish(self) -> None:
+        rest = self._left + self._padding
+        if rest and self._stream.skip(rest) != rest:
+            raise self._truncated()
+        self._left = self._padding = 0
+
+    def _next(self) -> Entry | None:
+        """The next real entry, with what the extra headers before it said."""
+        self._finish()
+        local: pax.Records = {}
+        start = -1
+        while True:
+            at = self._stream.offset
+            start = at if start < 0 else start
+            block = self._stream.read(BLOCK)
+            if len(block) != BLOCK:
+                if block or local:
+                    raise InvalidArgument(f"archive: truncated in a header at byte {at}")
+                return None  # GNU tar and Go take an end without end marker, too
+            if block == _ZEROS:
+                if local:
+                    raise InvalidArgument(f"archive: extended header without entry at byte {at}")
+                self._stream.drain()
+                return None
+            _verify(block, at)
+            kind = block[156:157]
+            if kind == b"x" or kind == b"X":
+                pax.parse(self._extra(block, at), local, f"archive: byte {at}")
+            elif kind == b"g":
+                pax.parse(self._extra(block, at), self._global, f"archive: byte {at}")
+            elif kind == b"L":
+                local.setdefault(b"path", _text(self._extra(block, at)))
+            elif kind == b"K":
+                local.setdefault(b"linkpath", _text(self._extra(block, at)))
+            else:
+                self._entry = entry = self._made(block, local, start, at)
+                self._left = entry.stored
+                self._padding = -entry.stored % BLOCK
+                return entry
+
+    def _extra(self, block: bytes, at: int) -> bytes:
+        """The body of a header that only describes the next entry."""
+        size = _number(block[124:136], at, "size")
+        if not 0 <= size <= _EXTRA_LIMIT:
+            raise InvalidArgument(f"archive: extended header of {size} bytes at byte {at}")
+        padded = size + -size % BLOCK
+        data = self._stream.read(padded)
+        if len(data) != padded:
+            raise InvalidArgument(f"archive: truncated in an extended header at byte {at}")
+        return data[:size]
+
+    def _made(self, block: bytes, local: pax.Records, start: int, at: int) -> Entry:
+        records = {**self._global, **local} if self._global else local
+        gnu = block[257:265] == b"ustar  \0"
+        name = _text(block[:100])
+        if not gnu and block[345] and block[257:262] == b"ustar":
+            end = 476 if block[508:] == b"tar\0" else 500  # star keeps times behind the prefix
+            name = _text(block[345:end]) + b"/" + name
+        where = f"archive: entry {shown(name)!r} at byte {at}"
+        kind = block[156:157]
+        if kind in _REGULAR:
+            kind = b"5" if kind == b"\0" and name.endswith(b"/") else b"0"
+        size = _number(block[124:136], at, "size")
+        device = (0, 0)
+        if kind in b"34":
+            device = (_number(block[329:337], at, "major"), _number(block[337:345], at, "minor"))
+        entry = Entry(
+            name, kind, _number(block[100:108], at, "mode") & 0o7777,
+            _number(block[108:116], at, "uid"), _number(block[116:124], at, "gid"),
+            size, _number(block[136:148], at, "mtime") * 1_000_000_000, _text(block[157:257]),
+            device, NO_XATTRS, size, None, start,
+        )  # fmt: skip
+        if records:
+            entry = _amended(entry, records, where)
+        if entry.kind in _BODILESS:  # as Go and Python have it, whatever the size says
+            entry = entry._replace(size=0, stored=0) if entry.size else entry
+        elif entry.kind == b"S":
+            entry = self._old_sparse(entry, block, where)
+        elif entry.kind != b"0":
+            raise InvalidArgument(f"{where}: unknown type {entry.kind!r}")
+        elif records and any(key.startswith(b"GNU.sparse.") for key in records):
+            entry = self._pax_sparse(entry, records, where)
+        return _checked(entry, where)
+
+    def _old_sparse(self, entry: Entry, block: bytes, where: str) -> Entry:
+        numbers = _sparse_numbers(block, 386, 4, entry.offset)
+        more, real = block[482], _number(block[483:495], entry.offset, "real size")
+        while more:
+            block = self._stream.read(BLOCK)
+            if len(block) != BLOCK or len(numbers) > _EXTRA_LIMIT:
+                raise InvalidArgument(f"{where}: truncated or endless sparse map")
+            numbers += _sparse_numbers(block, 0, 21, entry.offset)
+            more = block[504]
+        pairs = pax.sparse_map(numbers, real, entry.stored, where)
+        return entry._replace(kind=b"0", size=real, sparse=pairs)
+
+    def _pax_sparse(self, entry: Entry, records: pax.Records, where: str) -> Entry:
+        name = records.get(b"GNU.sparse.name", entry.name)
+        size = records.get(b"GNU.sparse.realsize") or records.get(b"GNU.sparse.size") or b""
+        real = pax.integer(size, where)
+        stored = entry.stored
+        if records.get(b"GNU.sparse.major") == b"1":
+            numbers, taken = self._map_in_body(stored, where)
+            stored -= taken
+        else:
+            listed = records.get(b"GNU.sparse.map", b"")
+            numbers = [pax.integer(part, where) for part in listed.split(b",") if listed]
+        pairs = pax.sparse_map(numbers, real, stored, where)
+        return entry._replace(name=name, size=real, stored=stored, sparse=pairs)
+
+    def _map_in_body(self, stored: int, where: str) -> tuple[list[int], int]:
+        """Sparse format 1.0: decimals on lines of their own in the body's first blocks."""
+        text, taken = b"", 0
+        count = -1
+        while count < 0 or text.count(b"\n") < 1 + 2 * count:
+            block = self._stream.read(BLOCK)
+            taken += BLOCK
+            if len(block) != BLOCK or taken > min(stored, _EXTRA_LIMIT):
+                raise InvalidArgument(f"{where}: truncated or endless sparse map")
+            text += block
+            if count < 0 and b"\n" in text:
+                count = pax.integer(text.partition(b"\n")[0], where)
+        lines = text.split(b"\n")
+        return [pax.integer(line, where) for line in lines[1 : 1 + 2 * count]], taken
+
+
+def _verify(block: bytes, at: int) -> None:
+    """Check the header's checksum: the sum of its bytes with the field itself as spaces.
+
+    adler32's low half is 1 + that sum modulo 65521, and much quicker than sum() over bytes.
+    """
+    field = block[148:156]
+    said = _number(field, at, "checksum")
+    if adler32(block) & 0xFFFF == (said + sum(field) - 8 * 32 + 1) % 65521 and said < 1 << 18:
+        return
+    plain = sum(block) - sum(field) + 8 * 32
+    signed = plain - 256 * sum(1 for byte in block[:148] + block[156:] if byte > 127)
+    if said not in (plain, signed):
+        raise InvalidArgument(f"archive: bad header checksum at byte {at} (not a tar, or damaged)")
+
+
+def _text(field: bytes) -> bytes:
+    end = field.find(b"\0")
+    return field if end < 0 else field[:end]
+
+
+def _number(field: bytes, at: int, what: str) -> int:
+    """Octal text, or base 256 where the first bit is set (GNU; negative when the second is)."""
+    if field[0] & 0x80:
+        if field[0] & 0x40:
+            return int.from_bytes(field, "big", signed=True)
+        return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
+    try:
+        return int(_text(field).strip(b" ") or b"0", 8)
+    except ValueError as error:
+        raise InvalidArgument(f"archive: broken {what} in the header at byte {at}") from error
+
+
+def _sparse_numbers(block: bytes, start: int, pairs: int, at: int) -> list[int]:
+    numbers: list[int] = []
+    for place in range(start, start + 24 * pairs, 24):
+        if not block[place]:
+            break
+        numbers.append(_number(block[place : place + 12], at, "sparse map"))
+        numbers.append(_number(block[place + 12 : place + 24], at, "sparse map"))
+    return numbers
+
+
+def _amended(entry: Entry, records: pax.Records, where: str) -> Entry:
+    """The entry with what PAX records say instead."""
+    get = records.get
+    name, link = get(b"path", entry.name), get(b"linkpath", entry.link)
+    size = pax.integer(records[b"size"], where) if b"size" in records else entry.size
+    uid = pax.integer(records[b"uid"], where) if b"uid" in records else entry.uid
+    gid = pax.integer(records[b"gid"], where) if b"gid" in records else entry.gid
+    mtime = get(b"mtime")
+    mtime_ns = entry.mtime_ns if mtime is None else pax.nanoseconds(mtime, where)
+    xattrs = pax.xattrs(records, where)
+    kind = b"5" if entry.kind == b"0" and name.endswith(b"/") else entry.kind
+    return Entry(
+        name, kind, entry.mode, uid, gid, size, mtime_ns, link, entry.device, xattrs, size,
+        None, entry.offset,
+    )  # fmt: skip
+
+
+def _checked(entry: Entry, where: str) -> Entry:
+    if entry.size < 0 or entry.size >= 1 << 63:
+        raise InvalidArgument(f"{where}: impossible size {entry.size}")
+    if not 0 <= entry.uid < 1 << 32 or not 0 <= entry.gid < 1 << 32:
+        raise InvalidArgument(f"{where}: impossible owner {entry.uid}:{entry.gid}")
+    if len(entry.name) > _LONGEST_PATH or b"\0" in entry.name or b"\0" in entry.link:
+        raise InvalidArgument(f"{where}: impossible name")
+    return entry

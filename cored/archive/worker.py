@@ -1,0 +1,92 @@
+"""The worker process: ``python -m cored.archive.worker FD``, a socket to the daemon at FD.
+
+Takes one job after the other; ends when the daemon closes the socket, or dies, at once and in the
+middle of a job too.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from queue import SimpleQueue
+from threading import Thread
+
+from cored.archive.jobs import DiffJob, LayerJob
+from cored.archive.wire import PREFIX, Done, Failed, Message, Progress, packed, unpacked
+from cored.errors import CoredError, Internal, from_os_error
+
+_REPORT_EVERY = 0.1  # seconds
+
+
+class _Reports:
+    """Progress, told to the daemon a few times a second."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._next = 0.0
+
+    def __call__(self, size: int) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _REPORT_EVERY
+            self._channel.sendall(packed(Progress(size)))
+
+
+def main() -> None:
+    """Serve jobs until the daemon goes away."""
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's business
+    os.umask(0)  # modes are the archive's
+    jobs: SimpleQueue[Message] = SimpleQueue()
+    Thread(target=_receive, args=(channel, jobs), name="receive", daemon=True).start()
+    while True:
+        job = jobs.get()
+        channel.sendall(packed(_done(job, _Reports(channel))))
+
+
+def _receive(channel: socket.socket, jobs: SimpleQueue[Message]) -> None:
+    while True:
+        length = PREFIX.unpack(_exactly(channel, PREFIX.size))[0]
+        jobs.put(unpacked(_exactly(channel, length)))
+
+
+def _exactly(channel: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        part = channel.recv(count - len(data))
+        if not part:
+            os._exit(0)  # nobody is left to work for, and threads may be in the middle of things
+        data += part
+    return data
+
+
+def _done(job: Message, reports: _Reports) -> Message:
+    try:
+        match job:
+            case LayerJob():
+                from cored.archive.pipeline import run_layer
+
+                return Done(run_layer(job, reports))
+            case DiffJob():
+                from cored.archive.create import run_diff
+
+                return Done(run_diff(job, reports))
+            case _:
+                raise Internal(f"layer worker: not a job: {job!r}")
+    except CoredError as error:
+        return Failed(error.code, error.message, error.hint)
+    except OSError as error:
+        name = error.filename or (job.digest if isinstance(job, LayerJob) else "")
+        failure = from_os_error(f"layer: {os.fsdecode(str(name))}", error)
+        return Failed(failure.code, failure.message, failure.hint)
+    except Exception as error:
+        traceback.print_exc()  # stderr is the daemon's
+        return Failed(Internal.code, f"layer worker: {type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""What the stores of records share: a table of JSON records, keyed by (namespace, name)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from cored import scope
+from cored.database import Database
+from cored.errors import AlreadyExists, FailedPrecondition, NotFound
+from cored.filters import parse
+from cored.scope import Scope
+
+__all__ = ["Columns", "Table", "hold", "label_field", "touch"]
+
+T = TypeVar("T")
+Field = Callable[[T, tuple[str, ...]], str | None]
+Columns = Callable[[T], Mapping[str, str]]
+
+
+def touch(connection: sqlite3.Connection, namespace: str) -> None:
+    """A namespace comes to life by use."""
+    connection.execute("INSERT OR IGNORE INTO namespaces VALUES (?, '{}')", (namespace,))
+
+
+def hold(connection: sqlite3.Connection, where: Scope, type: str, id: str) -> None:
+    """Attach a resource to the lease of the request, if it came with one."""
+    if where.lease is None:
+        return
+    try:
+        connection.execute(
+            "INSERT OR IGNORE INTO lease_resources VALUES (?, ?, ?, ?)",
+            (where.namespace, where.lease, type, id),
+        )
+    except sqlite3.IntegrityError as error:
+        raise FailedPrecondition(
+            f"lease {where.lease!r}: does not exist",
+            hint="it may have been deleted or have expired; make another",
+        ) from error
+
+
+def label_field(labels: Mapping[str, str], rest: Sequence[str]) -> str | None:
+    """A label for filters: ``labels."a.b"`` and ``labels.a.b`` name the same one."""
+    return labels.get(".".join(rest))
+
+
+class Table(Generic[T]):
+    """One table; ``what`` names a record in errors, ``columns`` are those it has of its own."""
+
+    def __init__(
+        self,
+        database: Database,
+        what: str,
+        table: str,
+        key: str,
+        row: Callable[[T], str],
+        value: Callable[[str, str], T],
+        field: Field[T],
+        columns: Columns[T] | None = None,
+    ) -> None:
+        self._db = database
+        self._what = what
+        self._table = table
+        self._key = key
+        self._row = row
+        self._value = value
+        self._field = field
+        self._columns = columns or (lambda record: {})
+
+    def get(self, name: str) -> T:
+        """The record. NotFound."""
+        return self._get(self._db.read, scope.namespace(), name)
+
+    def list(self, filters: Sequence[str]) -> list[T]:
+        """All records that match, by name."""
+        wanted = parse(filters)
+        rows = self._db.read.execute(
+            f"SELECT {self._key}, record FROM {self._table} WHERE namespace = ? ORDER BY 1",
+            (scope.namespace(),),
+        )
+        records = (self._value(name, text) for name, text in rows)
+        return [r for r in records if wanted.match(lambda path, r=r: self._field(r, path))]  # type: ignore[misc]
+
+    async def insert(self, name: str, record: T) -> None:
+        """Add a record. AlreadyExists."""
+        namespace = scope.namespace()
+        columns = {"namespace": namespace, self._key: name, "record": self._row(record)}
+        columns.update(self._columns(record))
+        sql = f"INSERT INTO {self._table} ({', '.join(columns)}) VALUES ({_marks(columns)})"
+
+        def work(connection: sqlite3.Connection) -> None:
+            touch(connection, namespace)
+            try:
+                connection.execute(sql, tuple(columns.values()))
+            except sqlite3.IntegrityError as error:
+                raise AlreadyExists(f"{self._what} {name!r}: already exists") from error
+
+        await self._db.write(work)
+
+    async def change(self, name: str, changed: Callable[[T], T]) -> T:
+        """Replace a record by what ``changed`` makes of it, in one transaction. NotFound."""
+        namespace = scope.namespace()
+
+        def work(connection: sqlite3.Connection) -> T:
+            record = changed(self._get(connection, namespace, name))
+            columns = {"record": self._row(record), **self._columns(record)}
+            assignments = ", ".join(f"{column} = ?" for column in columns)
+            connection.execute(
+                f"UPDATE {self._table} SET {assignments} WHERE namespace = ? AND {self._key} = ?",
+                (*columns.values(), namespace, name),
+            )
+            return record
+
+        return await self._db.write(work)
+
+    async def remove(self, name: str, check: Callable[[T], None] | None = None) -> None:
+        """Delete a record, unless ``check`` raises. NotFound."""
+        namespace = scope.namespace()
+
+        def work(connection: sqlite3.Connection) -> None:
+            record = self._get(connection, namespace, name)
+            if check is not None:
+                check(record)
+            connection.execute(
+                f"DELETE FROM {self._table} WHERE namespace = ? AND {self._key} = ?",
+                (namespace, name),
+            )
+
+        await self._db.write(work)
+
+    def _get(self, connection: sqlite3.Connection, namespace: str, name: str) -> T:
+        row = connection.execute(
+            f"SELECT record FROM {self._table} WHERE namespace = ? AND {self._key} = ?",
+            (namespace, name),
+        ).fetchone()
+        if row is None:
+            raise NotFound(f"{self._what} {name!r}: not found")
+        return self._value(name, row[0])
+
+
+def _marks(columns: Mapping[str, str]) -> str:
+    return ", ".join("?" * len(columns))

@@ -1,0 +1,285 @@
+"""Snapshots per namespace: rows with names and labels over a backend with keys of its own."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cored import scope
+from cored.abc.events import EventBus, SnapshotCommit, SnapshotPrepare, SnapshotRemove
+from cored.abc.snapshots import Kind, Snapshot, Snapshotter, Usage
+from cored.abc.values import NO_LABELS, Labels, Mount
+from cored.database import Database
+from cored.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from cored.filters import parse
+from cored.metadata.content import changed_labels
+from cored.metadata.guard import Guard
+from cored.metadata.names import check_labels
+from cored.metadata.records import hold, label_field, touch
+from cored.metadata.rows import dumped
+from cored.scope import Scope
+
+__all__ = ["NamespacedSnapshotter"]
+
+_SELECT = """
+    SELECT key, backend_key, kind, parent, labels, created_at, updated_at FROM snapshots
+    WHERE namespace = ? AND snapshotter = ?
+"""
+# what a backend is told of; the rest is between client and daemon
+_INHERITED = "containerd.io/snapshot/"
+_TARGET = "containerd.io/snapshot.ref"
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    snapshot: Snapshot
+    backend_key: str
+
+
+class NamespacedSnapshotter(Snapshotter):
+    """The :class:`Snapshotter` ``id`` as the daemon works with it."""
+
+    def __init__(
+        self, database: Database, id: str, backend: Snapshotter, events: EventBus, guard: Guard
+    ) -> None:
+        self._db = database
+        self._id = id
+        self._backend = backend
+        self._events = events
+        self._guard = guard
+        self.capabilities = backend.capabilities
+        self.exports: Mapping[str, str] = getattr(backend, "exports", {})
+
+    async def stat(self, key: str) -> Snapshot:
+        return self._find(self._db.read, scope.namespace(), key).snapshot
+
+    async def update(
+        self, key: str, labels: Mapping[str, str | None], *, replace: bool = False
+    ) -> Snapshot:
+        check_labels(f"snapshot {key!r}", labels)
+        namespace = scope.namespace()
+
+        def work(connection: sqlite3.Connection) -> _Row:
+            row = self._find(connection, namespace, key)
+            kept = changed_labels(row.snapshot.labels, labels, replace)
+            connection.execute(
+                "UPDATE snapshots SET labels = ?, updated_at = ?"
+                " WHERE namespace = ? AND snapshotter = ? AND key = ?",
+                (dumped(kept), time.time_ns(), namespace, self._id, key),
+            )
+            return self._find(connection, namespace, key)
+
+        changed = await self._db.write(work)
+        passed = _passed(changed.snapshot.labels)
+        if passed:
+            await self._backend.update(changed.backend_key, dict(passed))
+        self._guard.mutated(deletion=True)
+        return changed.snapshot
+
+    async def usage(self, key: str) -> Usage:
+        return await self._backend.usage(self._backend_key(key))
+
+    async def mounts(self, key: str) -> list[Mount]:
+        return await self._backend.mounts(self._backend_key(key))
+
+    async def prepare(self, key: str, parent: str = "", labels: Labels = NO_LABELS) -> list[Mount]:
+        return await self._create(Kind.ACTIVE, self._backend.prepare, key, parent, labels)
+
+    async def view(self, key: str, parent: str = "", labels: Labels = NO_LABELS) -> list[Mount]:
+        return await self._create(Kind.VIEW, self._backend.view, key, parent, labels)
+
+    async def commit(
+        self, name: str, key: str, labels: Labels = NO_LABELS, *, parent: str | None = None
+    ) -> None:
+        check_labels(f"snapshot {name!r}", labels)
+        if not name:
+            raise InvalidArgument(f"snapshot {key!r}: cannot be committed without a name")
+        where = scope.current()
+        async with self._guard.using():
+            row = self._find(self._db.read, where.namespace, key)
+            if row.snapshot.kind is not Kind.ACTIVE:
+                raise FailedPrecondition(f"snapshot {key!r}: is {row.snapshot.kind}, not active")
+            self._check_free(self._db.read, where.namespace, name)
+            below = self._parent(self._db.read, where.namespace, parent or "")
+            made = _fresh_key(where.namespace, name)
+            await self._backend.commit(made, row.backend_key, _passed(labels), parent=below or None)
+            over = row.snapshot.parent or parent or ""
+
+            def work(connection: sqlite3.Connection) -> None:
+                self._delete(connection, where.namespace, key)
+                self._insert(connection, where, Kind.COMMITTED, name, made, over, labels)
+
+            await self._db.write(work)
+        self._guard.mutated()
+        await self._events.publish(SnapshotCommit(key, name, self._id))
+
+    async def remove(self, key: str) -> None:
+        namespace = scope.namespace()
+
+        def work(connection: sqlite3.Connection) -> str:
+            row = self._find(connection, namespace, key)
+            child = connection.execute(
+                "SELECT key FROM snapshots WHERE namespace = ? AND snapshotter = ? AND parent = ?",
+                (namespace, self._id, key),
+            ).fetchone()
+            if child is not None:
+                raise FailedPrecondition(
+                    f"snapshot {key!r}: cannot remove, has children", hint=f"such as {child[0]!r}"
+                )
+            self._delete(connection, namespace, key)
+            return row.backend_key
+
+        async with self._guard.using():
+            backend_key = await self._db.write(work)
+            await self._backend.remove(backend_key)
+        self._guard.mutated(deletion=True)
+        await self._events.publish(SnapshotRemove(key, self._id))
+
+    async def walk(self, filters: Sequence[str] = ()) -> AsyncIterator[Snapshot]:
+        wanted = parse(filters).match
+        rows = self._db.read.execute(f"{_SELECT} ORDER BY key", (scope.namespace(), self._id))
+        for row in rows.fetchall():
+            snapshot = _row(row).snapshot
+            if wanted(_fields(snapshot)):
+                yield snapshot
+
+    async def cleanup(self) -> None:
+        await self._backend.cleanup()
+
+    async def _create(
+        self,
+        kind: Kind,
+        make: Callable[[str, str, Labels], Awaitable[list[Mount]]],
+        key: str,
+        parent: str,
+        labels: Labels,
+    ) -> list[Mount]:
+        check_labels(f"snapshot {key!r}", labels)
+        if not key:
+            raise InvalidArgument("snapshot: its key is empty")
+        where = scope.current()
+        async with self._guard.using():
+            self._check_free(self._db.read, where.namespace, key)
+            if target := labels.get(_TARGET):
+                await self._found(where, target)
+            below = self._parent(self._db.read, where.namespace, parent)
+            made = _fresh_key(where.namespace, key)
+            mounts = await make(made, below, _passed(labels))
+
+            def work(connection: sqlite3.Connection) -> None:
+                self._check_free(connection, where.namespace, key)
+                self._parent(connection, where.namespace, parent)
+                self._insert(connection, where, kind, key, made, parent, labels)
+
+            try:
+                await self._db.write(work)
+            except BaseException:
+                await self._backend.remove(made)
+                raise
+        self._guard.mutated()
+        await self._events.publish(SnapshotPrepare(key, parent, self._id))
+        return mounts
+
+    async def _found(self, where: Scope, target: str) -> None:
+        """AlreadyExists when the snapshot that the client is about to make is there by name."""
+        try:
+            self._find(self._db.read, where.namespace, target)
+        except NotFound:
+            return
+        await self._db.write(lambda c: hold(c, where, f"snapshots/{self._id}", target))
+        raise AlreadyExists(f"snapshot {target!r}: already exists")
+
+    def _insert(
+        self,
+        connection: sqlite3.Connection,
+        where: Scope,
+        kind: Kind,
+        key: str,
+        backend_key: str,
+        parent: str,
+        labels: Labels,
+    ) -> None:
+        touch(connection, where.namespace)
+        now = time.time_ns()
+        row = (str(kind), parent, dumped(dict(labels)), now, now)
+        try:
+            connection.execute(
+                "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (where.namespace, self._id, key, backend_key, *row),
+            )
+        except sqlite3.IntegrityError as error:
+            raise AlreadyExists(f"snapshot {key!r}: already exists") from error
+        hold(connection, where, f"snapshots/{self._id}", key)
+
+    def _delete(self, connection: sqlite3.Connection, namespace: str, key: str) -> None:
+        connection.execute(
+            "DELETE FROM snapshots WHERE namespace = ? AND snapshotter = ? AND key = ?",
+            (namespace, self._id, key),
+        )
+        connection.execute(
+            "DELETE FROM lease_resources WHERE namespace = ? AND type = ? AND id = ?",
+            (namespace, f"snapshots/{self._id}", key),
+        )
+
+    def _find(self, connection: sqlite3.Connection, namespace: str, key: str) -> _Row:
+        row = connection.execute(f"{_SELECT} AND key = ?", (namespace, self._id, key)).fetchone()
+        if row is None:
+            raise NotFound(f"snapshot {key!r}: not found")
+        return _row(row)
+
+    def _backend_key(self, key: str) -> str:
+        return self._find(self._db.read, scope.namespace(), key).backend_key
+
+    def _check_free(self, connection: sqlite3.Connection, namespace: str, key: str) -> None:
+        row = connection.execute(f"{_SELECT} AND key = ?", (namespace, self._id, key)).fetchone()
+        if row is not None:
+            raise AlreadyExists(f"snapshot {key!r}: already exists")
+
+    def _parent(self, connection: sqlite3.Connection, namespace: str, parent: str) -> str:
+        """The backend's key of a parent, '' for none. NotFound; FailedPrecondition."""
+        if not parent:
+            return ""
+        try:
+            row = self._find(connection, namespace, parent)
+        except NotFound as error:
+            raise NotFound(f"parent snapshot {parent!r}: not found") from error
+        if row.snapshot.kind is not Kind.COMMITTED:
+            raise FailedPrecondition(f"parent snapshot {parent!r}: is not committed")
+        return row.backend_key
+
+
+def _fresh_key(namespace: str, key: str) -> str:
+    """A key that the backend has never seen."""
+    return f"{namespace}/{time.time_ns():x}/{key}"
+
+
+def _passed(labels: Labels) -> dict[str, str]:
+    return {k: v for k, v in labels.items() if k.startswith(_INHERITED) or k == _TARGET}
+
+
+def _row(row: tuple[Any, ...]) -> _Row:
+    key, backend_key, kind, parent, labels, created, updated = row
+    return _Row(
+        Snapshot(key, Kind(kind), parent, json.loads(labels), created, updated), backend_key
+    )
+
+
+def _fields(snapshot: Snapshot) -> Callable[[tuple[str, ...]], str | None]:
+    def value(path: tuple[str, ...]) -> str | None:
+        match path:
+            case ("name",):
+                return snapshot.name
+            case ("parent",):
+                return snapshot.parent or None
+            case ("kind",):
+                return str(snapshot.kind)
+            case ("labels", *rest):
+                return label_field(snapshot.labels, rest)
+            case _:
+                return None
+
+    return value

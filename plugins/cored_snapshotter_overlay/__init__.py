@@ -1,0 +1,82 @@
+"""The snapshotter ``overlayfs``: layers are upper directories, stacked by the kernel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from cored.abc.snapshots import Kind, Snapshotter, Usage
+from cored.abc.values import Mount
+from cored.errors import Unimplemented
+from cored.hookspecs import PluginContext, Provider, hookimpl
+from cored.layered import Layer, LayerDriver, LayeredSnapshotter, disk_usage
+from cored.linux import mount_all, unmount
+
+__all__ = ["OverlayDriver", "cored_snapshotter"]
+
+
+class OverlayDriver(LayerDriver):
+    """``fs`` is the layer, ``work`` overlayfs' own; a committed layer's work is never looked at."""
+
+    rebase = True
+
+    def prepare(self, layer: Layer) -> None:
+        upper = layer.directory / "fs"
+        upper.mkdir(mode=0o755)
+        # the snapshotter's directory is private; the root of a container's tree is not
+        upper.chmod(0o755)
+        if layer.kind is Kind.ACTIVE:
+            (layer.directory / "work").mkdir(mode=0o711)
+        if layer.parents:
+            below = (layer.parents[0] / "fs").stat()
+            os.chown(upper, below.st_uid, below.st_gid)
+            upper.chmod(below.st_mode & 0o7777)
+
+    def mounts(self, layer: Layer) -> list[Mount]:
+        mode = "rw" if layer.kind is Kind.ACTIVE else "ro"
+        lower = [str(parent / "fs") for parent in layer.parents]
+        if not lower:
+            return [Mount("bind", str(layer.directory / "fs"), options=(mode, "rbind"))]
+        if layer.kind is Kind.VIEW and len(lower) == 1:
+            return [Mount("bind", lower[0], options=("ro", "rbind"))]
+        options = ["index=off"]
+        if layer.kind is Kind.ACTIVE:
+            options += [f"workdir={layer.directory}/work", f"upperdir={layer.directory}/fs"]
+        options.append("lowerdir=" + ":".join(lower))
+        return [Mount("overlay", "overlay", options=tuple(options))]
+
+    def usage(self, layer: Layer) -> Usage:
+        return disk_usage(layer.directory / "fs")
+
+
+@asynccontextmanager
+async def _opened(context: PluginContext) -> AsyncIterator[Snapshotter]:
+    _probe(context.root)
+    later = bool(context.settings.get("async_remove", False))
+    async with LayeredSnapshotter.opened(
+        OverlayDriver(), context.root, async_remove=later
+    ) as snapshotter:
+        yield snapshotter
+
+
+def _probe(root: Path) -> None:
+    """Unimplemented where the kernel, or the filesystem below ``root``, cannot do overlays."""
+    place = root / "probe"
+    for name in ("lower", "upper", "work", "merged"):
+        (place / name).mkdir(parents=True, exist_ok=True)
+    options = (f"workdir={place}/work", f"upperdir={place}/upper", f"lowerdir={place}/lower")
+    try:
+        mount_all([Mount("overlay", "overlay", options=options)], place / "merged")
+    except OSError as error:
+        raise Unimplemented(
+            f"overlayfs on {root}: {error.strerror}",
+            hint='set snapshotter = "native", or put the root on ext4, xfs or btrfs',
+        ) from error
+    unmount(place / "merged")
+
+
+@hookimpl
+def cored_snapshotter() -> Provider[Snapshotter]:
+    return Provider("overlayfs", _opened, capabilities=("rebase",))

@@ -1,0 +1,127 @@
+"""A stranger's plugin, installed with pip: picked up, opened, shown; a broken one is shown too."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from tests import daemons
+
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+
+PROJECT = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "cored-tiny"
+version = "1.0"
+dependencies = []
+
+[project.entry-points."cored.plugins"]
+tiny = "cored_tiny"
+broken = "cored_tiny_broken"
+
+[tool.hatch.build.targets.wheel]
+packages = ["cored_tiny.py", "cored_tiny_broken.py"]
+only-include = ["cored_tiny.py", "cored_tiny_broken.py"]
+"""
+TINY = '''
+"""A snapshotter of a stranger's, and an observer of events."""
+
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from cored.abc.values import Mount
+from cored.hookspecs import Provider, hookimpl
+from cored.layered import LayerDriver, LayeredSnapshotter
+
+
+class TinyDriver(LayerDriver):
+    """Plain directories: a child starts empty."""
+
+    def prepare(self, layer):
+        (layer.directory / "fs").mkdir()
+
+    def mounts(self, layer):
+        return [Mount("bind", str(layer.directory / "fs"), options=("rbind", "rw"))]
+
+
+@asynccontextmanager
+async def opened(context):
+    (context.root / "greeting").write_text(context.settings.get("greeting", "none"))
+    async with LayeredSnapshotter.opened(TinyDriver(), context.root) as snapshotter:
+        yield snapshotter
+
+
+@hookimpl
+def cored_snapshotter():
+    return Provider("tiny", opened, capabilities=("small",))
+
+
+@hookimpl
+def cored_event(envelope):
+    if envelope.topic == "/namespaces/create":
+        Path(__file__).with_name("cored_tiny.seen").write_text(envelope.namespace)
+'''
+BROKEN = '''
+"""Fails when it is opened."""
+
+from contextlib import asynccontextmanager
+
+from cored.hookspecs import Provider, hookimpl
+
+
+@asynccontextmanager
+async def opened(context):
+    raise RuntimeError("the disk has gone fishing")
+    yield
+
+
+@hookimpl
+def cored_snapshotter():
+    return Provider("broken", opened)
+'''
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter that sees this environment, and the tiny package pip-installed over it."""
+    place = tmp_path_factory.mktemp("tiny")
+    (place / "pyproject.toml").write_text(PROJECT)
+    (place / "cored_tiny.py").write_text(TINY)
+    (place / "cored_tiny_broken.py").write_text(BROKEN)
+    environment = place / "venv"
+    venv.create(environment, with_pip=False)
+    installed = next((environment / "lib").glob("python*/site-packages"))
+    (installed / "outer.pth").write_text(
+        "".join(f"import site; site.addsitedir({path!r})\n" for path in sys.path if path)
+    )
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", installed]
+        + ["--disable-pip-version-check", str(place)],
+        check=True,
+    )
+    return environment / "bin" / "python"
+
+
+def test_it_is_found_opened_and_shown(python: Path) -> None:
+    config = '[plugins.snapshotter.tiny]\ngreeting = "hello"\n'
+    with daemons.cored(config, python=str(python)) as daemon:
+        rows = [line.split() for line in daemon.ctr("plugins", "ls").stdout.splitlines()[1:]]
+        states = {row[1]: row[-1] for row in rows if row and row[0].endswith("snapshotter.v1")}
+        assert states["tiny"] == "ok"
+        assert states["broken"] == "error"
+        assert states["overlayfs"] == "ok"
+        assert "gone fishing" in daemon.ctr("plugins", "ls", "-d", "id==broken").stdout
+        assert (daemon.home / "root/snapshotter.tiny/greeting").read_text() == "hello"
+        daemon.ctr("snapshots", "--snapshotter", "tiny", "prepare", "mine")
+        assert "mine" in daemon.ctr("snapshots", "--snapshotter", "tiny", "ls").stdout
+        daemon.ctr("snapshots", "--snapshotter", "tiny", "rm", "mine")
+        daemon.ctr("namespaces", "create", "noticed")
+        assert next(python.parents[1].rglob("cored_tiny.seen")).read_text() == "noticed"
