@@ -112,7 +112,8 @@ class DiffJob:
     """Write the layer that turns the tree ``lower`` ('' is an empty one) into the tree ``upper``.
 
     The archive goes to the file ``output``; ``compression`` is 'gzip', 'zstd' or ''. Times later
-    than ``epoch`` (seconds since 1970, if given) are set to it.
+    than ``epoch`` (seconds since 1970, if given) are set to it. ``overlay``: ``upper`` is an
+    overlay's upper directory, with its marks, and ``lower`` is not looked at.
     """
 
     lower: str
@@ -120,6 +121,7 @@ class DiffJob:
     output: str
     compression: str = "gzip"
     epoch: int | None = None
+    overlay: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ from typing import Any
 
 import grpc
 import structlog
-from cored.metadata.names import check_namespace
 from google.protobuf import descriptor_pool, message_factory
 
 from cored import log, scope
 from cored.abc.service import Service
 from cored.errors import FailedPrecondition
+from cored.metadata.names import check_namespace
 from cored.rpc.status import to_status
 from cored.scope import Scope
 

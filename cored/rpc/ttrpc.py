@@ -1,4 +1,4 @@
-"""ttrpc framing without I/O: bytes in, frames out (PROTOCOL.md describes the protocol). Stdlib only."""
+"""ttrpc framing without I/O: bytes in, frames out (see PROTOCOL.md). Stdlib only."""
 
 from __future__ import annotations
 

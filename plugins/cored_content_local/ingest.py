@@ -135,9 +135,7 @@ class LocalWriter(Writer):
             os.ftruncate(self._file, offset)
             raise from_os_error(f"content {self._status.ref!r}", error) from error
         self._hasher.update(data)
-        self._status = replace(
-            self._status, offset=offset + len(data), updated_at=time.time_ns()
-        )
+        self._status = replace(self._status, offset=offset + len(data), updated_at=time.time_ns())
 
     async def truncate(self, size: int) -> None:
         self._check_open()
@@ -227,5 +225,3 @@ class LocalWriter(Writer):
     def _check_open(self) -> None:
         if self._closed is None:
             raise FailedPrecondition(f"content {self._status.ref!r}: its writer is closed")
-
-

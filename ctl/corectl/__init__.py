@@ -1,0 +1,1 @@
+"""corectl: the command line of cored."""

@@ -1,0 +1,51 @@
+"""What one run of corectl knows: the daemon's address, the namespace, how to fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cored.client.channel import Channel
+    from cored.client.workloads import Workloads
+
+__all__ = ["Session"]
+
+
+def _one(error: Exception) -> int:
+    return 1
+
+
+class Session:
+    """Travels as click's context object; the channel opens when a command first needs it.
+
+    ``failure`` is the exit code for an error; commands with codes of their own replace it.
+    """
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.namespace = "default"
+        self.debug = False
+        self.failure: Callable[[Exception], int] = _one
+        self._channel: Channel | None = None
+
+    @property
+    def channel(self) -> Channel:
+        """Calls in the namespace."""
+        if self._channel is None:
+            from cored.client.channel import Channel
+
+            self._channel = Channel(self.address, namespace=self.namespace)
+        return self._channel
+
+    @property
+    def workloads(self) -> Workloads:
+        """The docker-like verbs."""
+        from cored.client.workloads import Workloads
+
+        return Workloads(self.channel)
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._channel is not None:
+            self._channel.close()

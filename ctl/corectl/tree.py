@@ -1,0 +1,94 @@
+"""The tree of commands. Each is imported when it is called, so that the others cost nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+
+import click
+
+from corectl.session import Session
+
+__all__ = ["LazyGroup", "build"]
+
+_ROOT = {
+    "run": ("containers:run", "Make a container and run it, attached or detached."),
+    "create": ("containers:create", "Make a container without starting it."),
+    "start": ("containers:start", "Start containers that do not run."),
+    "stop": ("lifecycle:stop", "Stop containers: stop signal, then SIGKILL."),
+    "kill": ("lifecycle:kill", "Send containers a signal."),
+    "rm": ("lifecycle:rm", "Remove containers."),
+    "wait": ("lifecycle:wait", "Wait until containers end; print their exit codes."),
+    "ps": ("listing:ps", "List containers."),
+    "logs": ("listing:logs", "Show what a container wrote."),
+    "inspect": ("listing:inspect", "Show everything about containers, as JSON."),
+    "pull": ("images:pull", "Fetch an image from a registry and unpack it."),
+    "images": ("images:ls", "List images."),
+    "rmi": ("images:rm", "Remove images."),
+    "image": ("", "Work with images: import, ls, rm."),
+    "plugins": ("daemon:plugins", "List the daemon's plugins and how they fare."),
+    "version": ("daemon:version", "Show the versions of corectl and the daemon."),
+}
+_IMAGE = {
+    "import": ("images:import_", "Load an OCI layout or docker-archive tar."),
+    "ls": ("images:ls", "List images."),
+    "rm": ("images:rm", "Remove images."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands as name -> (module:attribute below commands, help)."""
+
+    def __init__(self, name: str, entries: Mapping[str, tuple[str, str]], help: str) -> None:
+        super().__init__(name, help=help, subcommand_metavar="COMMAND [ARG]...")
+        self._entries = entries
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._entries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._entries:
+            return None
+        place, help = self._entries[cmd_name]
+        if not place:
+            return LazyGroup(cmd_name, _IMAGE, help)
+        module, _, attribute = place.partition(":")
+        command = getattr(import_module(f"corectl.commands.{module}"), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of --help, without importing what it lists."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help) for name, (_, help) in self._entries.items()])
+
+
+def build() -> click.Group:
+    """The command ``corectl`` with its global options."""
+    group = LazyGroup("corectl", _ROOT, "Run containers with cored.")
+    group.params = [
+        click.Option(
+            ["--address"],
+            envvar="CORED_ADDRESS",
+            default="/run/cored/cored.sock",
+            show_default=True,
+            show_envvar=True,
+            help="Socket of the daemon.",
+        ),
+        click.Option(
+            ["-n", "--namespace"],
+            envvar="CORED_NAMESPACE",
+            default="default",
+            show_default=True,
+            show_envvar=True,
+            help="Namespace to work in.",
+        ),
+        click.Option(["--debug"], is_flag=True, help="Show tracebacks of errors."),
+    ]
+    group.callback = _globals
+    return group
+
+
+@click.pass_obj
+def _globals(session: Session, address: str, namespace: str, debug: bool) -> None:
+    session.address, session.namespace, session.debug = address, namespace, debug

@@ -1,0 +1,26 @@
+"""The runtime ``shim``: one shim v2 process beside each container, ours or anybody's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from cored.abc.runtime import Runtime
+from cored.hookspecs import PluginContext, Provider, hookimpl
+from cored_runtime_shim.oci import OciRuntimes
+from cored_runtime_shim.runtime import ShimRuntime
+from cored_runtime_shim.zygote import Zygote
+
+__all__ = ["ShimRuntime", "cored_runtime"]
+
+
+@asynccontextmanager
+async def _opened(context: PluginContext) -> AsyncIterator[Runtime]:
+    runtimes = OciRuntimes(str(context.settings.get("runtime", "")))
+    async with Zygote.opened() as zygote:
+        yield ShimRuntime(context.state, context.address, zygote, runtimes)
+
+
+@hookimpl
+def cored_runtime() -> Provider[Runtime]:
+    return Provider("shim", _opened)

@@ -1,0 +1,105 @@
+"""Anybody's shim: found by the runtime's name, started and cleaned up by its command line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from cored.abc.runtime import Exit
+from cored.errors import Internal, InvalidArgument, NotFound
+from cored_runtime_shim.bundle import Bundle
+
+__all__ = ["OWN", "Started", "delete", "find", "start"]
+
+# runtime names that mean our own shim
+OWN = frozenset({"", "io.containerd.runc.v2", "io.containerd.cored.v2"})
+_NAME = re.compile(r"[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)*\.(?P<name>[a-zA-Z0-9-]+)\.(?P<version>v\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Where a shim listens, and the version of its Task service."""
+
+    address: str
+    version: int
+
+
+def find(runtime: str) -> str:
+    """The executable for ``io.containerd.runc.v2``, or for an absolute path. NotFound."""
+    if runtime.startswith("/"):
+        if not os.access(runtime, os.X_OK):
+            raise NotFound(f"runtime {runtime!r}: no such executable")
+        return runtime
+    found = _NAME.fullmatch(runtime)
+    if found is None:
+        raise InvalidArgument(
+            f"runtime {runtime!r}: invalid name", hint="like io.containerd.runc.v2, or a path"
+        )
+    binary = f"containerd-shim-{found['name']}-{found['version']}"
+    path = shutil.which(binary)
+    if path is None:
+        raise NotFound(f"runtime {runtime!r}: {binary} is not on PATH")
+    return path
+
+
+async def start(binary: str, bundle: Bundle, address: str, options: bytes) -> Started:
+    """Run the shim's ``start`` in the bundle."""
+    output = await _run(binary, bundle, address, "start", options)
+    text = output.decode(errors="replace").strip()
+    if text.startswith("{"):
+        answer = json.loads(text)
+        if answer.get("protocol", "ttrpc") != "ttrpc":
+            raise Internal(f"shim {binary}: speaks {answer['protocol']}, only ttrpc is understood")
+        started = Started(answer["address"], int(answer["version"]))
+    else:
+        started = Started(text, 2)
+    (bundle.path / "address").write_text(started.address)
+    (bundle.path / "bootstrap.json").write_text(
+        json.dumps({"version": started.version, "address": started.address, "protocol": "ttrpc"})
+    )
+    return started
+
+
+async def delete(binary: str, bundle: Bundle, address: str) -> Exit:
+    """Run the shim's ``delete``, after it has died."""
+    from cored._pb.containerd.task.v2 import shim_pb2
+
+    output = await _run(binary, bundle, address, "delete", b"")
+    found = shim_pb2.DeleteResponse.FromString(output)
+    at = found.exited_at
+    return Exit(found.pid, found.exit_status, at.seconds * 10**9 + at.nanos)
+
+
+async def _run(binary: str, bundle: Bundle, address: str, action: str, stdin: bytes) -> bytes:
+    process = await asyncio.create_subprocess_exec(
+        binary,
+        *("-namespace", bundle.namespace, "-id", bundle.id, "-address", address),
+        *("-publish-binary", _publisher(), "-bundle", str(bundle.path), action),
+        cwd=bundle.path,
+        env={
+            **os.environ,
+            "TTRPC_ADDRESS": f"{address}.ttrpc",
+            "GRPC_ADDRESS": address,
+            "NAMESPACE": bundle.namespace,
+            "MAX_SHIM_VERSION": "3",
+        },
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await process.communicate(stdin)
+    if process.returncode != 0:
+        text = errors.decode(errors="replace").strip() or f"exit status {process.returncode}"
+        raise Internal(f"shim {binary} {action}: {text}")
+    return output
+
+
+def _publisher() -> str:
+    """The executable that shims of old publish events with; ours takes them over ttrpc."""
+    return str(Path(sys.executable).with_name("cored"))

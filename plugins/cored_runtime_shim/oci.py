@@ -1,0 +1,72 @@
+"""Which OCI runtime this host has, and can use."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from cored import log
+from cored.errors import FailedPrecondition
+
+__all__ = ["OciRuntime", "OciRuntimes"]
+
+_UNIFIED = Path("/sys/fs/cgroup/unified/cgroup.controllers")
+
+
+@dataclass(frozen=True, slots=True)
+class OciRuntime:
+    """A runtime's executable."""
+
+    path: str
+
+    @property
+    def name(self) -> str:
+        return Path(self.path).name
+
+
+class OciRuntimes:
+    """Finds the runtime to use: the configured one, or the first of crun and runc that works."""
+
+    def __init__(self, configured: str = "") -> None:
+        self._configured = configured
+        self._found: OciRuntime | None = None
+
+    def choose(self) -> OciRuntime:
+        """The runtime. FailedPrecondition says what to install."""
+        if self._found is None or not os.access(self._found.path, os.X_OK):
+            self._found = self._search()
+            log.get("runtime").info("OCI runtime chosen", path=self._found.path)
+        return self._found
+
+    def _search(self) -> OciRuntime:
+        if self._configured:
+            path = shutil.which(self._configured)
+            if path is None:
+                raise FailedPrecondition(
+                    f"OCI runtime {self._configured!r}: not found on this host",
+                    hint="install it, or change runtime in [plugins.runtime.shim]",
+                )
+            return OciRuntime(path)
+        refused = []
+        for name in ("crun", "runc"):
+            path = shutil.which(name)
+            if path is None:
+                continue
+            if name == "crun" and _controllers_in_unified():
+                refused.append("crun (it refuses hybrid cgroups with controllers in the v2 tree)")
+                continue
+            return OciRuntime(path)
+        also = f"; there is {', '.join(refused)}" if refused else ""
+        raise FailedPrecondition(f"no OCI runtime on this host{also}", hint="apt-get install runc")
+
+
+def _controllers_in_unified() -> bool:
+    """Hybrid layout with a controller in the v2 tree, which crun 1.8 does not start on."""
+    try:
+        text = _UNIFIED.read_text()
+    except FileNotFoundError:
+        return False
+    return bool(re.search(r"\w", text))

@@ -1,0 +1,184 @@
+"""The shim manager: makes tasks, and finds those of earlier daemons again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.empty_pb2 import Empty
+
+from cored import log, scope
+from cored._pb.containerd.task.v2 import shim_pb2 as pb
+from cored._pb.containerd.types import mount_pb2
+from cored.abc.runtime import CreateOptions, Exit, Runtime, RuntimeInfo, Task
+from cored.errors import CoredError, NotFound, Unavailable
+from cored.rpc.ttrpc_client import Client
+from cored_runtime_shim import foreign
+from cored_runtime_shim.bundle import Bundle, bundles
+from cored_runtime_shim.foreign import OWN
+from cored_runtime_shim.oci import OciRuntimes
+from cored_runtime_shim.task import ShimTask, killed
+from cored_runtime_shim.zygote import Zygote
+
+__all__ = ["ShimRuntime"]
+
+
+class ShimRuntime(Runtime):
+    """Tasks below ``state``; ``address`` is the daemon's socket, told to shims."""
+
+    def __init__(self, state: Path, address: str, zygote: Zygote, runtimes: OciRuntimes) -> None:
+        self._state = state
+        self._address = address
+        self._zygote = zygote
+        self._runtimes = runtimes
+
+    async def create(self, id: str, options: CreateOptions) -> Task:
+        own = options.runtime in OWN
+        binary = "" if own else foreign.find(options.runtime)
+        oci = self._runtimes.choose() if own else None
+        bundle = Bundle.make(self._state, scope.namespace(), options, id, oci)
+        client: Client | None = None
+        try:
+            started = await self._start(bundle, binary, options)
+            client = await Client.connect(started.address)
+            task = self._task(bundle, client, started.version)
+            request = pb.CreateTaskRequest(
+                id=id,
+                bundle=str(bundle.path),
+                rootfs=[
+                    mount_pb2.Mount(
+                        type=m.type, source=m.source, target=m.target, options=m.options
+                    )
+                    for m in options.rootfs
+                ],
+                terminal=options.stdio.terminal,
+                stdin=options.stdio.stdin,
+                stdout=options.stdio.stdout,
+                stderr=options.stdio.stderr,
+                checkpoint=options.checkpoint,
+            )
+            if options.options is not None:
+                request.options.CopyFrom(
+                    AnyMessage(type_url=options.options.type_url, value=options.options.value)
+                )
+            answer = await client.call(
+                f"containerd.task.v{started.version}.Task",
+                "Create",
+                request,
+                pb.CreateTaskResponse(),
+                metadata={"containerd-namespace-ttrpc": bundle.namespace},
+            )
+        except BaseException:
+            await asyncio.shield(self._undo(bundle, client))
+            raise
+        task.created(answer.pid)
+        return task
+
+    async def recover(self) -> Mapping[tuple[str, str], Task]:
+        found = await asyncio.gather(*(self._recovered(bundle) for bundle in bundles(self._state)))
+        return {(task.namespace, task.id): task for task in found if task is not None}
+
+    async def info(self, runtime: str, options: object) -> RuntimeInfo:
+        if runtime not in OWN:
+            return RuntimeInfo(runtime, annotations={"path": foreign.find(runtime)})
+        oci = self._runtimes.choose()
+        process = await asyncio.create_subprocess_exec(
+            oci.path, "--version", stdout=asyncio.subprocess.PIPE
+        )
+        output, _ = await process.communicate()
+        lines = output.decode(errors="replace").splitlines()
+        return RuntimeInfo(
+            "io.containerd.runc.v2",
+            lines[0].rpartition(" ")[2] if lines else "",
+            annotations={"path": oci.path},
+        )
+
+    def _task(self, bundle: Bundle, client: Client | None, version: int) -> ShimTask:
+        return ShimTask(bundle, client, version, self._destroy, self._forget)
+
+    async def _start(self, bundle: Bundle, binary: str, options: CreateOptions) -> foreign.Started:
+        if binary:
+            given = b"" if options.options is None else options.options.value
+            return await foreign.start(binary, bundle, self._address, given)
+        address = await self._zygote.fork(bundle.namespace, bundle.id, bundle.path, self._address)
+        return foreign.Started(address, 3)
+
+    async def _undo(self, bundle: Bundle, client: Client | None) -> None:
+        """After a create that failed: end the shim, which has cleaned up its part."""
+        if client is not None:
+            with suppress(CoredError):
+                await client.call(
+                    "containerd.task.v3.Task",
+                    "Shutdown",
+                    pb.ShutdownRequest(id=bundle.id, now=True),
+                    Empty(),
+                    timeout=5,
+                )
+            client.close()
+        await self._forget(bundle)
+
+    async def _recovered(self, bundle: Bundle) -> Task | None:
+        """The task of a bundle; None when there is none (any more), and it has been removed."""
+        logger = log.get("runtime").bind(namespace=bundle.namespace, container=bundle.id)
+        address = bundle.address
+        if not address:
+            logger.info("removing a bundle whose shim never started")
+            await self._forget(bundle)
+            return None
+        version = 3 if bundle.runtime in OWN else 2
+        try:
+            client = await Client.connect(address)
+        except Unavailable:
+            task = self._task(bundle, None, version)
+            exit = await task.wait()
+            logger.warning("its shim is gone, the container was ended", exit_status=exit.status)
+            return task
+        task = self._task(bundle, client, version)
+        try:
+            state = await task.state()
+        except NotFound:
+            logger.info("removing a bundle whose task was never created, or is deleted")
+            await self._undo(bundle, client)
+            return None
+        task.created(state.pid)
+        logger.info("found again", pid=state.pid, status=str(state.status))
+        return task
+
+    async def _destroy(self, bundle: Bundle) -> Exit:
+        """End a container whose shim has died, through the runtime; its exit if recorded."""
+        pid = bundle.pid
+        if bundle.runtime not in OWN:
+            binary = foreign.find(bundle.runtime)
+            return await foreign.delete(binary, bundle, self._address)
+        process = await asyncio.create_subprocess_exec(
+            *_delete_command(bundle),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        if process.returncode != 0:
+            text = output.decode(errors="replace").strip()
+            log.get("runtime").warning("cleaning up after a shim", id=bundle.id, error=text)
+            _kill(pid)
+        return bundle.exit or killed(pid)
+
+    async def _forget(self, bundle: Bundle) -> None:
+        await asyncio.to_thread(bundle.remove)
+
+
+def _delete_command(bundle: Bundle) -> list[str]:
+    import json
+
+    chosen = json.loads((bundle.path / "runtime").read_text())
+    return [chosen["binary"], "--root", chosen["root"], "delete", "--force", bundle.id]
+
+
+def _kill(pid: int) -> None:
+    if pid:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,137 @@
+"""The zygote's other end: shims for the asking, milliseconds each."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import cored
+from cored import log
+from cored.errors import Internal, Unavailable
+
+__all__ = ["Zygote"]
+
+_TIMEOUT = 20.0
+# -I ignores PYTHONPATH and the working directory, -S the site packages: a shim needs none of them
+_BOOT = "import sys; sys.path[:0] = {paths!r}; from coreshim.__main__ import main; sys.exit(main())"
+
+
+class Zygote:
+    """Starts the zygote when it is first needed, and again when it has died."""
+
+    def __init__(self) -> None:
+        self._process: asyncio.subprocess.Process | None = None
+        self._channel: socket.socket | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._count = 0
+        self._lock = asyncio.Lock()
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls) -> AsyncIterator[Zygote]:
+        """The zygote ends with the body; its shims do not."""
+        zygote = cls()
+        await zygote._ensure()
+        try:
+            yield zygote
+        finally:
+            await zygote._close()
+
+    async def fork(self, namespace: str, id: str, bundle: Path, address: str) -> str:
+        """A new shim for a bundle; answers its socket's address once it listens."""
+        await self._ensure()
+        assert self._channel is not None
+        self._count += 1
+        number = self._count
+        request = {
+            "n": number, "namespace": namespace, "id": id, "bundle": str(bundle),
+            "address": address,
+        }  # fmt: skip
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[dict[str, Any]] = loop.create_future()
+        self._waiting[number] = answer
+        try:
+            await loop.sock_sendall(self._channel, json.dumps(request).encode())
+            async with asyncio.timeout(_TIMEOUT):
+                found = await answer
+        except TimeoutError as error:
+            raise Unavailable(
+                f"shim of {id!r}: did not start within {_TIMEOUT:.0f} s",
+                hint=f"see {bundle}/shim.log",
+            ) from error
+        finally:
+            self._waiting.pop(number, None)
+        if "error" in found:
+            raise Internal(f"shim of {id!r}: {found['error']}", hint=f"see {bundle}/shim.log")
+        return str(found["address"])
+
+    async def _ensure(self) -> None:
+        async with self._lock:
+            if self._process is not None and self._process.returncode is None:
+                return
+            if self._process is not None:
+                log.get("runtime").warning("the zygote died, starting another")
+            await self._close()
+            await self._start()
+
+    async def _start(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        with theirs:
+            boot = _BOOT.format(paths=_search_path())
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-I",
+                "-S",
+                "-c",
+                boot,
+                "zygote",
+                str(theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        self._channel = ours
+        self._reader = asyncio.create_task(self._read(ours), name="zygote")
+
+    async def _read(self, channel: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while data := await loop.sock_recv(channel, 1 << 16):
+                found = json.loads(data)
+                future = self._waiting.get(found["n"])
+                if future is not None and not future.done():
+                    future.set_result(found)
+        except ConnectionError as error:
+            log.get("runtime").debug("zygote's channel ended", error=str(error))
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(Unavailable("the zygote died", hint="try again"))
+
+    async def _close(self) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+            self._reader = None
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        if self._process is not None:
+            await self._process.wait()
+            self._process = None
+
+
+def _search_path() -> list[str]:
+    """Where ``cored`` and ``coreshim`` are importable from, and nothing else."""
+    import coreshim
+
+    places = [str(Path(str(module.__file__)).parent.parent) for module in (cored, coreshim)]
+    return list(dict.fromkeys(os.path.abspath(place) for place in places))  # noqa: PTH100

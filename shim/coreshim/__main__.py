@@ -1,0 +1,145 @@
+"""``containerd-shim-cored-v2``: containerd's shim command line, and the daemon's zygote."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+VERSION = "0.1.0"
+
+
+class _Options:
+    """The flags that containerd passes: single dashes, as Go's flag package has them."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self.values: dict[str, str] = {}
+        self.action = ""
+        rest = list(arguments)
+        while rest:
+            word = rest.pop(0)
+            if not word.startswith("-"):
+                self.action = word
+                continue
+            name, equals, value = word.lstrip("-").partition("=")
+            if name in ("debug", "v", "info"):
+                value = value or "true"
+            elif not equals:
+                value = rest.pop(0) if rest else ""
+            self.values[name] = value
+
+    def __getitem__(self, name: str) -> str:
+        return self.values.get(name, "")
+
+
+def main() -> int:
+    """The exit status: 0, 1 with a line on stderr, 2 for bad usage."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["zygote"] and len(arguments) == 2:
+        from coreshim import zygote
+
+        zygote.run(int(arguments[1]))
+        return 0
+    options = _Options(arguments)
+    if options["v"]:
+        print(f"containerd-shim-cored-v2 {VERSION}")
+        return 0
+    if options.action not in ("start", "delete") or not options["id"] or not options["namespace"]:
+        print(
+            "usage: containerd-shim-cored-v2 -namespace NS -id ID [-address A]"
+            " [-publish-binary B] [-bundle DIR] start|delete",
+            file=sys.stderr,
+        )
+        return 2
+    bundle = os.path.abspath(options["bundle"] or ".")
+    try:
+        if options.action == "start":
+            _start(options, bundle)
+        else:
+            _delete(options, bundle)
+    except Exception as error:
+        print(f"containerd-shim-cored-v2: {options['id']}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _start(options: _Options, bundle: str) -> None:
+    """Leave a shim behind and print where it listens."""
+    from coreshim import shim
+    from coreshim.publish import ttrpc_address
+
+    path = shim.socket_path(options["address"], options["namespace"], options["id"])
+    inbox, outbox = os.pipe()
+    if os.fork() == 0:
+        os.close(inbox)
+        try:
+            os.setsid()
+            if os.fork() == 0:
+                shim.detach(bundle)
+                events = ttrpc_address()
+                shim.serve(
+                    options["namespace"], options["id"], bundle, path, events,
+                    lambda address: _tell(outbox, address),
+                )  # fmt: skip
+        finally:
+            os._exit(0)
+    os.close(outbox)
+    os.wait()
+    with open(inbox) as reader:
+        address = reader.read()
+    if not address:
+        raise RuntimeError(f"did not start, see {bundle}/shim.log")
+    if int(os.environ.get("MAX_SHIM_VERSION", "2")) >= 3:
+        address = json.dumps({"version": 3, "address": address, "protocol": "ttrpc"})
+    print(address, end="", flush=True)
+
+
+def _tell(pipe: int, address: str) -> None:
+    os.write(pipe, address.encode())
+    os.close(pipe)
+
+
+def _delete(options: _Options, bundle: str) -> None:
+    """Clean up after a shim that is gone, or end one that is not; print a DeleteResponse."""
+    import subprocess
+
+    from cored import linux
+    from coreshim import shim
+    from coreshim.codec import decode, encode
+    from coreshim.loop import Loop
+    from coreshim.reaper import Reaper
+    from coreshim.runtime import OciRuntime
+
+    runtime = OciRuntime(
+        Reaper(Loop()), bundle, options["id"], options["namespace"], decode("Options", b"")
+    )
+    command = [runtime.binary, "--root", runtime.root, "delete", "--force", options["id"]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        print(f"{' '.join(command)}: {done.stderr.strip()}", file=sys.stderr)
+    linux.unmount_all(os.path.join(bundle, "rootfs"), lazy=True)
+    exit = {"pid": 0, "status": 128 + signal.SIGKILL, "exited_at": time.time_ns()}
+    try:
+        with open(os.path.join(bundle, "exit.json")) as file:
+            exit = json.load(file)
+    except FileNotFoundError:
+        pass  # it never ended by itself: the kill above is its end
+    path = shim.socket_path(options["address"], options["namespace"], options["id"])
+    if os.path.exists(path):
+        os.unlink(path)
+    at = exit["exited_at"]
+    answer = {
+        "pid": exit["pid"],
+        "exit_status": exit["status"],
+        "exited_at": {"seconds": at // 10**9, "nanos": at % 10**9},
+    }
+    sys.stdout.buffer.write(encode("DeleteResponse", answer))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

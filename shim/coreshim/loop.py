@@ -1,0 +1,129 @@
+"""An event loop in a page: epoll callbacks, timers, and coroutines that await :class:`Future`."""
+
+from __future__ import annotations
+
+import heapq
+import select
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+__all__ = ["Future", "Loop"]
+
+READ, WRITE = select.EPOLLIN, select.EPOLLOUT
+
+
+class Future:
+    """A value to come. ``await`` it from a coroutine of the loop; many may."""
+
+    __slots__ = ("_error", "_loop", "_value", "_waiters", "done")
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._waiters: list[Coroutine[Any, Any, Any]] = []
+        self.done = False
+
+    def set(self, value: Any = None, error: BaseException | None = None) -> None:
+        """Settle it; what waits goes on in the loop's next turn. Settling twice does nothing."""
+        if self.done:
+            return
+        self.done, self._value, self._error = True, value, error
+        self._loop.ready.extend(self._waiters)
+        self._waiters.clear()
+
+    def __await__(self) -> Generator[Future, None, Any]:
+        if not self.done:
+            yield self
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def add_waiter(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Used by the loop."""
+        self._waiters.append(coroutine)
+
+
+class Loop:
+    """One thread's loop; ``run`` returns after ``stop``."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._callbacks: dict[int, Callable[[int], None]] = {}
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+        self._stopped = False
+        self.ready: deque[Coroutine[Any, Any, Any]] = deque()
+
+    def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
+        """Call ``callback(events)`` when ``fd`` is ready; replaces an earlier watch of it."""
+        if fd in self._callbacks:
+            self._epoll.modify(fd, events)
+        else:
+            self._epoll.register(fd, events)
+        self._callbacks[fd] = callback
+
+    def unwatch(self, fd: int) -> None:
+        """Forget ``fd``, before it is closed. Fine when it is not watched."""
+        if self._callbacks.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call ``callback`` in so many seconds."""
+        self._count += 1
+        heapq.heappush(self._timers, (time.monotonic() + seconds, self._count, callback))
+
+    def sleep(self, seconds: float) -> Future:
+        """A future that is settled in so many seconds."""
+        future = Future(self)
+        self.later(seconds, future.set)
+        return future
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run a coroutine on its own; what it raises is printed."""
+        self._step(coroutine)
+
+    def stop(self) -> None:
+        """Let ``run`` return after this turn."""
+        self._stopped = True
+
+    def run(self) -> None:
+        while not self._stopped:
+            while self.ready:
+                self._step(self.ready.popleft())
+            if self._stopped:
+                return
+            timeout = -1.0
+            if self._timers:
+                timeout = max(0.0, self._timers[0][0] - time.monotonic())
+            for fd, events in self._epoll.poll(timeout):
+                callback = self._callbacks.get(fd)
+                if callback is not None:
+                    self._guarded(callback, events)
+            while self._timers and self._timers[0][0] <= time.monotonic():
+                self._guarded(heapq.heappop(self._timers)[2])
+
+    def close(self) -> None:
+        """Close the epoll handle."""
+        self._epoll.close()
+
+    def _step(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        try:
+            future: Future = coroutine.send(None)
+        except StopIteration:
+            return
+        except Exception:
+            traceback.print_exc()
+            return
+        future.add_waiter(coroutine)
+
+    def _guarded(self, callback: Callable[..., None], *arguments: Any) -> None:
+        try:
+            callback(*arguments)
+        except Exception:
+            # a shim must outlive its own mistakes: it is all that its container has
+            traceback.print_exc(file=sys.stderr)

@@ -1,0 +1,81 @@
+"""Children: started with posix_spawn, reaped by SIGCHLD, and no exit is ever missed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from coreshim.loop import READ, Future, Loop
+
+__all__ = ["Ended", "Reaper"]
+
+
+class Ended(NamedTuple):
+    """How a child ended: 128+n for signal n; ns since the epoch."""
+
+    status: int
+    at: int
+
+
+class Reaper:
+    """The subreaper's duty. Children of children arrive here too, also before we know of them."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._awaited: dict[int, Future] = {}
+        self._early: dict[int, Ended] = {}
+        self._inbox, self._outbox = socket.socketpair()
+        self._inbox.setblocking(False)
+        self._outbox.setblocking(False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.set_wakeup_fd(self._outbox.fileno(), warn_on_full_buffer=False)
+        loop.watch(self._inbox.fileno(), READ, self._signalled)
+
+    def ended(self, pid: int) -> Future:
+        """A future for the :class:`Ended` of ``pid``, settled already when it has."""
+        future = self._awaited.get(pid)
+        if future is None:
+            future = self._awaited[pid] = Future(self._loop)
+            if pid in self._early:
+                del self._awaited[pid]
+                future.set(self._early.pop(pid))
+        return future
+
+    def spawn(self, arguments: Sequence[str], files: Mapping[int, int]) -> int:
+        """Start a program with ``files`` (its descriptor: ours) and no others; its pid."""
+        actions = [(os.POSIX_SPAWN_DUP2, mine, theirs) for theirs, mine in files.items()]
+        return os.posix_spawnp(
+            arguments[0],
+            list(arguments),
+            os.environ,
+            file_actions=actions,
+            setsigdef=[signal.SIGCHLD, signal.SIGPIPE],
+        )
+
+    def forget_early(self) -> None:
+        """Drop exits that nobody asked for; called when no start is under way."""
+        self._early.clear()
+
+    def _signalled(self, events: int) -> None:
+        try:
+            self._inbox.recv(4096)
+        except BlockingIOError:
+            return
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            code = os.waitstatus_to_exitcode(status)
+            ended = Ended(code if code >= 0 else 128 - code, time.time_ns())
+            future = self._awaited.pop(pid, None)
+            if future is not None:
+                future.set(ended)
+            else:
+                self._early[pid] = ended

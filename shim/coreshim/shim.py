@@ -1,0 +1,79 @@
+"""A shim's life: its place in the world, its socket, its end."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+from coreshim.loop import Loop
+from coreshim.publish import Publisher
+from coreshim.server import Server
+from coreshim.task import TaskService
+
+__all__ = ["SOCKETS", "detach", "serve", "socket_path"]
+
+SOCKETS = "/run/cored-shim"
+_PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36
+# a shim whose manager died before it created anything goes away by itself, seconds
+_UNUSED = 60.0
+
+
+def socket_path(address: str, namespace: str, id: str) -> str:
+    """A shim's socket: short (sun_path has 107 bytes) and its own."""
+    name = hashlib.sha256(f"{address}\0{namespace}\0{id}".encode()).hexdigest()[:32]
+    return f"{SOCKETS}/{name}.sock"
+
+
+def detach(bundle: str) -> None:
+    """Become nobody's: a session of one's own, the bundle as directory, no streams of others."""
+    os.chdir(bundle)
+    null = os.open(os.devnull, os.O_RDWR)
+    log = os.open("shim.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    for target, source in ((0, null), (1, log), (2, log)):
+        os.dup2(source, target)
+    os.close(null)
+    os.close(log)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_NAME, b"cored-shim", 0, 0, 0)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def serve(
+    namespace: str,
+    id: str,
+    bundle: str,
+    path: str,
+    events: str,
+    ready: Callable[[str], None],
+) -> None:
+    """Listen on ``path``, tell ``ready`` the address, and serve until Shutdown."""
+    loop = Loop()
+    service = TaskService(loop, namespace, id, bundle, Publisher(loop, namespace, events))
+    os.makedirs(SOCKETS, mode=0o711, exist_ok=True)
+    if os.path.exists(path):
+        os.unlink(path)
+    server = Server(loop, path, service.methods())
+    address = f"unix://{path}"
+    with open("address", "w") as file:
+        file.write(address)
+    ready(address)
+
+    def unused() -> None:
+        if service.idle and not server.connections:
+            loop.stop()
+        elif service.idle:
+            loop.later(_UNUSED, unused)
+
+    loop.later(_UNUSED, unused)
+    try:
+        loop.run()
+    finally:
+        server.close()
+        sys.stderr.flush()

@@ -1,0 +1,404 @@
+"""The Task service: one container's processes, through the OCI runtime."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from cored import linux
+from coreshim.codec import decode
+from coreshim.loop import READ, Future, Loop
+from coreshim.process import CREATED, PAUSED, RUNNING, STOPPED, Process
+from coreshim.publish import Publisher
+from coreshim.reaper import Ended, Reaper
+from coreshim.runtime import OciRuntime, console_socket
+from coreshim.server import EXISTS, NOT_FOUND, PRECONDITION, UNKNOWN, Failure, Method
+
+__all__ = ["TaskService"]
+
+# a process's last words may be in a pipe that something else still holds
+_DRAIN = 2.0
+
+
+class _Mount:
+    """A mount as cored.linux takes it."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.type = values["type"]
+        self.source = values["source"]
+        self.target = values["target"]
+        self.options = values["options"]
+
+
+class TaskService:
+    """Answers for one container; ``publish`` takes events where somebody wants them."""
+
+    def __init__(
+        self, loop: Loop, namespace: str, id: str, bundle: str, publish: Publisher
+    ) -> None:
+        self._loop = loop
+        self._namespace = namespace
+        self._id = id
+        self._bundle = bundle
+        self._rootfs = os.path.join(bundle, "rootfs")
+        self._publish = publish
+        self._reaper = Reaper(loop)
+        self._runtime: OciRuntime | None = None
+        self._processes: dict[str, Process] = {}
+        self._starting = 0
+        self._own_pids = True
+        self._mounted = 0
+
+    def methods(self) -> dict[tuple[str, str], Method]:
+        """The handlers by (service, method), for both versions of the service."""
+        names = {
+            "Create": ("CreateTaskRequest", "CreateTaskResponse", self.create),
+            "Start": ("StartRequest", "StartResponse", self.start),
+            "State": ("StateRequest", "StateResponse", self.state),
+            "Delete": ("DeleteRequest", "DeleteResponse", self.delete),
+            "Exec": ("ExecProcessRequest", "Empty", self.exec),
+            "Kill": ("KillRequest", "Empty", self.kill),
+            "Wait": ("WaitRequest", "WaitResponse", self.wait),
+            "ResizePty": ("ResizePtyRequest", "Empty", self.resize),
+            "CloseIO": ("CloseIORequest", "Empty", self.close_io),
+            "Pids": ("PidsRequest", "PidsResponse", self.pids),
+            "Pause": ("PauseRequest", "Empty", self.pause),
+            "Resume": ("ResumeRequest", "Empty", self.resume),
+            "Update": ("UpdateTaskRequest", "Empty", self.update),
+            "Checkpoint": ("CheckpointTaskRequest", "Empty", self.checkpoint),
+            "Stats": ("StatsRequest", "StatsResponse", self.stats),
+            "Connect": ("ConnectRequest", "ConnectResponse", self.connect),
+            "Shutdown": ("ShutdownRequest", "Empty", self.shutdown),
+        }
+        return {
+            (f"containerd.task.{version}.Task", name): method
+            for version in ("v2", "v3")
+            for name, method in names.items()
+        }
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is no process to look after."""
+        return not self._processes and not self._starting
+
+    async def create(self, request: dict[str, Any]) -> dict[str, Any]:
+        if self._processes or self._starting:
+            raise Failure(EXISTS, f"task {request['id']!r}: already exists in this shim")
+        options = request["options"] or {"type_url": "", "value": b""}
+        known = options["type_url"].endswith("runc.v1.Options")
+        runtime = OciRuntime(
+            self._reaper,
+            self._bundle,
+            self._id,
+            self._namespace,
+            decode("Options", options["value"] if known else b""),
+        )
+        process = Process(self._loop, "", request)
+        self._starting += 1
+        try:
+            self._mount(request["rootfs"])
+            await self._begin(process, lambda files, console: runtime.create(
+                files, self._pid_file(process), console
+            ))  # fmt: skip
+        except BaseException:
+            process.close_streams()
+            await self._undo(runtime)
+            raise
+        finally:
+            self._starting -= 1
+        self._runtime = runtime
+        self._own_pids = _has_pid_namespace(self._bundle)
+        self._processes[""] = process
+        self._loop.spawn(self._await_exit(process))
+        self._publish.task_created(self._id, self._bundle, request, process.pid)
+        return {"pid": process.pid}
+
+    async def start(self, request: dict[str, Any]) -> dict[str, Any]:
+        process = self._process(request)
+        if process.status != CREATED or (process.exec_id and process.pid):
+            raise Failure(PRECONDITION, f"{self._name(process)}: has been started already")
+        self._starting += 1
+        try:
+            if process.exec_id:
+                await self._start_exec(process)
+            else:
+                await self._oci().simple("start")
+        finally:
+            self._starting -= 1
+        if process.status == CREATED:
+            process.status = RUNNING
+        self._publish.task_started(self._id, process.exec_id, process.pid)
+        if process.exec_id:
+            self._loop.spawn(self._await_exit(process))
+        return {"pid": process.pid}
+
+    async def exec(self, request: dict[str, Any]) -> None:
+        init = self._process({"id": request["id"], "exec_id": ""})
+        exec_id = request["exec_id"]
+        if not exec_id or exec_id in self._processes:
+            raise Failure(EXISTS, f"process {exec_id!r} of task {self._id!r}: already exists")
+        if init.status == STOPPED:
+            raise Failure(PRECONDITION, f"task {self._id!r}: has ended")
+        process = Process(self._loop, exec_id, request)
+        process.spec = request["spec"]["value"] if request["spec"] else b"{}"
+        self._processes[exec_id] = process
+        self._publish.exec_added(self._id, exec_id)
+
+    async def state(self, request: dict[str, Any]) -> dict[str, Any]:
+        process = self._process(request)
+        return {
+            "id": self._id,
+            "bundle": self._bundle,
+            "pid": process.pid,
+            "status": process.status,
+            "stdin": process.stdin,
+            "stdout": process.stdout,
+            "stderr": process.stderr,
+            "terminal": process.terminal,
+            "exit_status": process.exit_status,
+            "exited_at": process.exit_time,
+            "exec_id": process.exec_id,
+        }
+
+    async def wait(self, request: dict[str, Any]) -> dict[str, Any]:
+        process = self._process(request)
+        await process.exit
+        return {"exit_status": process.exit_status, "exited_at": process.exit_time}
+
+    async def delete(self, request: dict[str, Any]) -> dict[str, Any]:
+        process = self._process(request)
+        never_ran = process.exec_id and not process.pid
+        if process.status == CREATED and not process.exec_id:
+            await self._oci().simple("delete", "--force")
+            await process.exit
+        elif process.status != STOPPED and not never_ran:
+            raise Failure(PRECONDITION, f"{self._name(process)}: is running, kill it first")
+        elif not process.exec_id:
+            await self._delete_stopped()
+        if process.streams is not None:
+            await process.streams.drained(_DRAIN)
+        process.close_streams()
+        if not process.exec_id:
+            self._unmount()
+        self._processes.pop(process.exec_id, None)
+        answer = {
+            "pid": process.pid,
+            "exit_status": process.exit_status,
+            "exited_at": process.exit_time,
+        }
+        self._publish.task_deleted(self._id, process.exec_id, answer)
+        return answer
+
+    async def kill(self, request: dict[str, Any]) -> None:
+        process = self._process(request)
+        if request["all"]:
+            await self._oci().kill_all(request["signal"])
+            return
+        if process.status == STOPPED or not process.pid:
+            raise Failure(NOT_FOUND, f"{self._name(process)}: process already finished")
+        try:
+            # our own child: nobody else can get its pid before we have reaped it
+            os.kill(process.pid, request["signal"])
+        except ProcessLookupError as error:
+            raise Failure(NOT_FOUND, f"{self._name(process)}: process already finished") from error
+
+    async def resize(self, request: dict[str, Any]) -> None:
+        process = self._process(request)
+        if process.streams is not None:
+            process.streams.resize(request["width"], request["height"])
+
+    async def close_io(self, request: dict[str, Any]) -> None:
+        process = self._process(request)
+        if request["stdin"] and process.streams is not None:
+            process.streams.close_stdin()
+
+    async def pids(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {"processes": [{"pid": pid} for pid in await self._oci().pids()]}
+
+    async def pause(self, request: dict[str, Any]) -> None:
+        await self._oci().simple("pause")
+        self._process({"exec_id": ""}).status = PAUSED
+        self._publish.paused(self._id)
+
+    async def resume(self, request: dict[str, Any]) -> None:
+        await self._oci().simple("resume")
+        self._process({"exec_id": ""}).status = RUNNING
+        self._publish.resumed(self._id)
+
+    async def update(self, request: dict[str, Any]) -> None:
+        if request["resources"]:
+            await self._oci().update(request["resources"]["value"])
+
+    async def checkpoint(self, request: dict[str, Any]) -> None:
+        given = request["options"] or {"value": b""}
+        options = decode("CheckpointOptions", given["value"])
+        flags = [
+            f"--{name}"
+            for name, wanted in (
+                ("leave-running", not options["exit"]),
+                ("tcp-established", options["open_tcp"]),
+                ("ext-unix-sk", options["external_unix_sockets"]),
+                ("shell-job", options["terminal"]),
+                ("file-locks", options["file_locks"]),
+            )
+            if wanted
+        ]
+        await self._oci().simple("checkpoint", "--image-path", request["path"], *flags)
+
+    async def stats(self, request: dict[str, Any]) -> dict[str, Any]:
+        from coreshim.metrics import metrics  # half a page of tables that most shims never need
+
+        init = self._process({"exec_id": ""})
+        if init.status == STOPPED:
+            raise Failure(NOT_FOUND, f"task {self._id!r}: has ended")
+        type_url, value = metrics(init.pid)
+        return {"stats": {"type_url": type_url, "value": value}}
+
+    async def connect(self, request: dict[str, Any]) -> dict[str, Any]:
+        init = self._processes.get("")
+        return {"shim_pid": os.getpid(), "task_pid": init.pid if init else 0, "version": "3"}
+
+    async def shutdown(self, request: dict[str, Any]) -> None:
+        if self._processes and not request["now"]:
+            return
+        self._loop.later(0.0, lambda: self._loop.later(0.01, self._loop.stop))
+
+    def _process(self, request: Mapping[str, Any]) -> Process:
+        exec_id = request.get("exec_id", "")
+        process = self._processes.get(exec_id)
+        if process is None:
+            what = f"process {exec_id!r} of task {self._id!r}" if exec_id else f"task {self._id!r}"
+            raise Failure(NOT_FOUND, f"{what}: not found")
+        return process
+
+    def _name(self, process: Process) -> str:
+        if process.exec_id:
+            return f"process {process.exec_id!r} of task {self._id!r}"
+        return f"task {self._id!r}"
+
+    def _oci(self) -> OciRuntime:
+        if self._runtime is None:
+            raise Failure(NOT_FOUND, f"task {self._id!r}: not found")
+        return self._runtime
+
+    def _pid_file(self, process: Process) -> str:
+        name = f"exec-{process.exec_id}.pid" if process.exec_id else "init.pid"
+        return os.path.join(self._bundle, name)
+
+    async def _begin(self, process: Process, run: Any) -> None:
+        """Run ``create`` or ``exec`` with the process's streams; then its pid is known."""
+        streams = process.open_streams(self._loop)
+        listener, path, place = console_socket() if process.terminal else (None, "", "")
+        try:
+            received = Future(self._loop)
+            if listener is not None:
+                self._loop.watch(
+                    listener.fileno(), READ, lambda events: received.set(_console(listener))
+                )
+            await run(streams.files, path)
+            if listener is not None:
+                streams.attach_console(await received)
+        finally:
+            streams.started()
+            if listener is not None:
+                self._loop.unwatch(listener.fileno())
+                listener.close()
+                os.unlink(path)
+                os.rmdir(place)
+        with open(self._pid_file(process)) as file:
+            process.pid = int(file.read())
+
+    async def _start_exec(self, process: Process) -> None:
+        path = os.path.join(self._bundle, f"exec-{process.exec_id}.json")
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(process.spec)
+        runtime = self._oci()
+        try:
+            await self._begin(process, lambda files, console: runtime.exec(
+                files, path, self._pid_file(process), console
+            ))  # fmt: skip
+        except BaseException:
+            process.close_streams()
+            self._processes.pop(process.exec_id, None)
+            raise
+        finally:
+            os.unlink(path)
+        os.unlink(self._pid_file(process))
+
+    async def _await_exit(self, process: Process) -> None:
+        ended: Ended = await self._reaper.ended(process.pid)
+        if not process.exec_id:
+            self._record(process.pid, ended)
+            if not self._own_pids:
+                await self._kill_rest()
+        process.ended(ended.status, ended.at)
+        self._publish.task_exited(self._id, process)
+        if not self._starting:
+            self._reaper.forget_early()
+
+    def _record(self, pid: int, ended: Ended) -> None:
+        """Write exit.json in one step. Not fsync'ed: a crash of the machine ends the container."""
+        path = os.path.join(self._bundle, "exit.json")
+        with open(f"{path}.new", "w") as file:
+            json.dump({"pid": pid, "status": ended.status, "exited_at": ended.at}, file)
+        os.replace(f"{path}.new", path)
+
+    async def _kill_rest(self) -> None:
+        """Without a pid namespace of its own a container's other processes outlive its init."""
+        try:
+            await self._oci().kill_all(signal.SIGKILL)
+        except Failure as failure:
+            print(f"after the exit of init: {failure}", file=sys.stderr)
+
+    async def _delete_stopped(self) -> None:
+        try:
+            await self._oci().simple("delete")
+        except Failure:
+            await self._oci().simple("delete", "--force")
+
+    async def _undo(self, runtime: OciRuntime) -> None:
+        """After a create that failed: nothing of it stays."""
+        try:
+            await runtime.simple("delete", "--force")
+        except Failure as failure:
+            # most often: there never was one
+            print(f"undoing create: {failure}", file=sys.stderr)
+        self._unmount()
+
+    def _mount(self, mounts: list[dict[str, Any]]) -> None:
+        if not mounts:
+            return
+        os.makedirs(self._rootfs, mode=0o711, exist_ok=True)
+        try:
+            linux.mount_all([_Mount(values) for values in mounts], self._rootfs)
+        except OSError as error:
+            raise Failure(
+                UNKNOWN, f"root filesystem {self._rootfs}: cannot be mounted: {error.strerror}"
+            ) from error
+        self._mounted = len(mounts)
+
+    def _unmount(self) -> None:
+        if self._mounted:
+            self._mounted = 0
+            linux.unmount_all(self._rootfs, lazy=True)
+
+
+def _console(listener: socket.socket) -> int:
+    """The terminal's master, which the runtime sends over its console socket."""
+    channel, _ = listener.accept()
+    with channel:
+        channel.settimeout(10)
+        _, fds, _, _ = socket.recv_fds(channel, 4096, 1)
+    os.set_inheritable(fds[0], False)
+    return fds[0]
+
+
+def _has_pid_namespace(bundle: str) -> bool:
+    with open(os.path.join(bundle, "config.json")) as file:
+        namespaces = json.load(file).get("linux", {}).get("namespaces", [])
+    return any(entry.get("type") == "pid" and not entry.get("path") for entry in namespaces)
