@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from cored.oci.values import Descriptor, Platform
 
 __all__ = ["NO_LABELS", "Descriptor", "Labels", "Mount", "Platform", "Typed"]
 
@@ -31,27 +33,3 @@ class Mount:
     source: str
     target: str = ""
     options: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Platform:
-    """OCI platform (image-spec, image index): empty strings where nothing is said."""
-
-    os: str = ""
-    architecture: str = ""
-    variant: str = ""
-    os_version: str = ""
-    os_features: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Descriptor:
-    """OCI content descriptor: what a blob is, its digest and its size in bytes."""
-
-    media_type: str
-    digest: str
-    size: int
-    annotations: Labels = field(default_factory=dict)
-    platform: Platform | None = None
-    artifact_type: str = ""
-    urls: tuple[str, ...] = ()

@@ -305,9 +305,7 @@ class Extractor:
 
 
 def _broken(entry: Entry, why: str) -> InvalidArgument:
-    return InvalidArgument(
-        f"archive: entry {shown(entry.name)!r} at byte {entry.offset}: {why}"
-    )
+    return InvalidArgument(f"archive: entry {shown(entry.name)!r} at byte {entry.offset}: {why}")
 
 
 def _inside(parent: Directory, name: bytes) -> bytes:

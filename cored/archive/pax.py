@@ -78,9 +78,9 @@ def _unquoted(name: bytes) -> bytes:
     return first + b"".join(bytes([int(part[:2], 16)]) + part[2:] for part in rest)
 
 
-def sparse_map(numbers: Iterable[int], real: int, stored: int, where: str) -> tuple[
-    tuple[int, int], ...
-]:
+def sparse_map(
+    numbers: Iterable[int], real: int, stored: int, where: str
+) -> tuple[tuple[int, int], ...]:
     """Offset and length pairs out of a flat list; InvalidArgument unless they fit the sizes."""
     flat = list(numbers)
     if len(flat) % 2:

@@ -140,9 +140,7 @@ def run_layer(job: LayerJob, progress: Callable[[int], None]) -> LayerResult:
 
 def _extracted(job: LayerJob, chunks: Iterator[bytes]) -> Fixups:
     stream = Stream(chunks)
-    with Extractor(
-        job.target, overlay=job.overlay, most_entries=job.limits.entries
-    ) as extractor:
+    with Extractor(job.target, overlay=job.overlay, most_entries=job.limits.entries) as extractor:
         fixups = extractor.extract(TarReader(stream))
     stream.drain()
     return fixups

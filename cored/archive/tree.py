@@ -134,9 +134,7 @@ class Tree:
         self._open[path] = found
         return found
 
-    def _step(
-        self, at: bytes, goal: bytes, missing: Missing | None, links: list[int]
-    ) -> Directory:
+    def _step(self, at: bytes, goal: bytes, missing: Missing | None, links: list[int]) -> Directory:
         """``goal`` from ``at`` part by part, as the kernel would below a chroot."""
         found = self._walk(at, missing, links)
         for part in goal.split(b"/"):

@@ -1,0 +1,1 @@
+"""OCI images and runtime specs: names, documents and rules. No I/O."""
