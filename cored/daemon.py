@@ -23,7 +23,12 @@ from cored.abc.service import Service
 from cored.archive.pool import WorkerPool
 from cored.config import Config
 from cored.engine.events import Exchange
+from cored.engine.images import Images
+from cored.engine.importing import Importer
+from cored.engine.pull import Puller
+from cored.engine.registry import Registry
 from cored.engine.tasks import Tasks
+from cored.engine.unpack import Unpacker
 from cored.errors import FailedPrecondition, PermissionDenied, from_os_error
 from cored.hookspecs import PluginKind
 from cored.metadata.store import Metadata
@@ -145,7 +150,7 @@ async def _open_storage(
             open=list(snapshotters),
         )
     metadata = await stack.enter_async_context(
-        Metadata.opened(config.root, exchange, backend, snapshotters)
+        Metadata.opened(config.root, exchange, backend, snapshotters, config.gc)
     )
     plugins.replace(PluginKind.CONTENT_STORE, config.content_store, metadata.content)
     for id, snapshotter in metadata.snapshotters.items():
@@ -186,6 +191,46 @@ async def _open_engine(
         )
     )
     plugins.provide(Tasks, tasks)
+    await _open_images(config, plugins, metadata, pool, stack)
+
+
+async def _open_images(
+    config: Config,
+    plugins: Plugins,
+    metadata: Metadata,
+    pool: WorkerPool,
+    stack: AsyncExitStack,
+) -> None:
+    """Pull, import, and images as people name them."""
+    registry = await stack.enter_async_context(Registry.opened())
+    unpacker = Unpacker(metadata.content, metadata.snapshotters, pool, config.snapshotter)
+    hook = plugins.hook.cored_image_pull
+    plugins.provide(
+        Puller,
+        Puller(
+            registry,
+            metadata.content,
+            metadata.images,
+            metadata.leases,
+            unpacker,
+            lambda namespace, reference: hook(namespace=namespace, reference=reference),
+        ),
+    )
+    spool = _directory(config.root / "spool", 0o700)
+    plugins.provide(
+        Importer, Importer(metadata.content, metadata.images, metadata.leases, unpacker, spool)
+    )
+    plugins.provide(
+        Images,
+        Images(
+            metadata.images,
+            metadata.containers,
+            metadata.content,
+            metadata.snapshotters,
+            config.snapshotter,
+            metadata.gc,
+        ),
+    )
 
 
 async def _services(

@@ -84,7 +84,7 @@ def _resumed(fd: int, source: Source, size: int, what: str) -> Iterator[bytes]:
             except (HTTPError, Unavailable) as error:
                 cause = error
             failures = 1 if at > before else failures + 1
-            if at < size and failures >= _ATTEMPTS or (cause and not size):
+            if (at < size and failures >= _ATTEMPTS) or (cause and not size):
                 if isinstance(cause, CoredError):
                     raise cause
                 raise Unavailable(

@@ -158,6 +158,10 @@ class Pending(Generic[Answer]):
             raise Internal(f"daemon at {self._channel.address}: an answer without a message")
         return _parse(self._answer, data)
 
+    def interrupt(self) -> None:
+        """Make the thread that waits in :meth:`result` raise Disconnected; for other threads."""
+        self._connection.interrupt()
+
     def cancel(self) -> None:
         """Let go of the connection; the daemon sees a call that has not ended as cancelled."""
         self._channel.settle(self._connection, self._call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import struct
@@ -62,6 +63,11 @@ class Connection:
         """Close the socket; a call that is under way is cancelled in the daemon."""
         self.retired = True
         self._socket.close()
+
+    def interrupt(self) -> None:
+        """Break the connection under the thread that uses it, which raises Disconnected."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def idle(self) -> bool:
         """Whether another call can begin here: answers pings and notices a daemon that left."""

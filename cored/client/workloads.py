@@ -69,10 +69,12 @@ class Workloads:
             f"{_SERVICE}Wait", pb.WaitRequest(container=container), pb.WaitResponse
         )
 
-    def kill(self, container: str, signal: int, *, everyone: bool = False) -> None:
+    def kill(
+        self, container: str, signal: int, *, everyone: bool = False, timeout: float | None = None
+    ) -> None:
         """Send a signal to its first process, or to all of its processes."""
         request = pb.KillRequest(container=container, signal=signal, all=everyone)
-        self._channel.unary(f"{_SERVICE}Kill", request, Empty)
+        self._channel.unary(f"{_SERVICE}Kill", request, Empty, timeout=timeout)
 
     def stop(self, container: str, timeout_seconds: int = 0) -> None:
         """Stop signal, then SIGKILL after the time-out; 0 is the container's own, or 10 s."""
@@ -97,10 +99,12 @@ class Workloads:
         request = pb.InspectRequest(container=container)
         return self._channel.unary(f"{_SERVICE}Inspect", request, pb.InspectResponse)
 
-    def resize(self, container: str, width: int, height: int) -> None:
+    def resize(
+        self, container: str, width: int, height: int, *, timeout: float | None = None
+    ) -> None:
         """Tell its terminal how many columns and rows it has."""
         request = pb.ResizeRequest(container=container, width=width, height=height)
-        self._channel.unary(f"{_SERVICE}Resize", request, Empty)
+        self._channel.unary(f"{_SERVICE}Resize", request, Empty, timeout=timeout)
 
     def logs(self, request: pb.LogsRequest) -> Iterator[pb.LogRecord]:
         """What it wrote, oldest first; with ``follow`` until it ends."""

@@ -209,7 +209,7 @@ class Tasks:
         await self._entry(id).task.resume()
         await self._bus.publish(events.TaskResumed(id))
 
-    async def pids(self, id: str) -> list[int]:
+    async def pids(self, id: str) -> Sequence[int]:
         """The pids of all processes, as the host sees them."""
         return await self._entry(id).task.pids()
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from corectl.report import failed, say
 from corectl.session import Session
@@ -46,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _usage(error: click.UsageError) -> int:
+    if isinstance(error, NoArgsIsHelpError):
+        print(error.format_message(), file=sys.stderr)
+        return 2
     context = error.ctx
     path = "corectl" if context is None else context.command_path
     inner = path.removeprefix("corectl").strip()

@@ -15,8 +15,8 @@ __all__ = ["each"]
 
 def each(session: Session, names: Iterable[str], act: Callable[[str], None]) -> int:
     """Do ``act`` for each name. 0, or 1 when one failed; nobody answering ends it at once."""
-    from cored.client.connection import Disconnected
     from corectl.report import failed
+    from cored.client.connection import Disconnected
 
     code = 0
     for name in names:

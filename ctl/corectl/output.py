@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import click
 
 __all__ = ["age", "as_json", "choice", "digest", "iso", "size", "table"]
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
 _STEPS = ((31_536_000, "year"), (2_592_000, "month"), (604_800, "week"), (86_400, "day"),
           (3_600, "hour"), (60, "minute"), (1, "second"))  # fmt: skip
 
 
-def choice() -> Any:
-    """The option --format table|json."""
-    return click.option(
+def choice(command: Command) -> Command:
+    """Decorate with the option --format table|json."""
+    option = click.option(
         "--format",
         "form",
         type=click.Choice(["table", "json"]),
         default="table",
         help="Table for people, or JSON for programs.",
     )
+    return option(command)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -20,6 +20,7 @@ _PIPE_SIZE = 1 << 20
 _F_SETPIPE_SZ = 1031
 _RETRY = 0.005
 _POLL = 0.05
+_GRACE = 0.5
 
 
 class _Stop:
@@ -32,6 +33,9 @@ class _Stop:
         if self._write >= 0:
             os.close(self._write)
             self._write = -1
+
+    def close(self) -> None:
+        os.close(self.fd)
 
     def wait(self, fd: int, event: int, timeout: float | None = None) -> tuple[int, bool]:
         """(events of ``fd``, whether to stop)."""
@@ -88,6 +92,13 @@ class Relays:
         trace: TracebackType | None,
     ) -> None:
         self._stop.set()
+        threads: list[threading.Thread] = [*self._outputs]
+        if self._input is not None:
+            threads.append(self._input)
+        for thread in threads:
+            thread.join(_GRACE)
+        if not any(thread.is_alive() for thread in threads):
+            self._stop.close()
 
     @property
     def open(self) -> bool:
@@ -99,10 +110,11 @@ class Relays:
 
         False when the other end stays open and silent for ``patience`` seconds.
         """
+        begun = time.monotonic()
         for output in self._outputs:
             while output.is_alive():
                 output.join(_POLL)
-                if output.silence() > patience:
+                if min(output.silence(), time.monotonic() - begun) > patience:
                     return False
         return True
 

@@ -8,12 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
-import grpc
 import pytest
 from google.protobuf.empty_pb2 import Empty
 
@@ -24,7 +22,7 @@ from cored.abc.service import Service
 from cored.client.channel import Channel
 from cored.client.connection import Disconnected
 from cored.client.workloads import Workloads
-from cored.rpc.bind import bind
+from tests.servers import Server, serving
 
 VERSION = "/containerd.services.version.v1.Version/Version"
 BIG = 3_000_000
@@ -89,56 +87,26 @@ class Oddities(Service):
         yield pb.TransferProgress(status="done", offset=total)
 
 
-class Server:
-    """A server in a thread with a loop of its own."""
-
-    def __init__(self, address: Path) -> None:
-        self.address = address
-        self.oddities = Oddities()
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever)
-
-    def run(self, make: Callable[[], object]) -> object:
-        return asyncio.run_coroutine_threadsafe(make(), self.loop).result(20)  # type: ignore
-
-    async def start(self) -> None:
-        self.server = grpc.aio.server()
-        handlers = (bind(Versions()), bind(self.oddities))
-        self.server.add_generic_rpc_handlers(handlers)
-        self.server.add_insecure_port(f"unix:{self.address}")
-        await self.server.start()
-
-    async def stop(self, grace: float | None = None) -> None:
-        await self.server.stop(grace)
-
-    def release(self) -> None:
-        self.loop.call_soon_threadsafe(self.oddities.release.set)
-
-
-@contextmanager
-def serving(address: Path) -> Iterator[Server]:
-    server = Server(address)
-    server.thread.start()
-    server.run(server.start)
-    try:
-        yield server
-    finally:
-        server.run(server.stop)
-        server.loop.call_soon_threadsafe(server.loop.stop)
-        server.thread.join()
-        server.loop.close()
-
-
 @pytest.fixture
 def server(short_tmp: Path) -> Iterator[Server]:
-    with serving(short_tmp / "sock") as running:
+    with serving(short_tmp / "sock", Versions(), Oddities()) as running:
         yield running
+
+
+def oddities(server: Server) -> Oddities:
+    found = server.services[1]
+    assert isinstance(found, Oddities)
+    return found
 
 
 @pytest.fixture
 def channel(server: Server) -> Iterator[Channel]:
     with Channel(f"unix://{server.address}", namespace="here") as channel:
         yield channel
+
+
+def release(server: Server) -> None:
+    server.loop.call_soon_threadsafe(oddities(server).release.set)
 
 
 def version(channel: Channel) -> str:
@@ -191,9 +159,9 @@ def test_a_stream_that_fails_yields_what_came_before(channel: Channel) -> None:
 def test_closing_a_stream_cancels_the_call(server: Server, channel: Channel) -> None:
     records = Workloads(channel).logs(pb.LogsRequest(tail=1, follow=True))
     next(records)
-    assert not server.oddities.cancelled.is_set()
+    assert not oddities(server).cancelled.is_set()
     records.close()  # type: ignore[attr-defined]
-    assert server.oddities.cancelled.wait(10)
+    assert oddities(server).cancelled.wait(10)
     assert version(channel) == "v9"
 
 
@@ -232,7 +200,7 @@ def test_a_deadline_ends_a_call_that_takes_too_long(server: Server, channel: Cha
             "/cored.workloads.v1.Workloads/Wait", pb.WaitRequest(), pb.WaitResponse, timeout=0.3
         )
     assert 0.2 < time.monotonic() - begun < 5
-    assert server.oddities.cancelled.wait(10)
+    assert oddities(server).cancelled.wait(10)
 
 
 def test_threads_share_a_channel(server: Server, channel: Channel) -> None:
@@ -241,16 +209,16 @@ def test_threads_share_a_channel(server: Server, channel: Channel) -> None:
         sizes = [1000 * number for number in range(40)]
         specs = pool.map(lambda size: len(Workloads(channel).inspect(str(size)).spec), sizes)
         assert list(specs) == sizes
-        server.release()
+        release(server)
         assert waiting.result().exit_status == 42
 
 
 def test_a_call_in_flight_survives_a_graceful_shutdown(server: Server, channel: Channel) -> None:
     waiting = Workloads(channel).wait("x")
-    assert server.oddities.entered.wait(10)
+    assert oddities(server).entered.wait(10)
     stopping = asyncio.run_coroutine_threadsafe(server.stop(10), server.loop)
     time.sleep(0.3)
-    server.release()
+    release(server)
     assert waiting.result().exit_status == 42
     stopping.result(10)
     with pytest.raises(Disconnected, match="not running"):
@@ -262,7 +230,7 @@ def test_a_lost_daemon_is_disconnected_and_the_next_one_is_found(
 ) -> None:
     assert version(channel) == "v9"
     waiting = Workloads(channel).wait("x")
-    assert server.oddities.entered.wait(10)
+    assert oddities(server).entered.wait(10)
     server.run(server.stop)
     with pytest.raises((Disconnected, errors.Unavailable, errors.Cancelled)):
         waiting.result()

@@ -16,7 +16,7 @@ _PATIENCE = 10.0
 
 
 @click.command()
-@output.choice()
+@output.choice
 @click.pass_obj
 def version(session: Session, form: str) -> None:
     """Show the versions of corectl and the daemon."""
@@ -41,7 +41,7 @@ def version(session: Session, form: str) -> None:
 
 @click.command()
 @click.argument("filters", nargs=-1)
-@output.choice()
+@output.choice
 @click.pass_obj
 def plugins(session: Session, filters: tuple[str, ...], form: str) -> None:
     """List the daemon's plugins and how they fare.

@@ -31,8 +31,8 @@ def pull(
     session: Session, reference: str, platform: str, snapshotter: str, user: str, quiet: bool
 ) -> None:
     """Fetch an image from a registry and unpack it."""
-    from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
     from corectl import progress
+    from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
     name, colon, password = user.partition(":")
     if name and not colon:
@@ -59,8 +59,8 @@ def import_(
     session: Session, file: str, name: str, platform: str, snapshotter: str, quiet: bool
 ) -> None:
     """Load an OCI layout or docker-archive tar from FILE or standard input."""
-    from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
     from corectl import progress
+    from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
     options = pb.ImportOptions(name=name, platform=platform, snapshotter=snapshotter)
     with _archive(file) as archive:
@@ -79,7 +79,7 @@ def _archive(file: str) -> BinaryIO:
 
 @click.command()
 @click.option("-q", "--quiet", is_flag=True, help="Only names.")
-@output.choice()
+@output.choice
 @click.pass_obj
 def ls(session: Session, quiet: bool, form: str) -> None:
     """List images."""
@@ -91,7 +91,12 @@ def ls(session: Session, quiet: bool, form: str) -> None:
         output.as_json([_as_dict(image) for image in images])
     else:
         rows = [
-            (i.name, output.digest(i.config_digest), _ago(i.created_at.seconds), output.size(i.size))
+            (
+                i.name,
+                output.digest(i.config_digest),
+                _ago(i.created_at.seconds),
+                output.size(i.size),
+            )
             for i in images
         ]
         output.table(("NAME", "ID", "CREATED", "SIZE"), rows)

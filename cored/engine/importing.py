@@ -1,0 +1,188 @@
+"""Import: archives of images into the content store, unpacked, with names."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from cored.abc.content import ContentStore, write_blob
+from cored.abc.records import Image, ImageStore, LeaseStore
+from cored.abc.values import Descriptor
+from cored.engine.archives import ImageArchive, Named
+from cored.engine.progress import Progress, Report, silent
+from cored.engine.pull import child_labels, leased, put_image
+from cored.engine.unpack import Unpacker
+from cored.errors import AlreadyExists, FailedPrecondition, InvalidArgument
+from cored.oci import platforms
+from cored.oci.manifest import Index, Manifest, parse_config
+from cored.oci.reference import parse as parse_reference
+
+__all__ = ["Importer"]
+
+
+class Importer:
+    """``spool`` is a directory for archives that arrive as streams."""
+
+    def __init__(
+        self,
+        content: ContentStore,
+        images: ImageStore,
+        leases: LeaseStore,
+        unpacker: Unpacker,
+        spool: Path,
+    ) -> None:
+        self._content = content
+        self._images = images
+        self._leases = leases
+        self._unpacker = unpacker
+        self._spool = spool
+
+    async def import_stream(
+        self,
+        data: AsyncIterator[bytes],
+        what: str,
+        *,
+        name: str = "",
+        platform: str = "",
+        snapshotter: str = "",
+        report: Report = silent,
+    ) -> list[Image]:
+        """Import an archive as it arrives; ``what`` names it in errors. See import_file."""
+        with NamedTemporaryFile(dir=self._spool, prefix="import-") as file:
+            size = 0
+            async for chunk in data:
+                await asyncio.to_thread(file.write, chunk)
+                size += len(chunk)
+                report(Progress(what, "downloading", size))
+            file.flush()
+            return await self.import_file(
+                Path(file.name), what, name=name, platform=platform, snapshotter=snapshotter,
+                report=report,
+            )  # fmt: skip
+
+    async def import_file(
+        self,
+        path: Path,
+        what: str,
+        *,
+        name: str = "",
+        platform: str = "",
+        snapshotter: str = "",
+        report: Report = silent,
+    ) -> list[Image]:
+        """Import the images of an archive and unpack those for ``platform``.
+
+        ``name`` is for an archive with one image, in place of the name that it brings.
+        InvalidArgument for what is no archive, or is damaged; nothing of it stays then.
+        """
+        async with leased(self._leases, "import"), _opened(path, what) as archive:
+            found = await asyncio.to_thread(archive.images)
+            named = _named(what, found, name)
+            records = [
+                Image(
+                    each.name, await self._one(archive, each.target, platform, snapshotter, report)
+                )
+                for each in named
+            ]
+            return [await put_image(self._images, record) for record in records]
+
+    async def _one(
+        self,
+        archive: ImageArchive,
+        target: Descriptor,
+        platform: str,
+        snapshotter: str,
+        report: Report,
+    ) -> Descriptor:
+        document = archive.document(target)
+        chosen: Manifest | Index = document
+        if isinstance(document, Index):
+            entry = document.choose(target.digest, platforms.parse(platform))
+            chosen = archive.document(entry)
+            await self._children(archive, document, report)
+        if not isinstance(chosen, Manifest):
+            raise InvalidArgument(f"image {target.digest}: an index in an index")
+        await self._children(archive, chosen, report)
+        await self._blob(archive, target, child_labels(document), report)
+        config = parse_config(archive.small(chosen.config.digest))
+        await self._unpacker.unpack(chosen, config, snapshotter=snapshotter, report=report)
+        return target
+
+    async def _children(
+        self, archive: ImageArchive, document: Manifest | Index, report: Report
+    ) -> None:
+        """Store what a document refers to and the archive holds; other platforms may be absent."""
+        for child in document.children:
+            if child.digest not in archive:
+                if isinstance(document, Manifest):
+                    raise InvalidArgument(
+                        f"blob {child.digest}: is not in the archive", hint="it may be cut short"
+                    )
+                continue
+            labels: Mapping[str, str] = {}
+            if isinstance(document, Index):
+                inner = archive.document(child)
+                labels = child_labels(inner)
+                await self._children(archive, inner, report)
+            await self._blob(archive, child, labels, report)
+
+    async def _blob(
+        self, archive: ImageArchive, target: Descriptor, labels: Mapping[str, str], report: Report
+    ) -> None:
+        if target.size < 1 << 20:
+            data = archive.small(target.digest)
+            await write_blob(
+                self._content, f"import-{target.digest}", data,
+                expected=target.digest, labels=labels,
+            )  # fmt: skip
+            return
+        try:
+            writer = await self._content.writer(
+                f"import-{target.digest}", size=target.size, expected=target.digest
+            )
+        except AlreadyExists:
+            report(Progress(target.digest, "exists", target.size, target.size))
+            return
+        async with writer:
+            await writer.truncate(0)
+            chunks = archive.chunks(target.digest)
+            offset = 0
+            while data := await asyncio.to_thread(next, chunks, b""):
+                await writer.write(data)
+                offset += len(data)
+                report(Progress(target.digest, "downloading", offset, target.size))
+            try:
+                await writer.commit(target.size, target.digest, labels)
+            except FailedPrecondition as error:
+                await writer.truncate(0)
+                raise InvalidArgument(
+                    f"blob {target.digest}: the archive's is damaged", hint=error.message
+                ) from error
+
+
+@asynccontextmanager
+async def _opened(path: Path, what: str) -> AsyncIterator[ImageArchive]:
+    archive = await asyncio.to_thread(ImageArchive, path, what)
+    try:
+        yield archive
+    finally:
+        archive.close()
+
+
+def _named(what: str, found: list[Named], name: str) -> list[Named]:
+    """The images with complete names."""
+    if name:
+        if len({each.target.digest for each in found}) != 1:
+            raise InvalidArgument(f"{what}: has {len(found)} images, a name fits only one")
+        return [Named(str(parse_reference(name)), found[0].target)]
+    named = []
+    for each in found:
+        if not each.name:
+            raise InvalidArgument(f"{what}: an image has no name", hint="give one with --name")
+        named.append(Named(str(parse_reference(each.name)), each.target))
+    if not named:
+        raise InvalidArgument(f"{what}: holds no images")
+    return named

@@ -1,0 +1,235 @@
+"""One layer: its blob into the content store and its tree into a snapshot, in one go."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from cored import log
+from cored.abc.content import ContentStore, Writer
+from cored.abc.snapshots import Snapshotter
+from cored.abc.values import Descriptor, Mount
+from cored.archive.fixups import apply_fixups
+from cored.archive.jobs import LayerJob, LayerResult, Source
+from cored.archive.pool import WorkerPool
+from cored.engine.progress import Progress, Report
+from cored.errors import (
+    AlreadyExists,
+    CoredError,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+    Unimplemented,
+)
+
+__all__ = ["Layer", "LayerUnpacker", "Locate", "lower_directories"]
+
+Locate = Callable[[Descriptor], Awaitable[tuple[str, Mapping[str, str]]]]
+"""Where a blob that is not in the content store can be fetched: URL and headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer of an image: its blob, and what it is called when it is unpacked."""
+
+    blob: Descriptor
+    diff_id: str
+    chain_id: str
+    parent: str
+
+
+class LayerUnpacker:
+    """Brings the layers of one image in. ``locate`` is None when all blobs must be there."""
+
+    def __init__(
+        self,
+        content: ContentStore,
+        snapshotter: Snapshotter,
+        pool: WorkerPool,
+        locate: Locate | None,
+        report: Report,
+    ) -> None:
+        self._content = content
+        self._snapshotter = snapshotter
+        self._pool = pool
+        self._locate = locate
+        self._report = report
+
+    async def unpack(self, layer: Layer, below: asyncio.Task[None] | None) -> None:
+        """Fetch if need be, extract, and commit as the layer's chain id.
+
+        ``below`` ends when the parent is committed: extraction does not wait for it where the
+        snapshotter can put a layer on its parent afterwards.
+        """
+        if await self._exists(layer.chain_id):
+            await self.fetch(layer)
+            return
+        rebase = "rebase" in self._snapshotter.capabilities
+        if below is not None and not rebase:
+            await _done(below)
+        key = f"extract-{time.time_ns()}-{layer.chain_id}"
+        parent = "" if rebase else layer.parent
+        mounts = await self._snapshotter.prepare(key, parent)
+        try:
+            target = _directory(mounts)
+            result = await self._bring(layer, target, overlay=rebase)
+            if rebase and below is not None:
+                await _done(below)
+                lowers = await lower_directories(self._snapshotter, layer.parent)
+                await asyncio.to_thread(apply_fixups, result.fixups, target, lowers)
+            elif rebase:
+                await asyncio.to_thread(apply_fixups, result.fixups, target, [])
+            await self._snapshotter.commit(layer.chain_id, key, parent=layer.parent or None)
+        except AlreadyExists:
+            # somebody else unpacked the same layer meanwhile: theirs is as good
+            await self._snapshotter.remove(key)
+        except BaseException:
+            await asyncio.shield(self._discard(key))
+            raise
+        await self._label(layer)
+        self._report(Progress(layer.blob.digest, "done", layer.blob.size, layer.blob.size))
+
+    async def fetch(self, layer: Layer) -> None:
+        """See that the blob is in the content store, without unpacking it."""
+        await self._bring(layer, "", overlay=False)
+        await self._label(layer)
+        self._report(Progress(layer.blob.digest, "exists", layer.blob.size, layer.blob.size))
+
+    async def _bring(self, layer: Layer, target: str, *, overlay: bool) -> LayerResult:
+        """Run the worker over the blob, from the store or from where it can be fetched."""
+        writer = await self._writer(layer.blob)
+        if writer is None:
+            return await self._local(layer, target, overlay)
+        async with writer:
+            try:
+                return await self._remote(layer, target, overlay, writer)
+            except (InvalidArgument, FailedPrecondition):
+                # what came is not what was promised: nobody wants to go on from there
+                await writer.truncate(0)
+                raise
+
+    async def _writer(self, blob: Descriptor) -> Writer | None:
+        """The writer for a blob; None when it is there. Waits for another one who fetches it."""
+        while True:
+            try:
+                return await self._content.writer(
+                    f"layer-{blob.digest}", size=blob.size, expected=blob.digest
+                )
+            except AlreadyExists:
+                return None
+            except Unavailable:
+                self._report(Progress(blob.digest, "waiting", 0, blob.size))
+                await asyncio.sleep(0.1)
+
+    async def _local(self, layer: Layer, target: str, overlay: bool) -> LayerResult:
+        if not target:
+            return LayerResult(layer.blob.digest, layer.blob.size, "", 0)
+        async with await self._content.reader(layer.blob.digest) as reader:
+            if reader.path is not None:
+                return await self._run(layer, Source(str(reader.path)), target, overlay)
+            with NamedTemporaryFile(prefix="cored-layer-") as spool:
+                offset = 0
+                while data := await reader.read_at(offset, 1 << 20):
+                    spool.write(data)
+                    offset += len(data)
+                spool.flush()
+                return await self._run(layer, Source(spool.name), target, overlay)
+
+    async def _remote(
+        self, layer: Layer, target: str, overlay: bool, writer: Writer
+    ) -> LayerResult:
+        if self._locate is None:
+            raise NotFound(f"layer {layer.blob.digest}: is not in the content store")
+        url, headers = await self._locate(layer.blob)
+        where = tuple(headers.items())
+        if writer.path is not None:
+            source = Source(str(writer.path), url, where, writer.status.offset)
+            result = await self._run(layer, source, target, overlay)
+            await writer.advance(result.size, result.digest)
+        else:
+            with NamedTemporaryFile(prefix="cored-layer-") as spool:
+                result = await self._run(layer, Source(spool.name, url, where), target, overlay)
+                await writer.truncate(0)
+                while data := spool.read(1 << 20):
+                    await writer.write(data)
+        labels = {"containerd.io/uncompressed": layer.diff_id}
+        try:
+            await writer.commit(layer.blob.size, layer.blob.digest, labels)
+        except AlreadyExists:
+            log.get("pull").debug("blob came twice", digest=layer.blob.digest)
+        return result
+
+    async def _run(self, layer: Layer, source: Source, target: str, overlay: bool) -> LayerResult:
+        blob = layer.blob
+        status = "downloading" if source.url else "extracting"
+        self._report(Progress(blob.digest, status, source.offset, blob.size))
+        job = LayerJob(
+            source=source,
+            media_type=blob.media_type,
+            digest=blob.digest,
+            size=blob.size,
+            target=target,
+            overlay=overlay,
+            diff_id=layer.diff_id,
+        )
+        return await self._pool.run(
+            job, lambda offset: self._report(Progress(blob.digest, status, offset, blob.size))
+        )
+
+    async def _label(self, layer: Layer) -> None:
+        info = await self._content.info(layer.blob.digest)
+        if "containerd.io/uncompressed" not in info.labels:
+            await self._content.update(
+                layer.blob.digest, {"containerd.io/uncompressed": layer.diff_id}
+            )
+
+    async def _exists(self, chain_id: str) -> bool:
+        try:
+            await self._snapshotter.stat(chain_id)
+        except NotFound:
+            return False
+        return True
+
+    async def _discard(self, key: str) -> None:
+        try:
+            await self._snapshotter.remove(key)
+        except CoredError as error:
+            log.get("pull").warning("half-made layer not removed", key=key, error=str(error))
+
+
+async def _done(task: asyncio.Task[None]) -> None:
+    """Wait for a task without taking it along when the waiting is cancelled."""
+    await asyncio.wait([task])
+    if task.cancelled() or task.exception() is not None:
+        raise asyncio.CancelledError  # the group, which it belongs to as we do, knows why
+
+
+async def lower_directories(snapshotter: Snapshotter, name: str) -> list[str]:
+    """The directories that the committed snapshot ``name`` is made of, from the top down."""
+    if not name:
+        return []
+    key = f"look-{time.time_ns()}-{name}"
+    mounts = await snapshotter.view(key, name)
+    try:
+        (mount,) = mounts
+        for option in mount.options:
+            if option.startswith("lowerdir="):
+                return option.removeprefix("lowerdir=").split(":")
+        return [mount.source]
+    finally:
+        await snapshotter.remove(key)
+
+
+def _directory(mounts: Sequence[Mount]) -> str:
+    """Where a prepared snapshot's files lie. Unimplemented when it is not one directory."""
+    if len(mounts) == 1:
+        (mount,) = mounts
+        if mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options:
+            return os.fspath(Path(mount.source))
+    raise Unimplemented("this snapshotter's mounts cannot be unpacked into directly")

@@ -1,0 +1,108 @@
+"""All layers of an image at once, into a chain of snapshots."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from cored.abc.content import ContentStore
+from cored.abc.snapshots import Snapshotter
+from cored.abc.values import Descriptor
+from cored.archive.pool import WorkerPool
+from cored.engine.layers import Layer, LayerUnpacker, Locate
+from cored.engine.progress import Report, silent
+from cored.errors import InvalidArgument, NotFound
+from cored.oci import mediatypes
+from cored.oci.chainid import chain_ids
+from cored.oci.manifest import ImageConfig, Manifest
+
+__all__ = ["Unpacker"]
+
+
+class Unpacker:
+    """Unpacks manifests; ``default`` is the snapshotter when nobody names one."""
+
+    def __init__(
+        self,
+        content: ContentStore,
+        snapshotters: Mapping[str, Snapshotter],
+        pool: WorkerPool,
+        default: str,
+    ) -> None:
+        self._content = content
+        self._snapshotters = snapshotters
+        self._pool = pool
+        self._default = default
+
+    def snapshotter(self, name: str = "") -> tuple[str, Snapshotter]:
+        """A snapshotter by name, '' for the default one. NotFound."""
+        wanted = name or self._default
+        try:
+            return wanted, self._snapshotters[wanted]
+        except KeyError:
+            raise NotFound(
+                f"snapshotter {wanted!r}: not loaded",
+                hint=f"loaded ones: {', '.join(self._snapshotters) or 'none'}",
+            ) from None
+
+    async def unpack(
+        self,
+        manifest: Manifest,
+        config: ImageConfig,
+        *,
+        snapshotter: str = "",
+        locate: Locate | None = None,
+        report: Report = silent,
+    ) -> str:
+        """Bring in and unpack all layers; answer the chain id of the whole ('' without layers).
+
+        The config blob comes to refer to the snapshot. After an error nothing half-made is left;
+        whole layers stay until garbage collection.
+        """
+        id, chosen = self.snapshotter(snapshotter)
+        layers = _layers(manifest, config)
+        unpacker = LayerUnpacker(self._content, chosen, self._pool, locate, report)
+        await _all(unpacker, layers)
+        if not layers:
+            return ""
+        top = layers[-1].chain_id
+        await self._content.update(
+            manifest.config.digest, {f"containerd.io/gc.ref.snapshot.{id}": top}
+        )
+        return top
+
+
+async def _all(unpacker: LayerUnpacker, layers: Sequence[Layer]) -> None:
+    try:
+        async with asyncio.TaskGroup() as group:
+            below: asyncio.Task[None] | None = None
+            for layer in layers:
+                below = group.create_task(unpacker.unpack(layer, below))
+    except BaseExceptionGroup as errors:
+        raise _first(errors) from errors
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that began it: the others were cancelled because of it."""
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            return _first(error)
+        if not isinstance(error, asyncio.CancelledError):
+            return error
+    return errors.exceptions[0]
+
+
+def _layers(manifest: Manifest, config: ImageConfig) -> list[Layer]:
+    blobs: list[Descriptor] = [d for d in manifest.layers if mediatypes.is_layer(d.media_type)]
+    if len(blobs) != len(config.diff_ids):
+        raise InvalidArgument(
+            f"image: its manifest has {len(blobs)} layers, its config {len(config.diff_ids)}",
+            hint="it is an artifact, or broken",
+        )
+    names = chain_ids(config.diff_ids)
+    return [
+        Layer(blob, diff_id, name, parent)
+        for blob, diff_id, name, parent in zip(
+            blobs, config.diff_ids, names, ["", *names], strict=False
+        )
+    ]

@@ -1,0 +1,138 @@
+"""A container in the foreground: its streams, signals and terminal are ours until it ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from corectl.relay import Relays
+from corectl.report import say
+from corectl.signals import Forwarder
+from corectl.terminal import RawTerminal, window
+from cored.client.connection import Disconnected
+from cored.errors import (
+    Cancelled,
+    CoredError,
+    DeadlineExceeded,
+    FailedPrecondition,
+    NotFound,
+    Unavailable,
+)
+
+if TYPE_CHECKING:
+    from corectl.fifos import Fifos
+    from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
+    from cored.client.channel import Pending
+    from cored.client.workloads import Workloads
+
+__all__ = ["Attachment"]
+
+_CALL = 10.0
+_ABSENCE = 60.0
+_RETRY = 0.2
+_SILENCE = 10.0
+
+
+class Attachment:
+    """Joins a container that exists, with the pipes it was made with, to this process.
+
+    ``terminal`` when the container has one, ``raw`` when keys go to it. :meth:`run` returns its
+    exit code, also when the daemon dies meanwhile and another one comes.
+    """
+
+    def __init__(
+        self,
+        workloads: Workloads,
+        container: str,
+        name: str,
+        fifos: Fifos,
+        *,
+        terminal: bool,
+        raw: bool,
+    ) -> None:
+        self._workloads = workloads
+        self._container, self._name = container, name
+        self._fifos = fifos
+        self._terminal, self._raw = terminal, raw
+        self._pending: Pending[pb.WaitResponse] | None = None
+        self._abandoned = threading.Event()
+
+    def run(self, start: Callable[[], int], *, wait_first: bool) -> int:
+        """Start the container with ``start`` (its pid) and stay until it ends and all is copied.
+
+        ``wait_first`` for a container that has never run: its end is then awaited before it
+        begins, and cannot be missed by one that removes itself.
+        """
+        forwarder = Forwarder(self._name, self._send, resized=self._resize, abandon=self._abandon)
+        relays = Relays(self._fifos, broken=forwarder.interrupt)
+        with ExitStack() as stack:
+            stack.enter_context(forwarder)
+            if self._raw:
+                stack.enter_context(RawTerminal(0))
+            stack.enter_context(relays)
+            forwarder.start()
+            try:
+                if wait_first:
+                    self._pending = self._workloads.wait(self._container)
+                forwarder.pid = start()
+                if self._terminal:
+                    self._resize()
+                status = self._outcome(relays)
+            finally:
+                if self._pending is not None:
+                    self._pending.cancel()
+            if not relays.drain(_SILENCE):
+                say(f"{self._name}: its output stays open after its end: some may be missing")
+            return status
+
+    def _outcome(self, relays: Relays) -> int:
+        """The exit code; asks the next daemon when this one goes away."""
+        lost = time.monotonic()
+        while True:
+            try:
+                if self._pending is None:
+                    self._pending = self._workloads.wait(self._container)
+                return self._pending.result().exit_status
+            except (Disconnected, Unavailable, Cancelled) as error:
+                self._pending = None
+                if relays.open:
+                    # it lives on under its shim, and so do we
+                    lost = time.monotonic()
+                if self._abandoned.is_set() or time.monotonic() - lost > _ABSENCE:
+                    raise Unavailable(
+                        f"container '{self._name}': exit code unknown: {error.message}"
+                    ) from error
+                self._abandoned.wait(_RETRY)
+
+    def _send(self, number: int) -> bool:
+        try:
+            self._workloads.kill(self._container, number, timeout=_CALL)
+        except (NotFound, FailedPrecondition):
+            # ended, or not started yet
+            return True
+        except (Unavailable, DeadlineExceeded) as error:
+            say(f"{error}; Ctrl-C again leaves the container alone")
+            return False
+        except CoredError as error:
+            say(str(error))
+            return False
+        return True
+
+    def _abandon(self) -> None:
+        self._abandoned.set()
+        pending = self._pending
+        if pending is not None:
+            pending.interrupt()
+
+    def _resize(self) -> None:
+        size = window() if self._terminal else None
+        if size is None:
+            return
+        try:
+            self._workloads.resize(self._container, *size, timeout=_CALL)
+        except (NotFound, FailedPrecondition, Unavailable, DeadlineExceeded):
+            # ended already, or nobody to tell: the next change of size tells again
+            return
