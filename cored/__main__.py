@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -57,6 +58,8 @@ def _overridden(config: Config, options: argparse.Namespace) -> Config:
 
 def _serve(config: Config) -> None:
     # imported here: `cored config` and `--help` need none of it
+    # no fork handlers: the daemon starts processes while its threads are in gRPC
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     import uvloop
 
     from cored import log

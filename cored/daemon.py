@@ -22,6 +22,7 @@ from cored.abc.runtime import Runtime
 from cored.abc.service import Service
 from cored.archive.pool import WorkerPool
 from cored.config import Config
+from cored.engine.containers import Containers
 from cored.engine.events import Exchange
 from cored.engine.images import Images
 from cored.engine.importing import Importer
@@ -220,17 +221,25 @@ async def _open_images(
     plugins.provide(
         Importer, Importer(metadata.content, metadata.images, metadata.leases, unpacker, spool)
     )
-    plugins.provide(
-        Images,
-        Images(
-            metadata.images,
-            metadata.containers,
-            metadata.content,
-            metadata.snapshotters,
-            config.snapshotter,
-            metadata.gc,
-        ),
+    images = Images(
+        metadata.images,
+        metadata.containers,
+        metadata.content,
+        metadata.snapshotters,
+        config.snapshotter,
+        metadata.gc,
     )
+    plugins.provide(Images, images)
+    containers = Containers(
+        metadata.containers,
+        metadata.namespaces,
+        plugins.require(Tasks),
+        images,
+        metadata.snapshotters,
+        _directory(config.root / "containers", 0o700),
+        config.snapshotter,
+    )
+    plugins.provide(Containers, await stack.enter_async_context(containers.opened()))
 
 
 async def _services(

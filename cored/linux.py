@@ -21,6 +21,7 @@ __all__ = [
     "mount",
     "mount_all",
     "mounted",
+    "opened_below",
     "parse_options",
     "syncfs",
     "unmount",
@@ -184,7 +185,7 @@ def mount_all(mounts: Sequence[MountLike], target: str | os.PathLike[str]) -> No
     try:
         for entry in mounts:
             if entry.target.strip("/"):
-                with _opened_below(root, entry.target) as place:
+                with opened_below(root, entry.target) as place:
                     real = os.readlink(place)  # noqa: PTH115
                     mount_one(entry, place)
             else:
@@ -230,7 +231,7 @@ _SYS_OPENAT2, _RESOLVE_IN_ROOT, _RESOLVE_NO_MAGICLINKS = 437, 0x10, 0x02
 
 
 @contextmanager
-def _opened_below(root: str, path: str) -> Iterator[str]:
+def opened_below(root: str, path: str) -> Iterator[str]:
     """A /proc/self/fd path of ``path`` resolved with ``root`` as its root (openat2, 5.6)."""
     resolve = _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS
     how = (ctypes.c_uint64 * 3)(os.O_PATH | os.O_CLOEXEC, 0, resolve)

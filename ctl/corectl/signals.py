@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -101,7 +102,8 @@ class Forwarder:
 
     def interrupt(self) -> None:
         """Take the next step of the ladder, as Ctrl-C does."""
-        signal.raise_signal(signal.SIGINT)
+        # to the process: raise_signal would leave it pending for the calling thread
+        os.kill(os.getpid(), signal.SIGINT)
 
     def _run(self) -> None:
         while not self._ending:

@@ -1,0 +1,119 @@
+"""Containers as people describe them, and as they see them: the values of :mod:`containers`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from cored.abc.records import Container
+from cored.abc.values import Typed
+
+__all__ = ["Binding", "ContainerConfig", "ContainerState", "ContainerView", "decoded", "encoded"]
+
+CONFIG = "cored.io/config"
+STATE = "cored.io/state"
+NAME = "cored.io/name"
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A bind mount of a host's path."""
+
+    source: str
+    target: str
+    read_only: bool = False
+    create_source: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerConfig:
+    """What ``create`` takes; None and '' are the image's, or docker's defaults.
+
+    ``memory`` is bytes, ``nano_cpus`` billionths of a CPU.
+    """
+
+    image: str
+    name: str = ""
+    args: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] | None = None
+    env: tuple[str, ...] = ()
+    working_directory: str = ""
+    user: str = ""
+    terminal: bool = False
+    open_stdin: bool = False
+    mounts: tuple[Binding, ...] = ()
+    hostname: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    auto_remove: bool = False
+    privileged: bool = False
+    read_only: bool = False
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    memory: int = 0
+    nano_cpus: int = 0
+    pids: int = 0
+    network: str = ""
+    runtime: str = ""
+    snapshotter: str = ""
+    stop_signal: str = ""
+    platform: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerState:
+    """How it went so far; times in ns, 0 for not yet."""
+
+    started_at: int = 0
+    exited_at: int = 0
+    exit_status: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerView:
+    """A container as listings show it; ``status`` is created, running, paused or stopped."""
+
+    record: Container
+    config: ContainerConfig
+    state: ContainerState
+    command: tuple[str, ...]
+    status: str
+    pid: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.record.labels.get(NAME, "")
+
+
+def encoded(config: ContainerConfig, state: ContainerState) -> dict[str, Typed]:
+    """Both as a record's extensions."""
+    return {
+        CONFIG: Typed("cored.io/ContainerConfig", json.dumps(asdict(config)).encode()),
+        STATE: Typed("cored.io/ContainerState", json.dumps(asdict(state)).encode()),
+    }
+
+
+def decoded(record: Container) -> tuple[ContainerConfig, ContainerState]:
+    """What :func:`encoded` put into a record; bare values for somebody else's container."""
+    config, state = record.extensions.get(CONFIG), record.extensions.get(STATE)
+    return (
+        _config(json.loads(config.value)) if config else ContainerConfig(record.image),
+        ContainerState(**json.loads(state.value)) if state else ContainerState(),
+    )
+
+
+def with_state(record: Container, state: ContainerState) -> Container:
+    """The record with another state."""
+    config, _ = decoded(record)
+    return replace(record, extensions={**record.extensions, **encoded(config, state)})
+
+
+def _config(document: dict[str, Any]) -> ContainerConfig:
+    document["mounts"] = tuple(Binding(**entry) for entry in document["mounts"])
+    for key in ("args", "env", "cap_add", "cap_drop"):
+        document[key] = tuple(document[key])
+    if document["entrypoint"] is not None:
+        document["entrypoint"] = tuple(document["entrypoint"])
+    return ContainerConfig(**document)
