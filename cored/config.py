@@ -33,11 +33,11 @@ class GrpcConfig:
 
 @dataclass(frozen=True, slots=True)
 class GcConfig:
-    """Garbage collection: as containerd's scheduler; delays in seconds."""
+    """Garbage collection, in containerd's terms: after so many deletions; delays in seconds."""
 
     startup_delay: float = 0.1
     schedule_delay: float = 0.2
-    deletion_threshold: int = 0
+    deletion_threshold: int = 1
     mutation_threshold: int = 100
     pause_threshold: float = 0.02
 

@@ -51,16 +51,31 @@ class PluginKind(StrEnum):
 class PluginContext(Protocol):
     """What the daemon hands to a plugin that opens."""
 
-    id: str
-    kind: PluginKind
-    root: Path
-    """A directory of the plugin's own that outlives reboots; it exists."""
-    state: Path
-    """A directory of the plugin's own that need not outlive a reboot; it exists."""
-    settings: Mapping[str, Any]
-    """The plugin's own table ``[plugins.<kind>.<id>]`` from the configuration file, untouched."""
-    address: str
-    """The daemon's gRPC socket; ``<address>.ttrpc`` takes shims' events."""
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def kind(self) -> PluginKind: ...
+
+    @property
+    def root(self) -> Path:
+        """A directory of the plugin's own that outlives reboots; it exists."""
+        ...
+
+    @property
+    def state(self) -> Path:
+        """A directory of the plugin's own that need not outlive a reboot; it exists."""
+        ...
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The plugin's own table ``[plugins.<kind>.<id>]`` of the configuration, untouched."""
+        ...
+
+    @property
+    def address(self) -> str:
+        """The daemon's gRPC socket; ``<address>.ttrpc`` takes shims' events."""
+        ...
 
     def require(self, wanted: type[T]) -> T:
         """The daemon's one object of a class: EventBus, ContentStore, or an engine's class.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -72,6 +71,7 @@ class Process:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     signals: list[int] = field(default_factory=list)
     status: int = 0
+    settling: asyncio.Task[None] | None = None
 
 
 class Processes(Service):
@@ -131,8 +131,6 @@ class Processes(Service):
                 stdout=out[0],
                 stderr=out[-1],
                 start_new_session=True,
-                # a client's signal mask and dispositions are not a container's
-                preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, []),
             )
         except OSError as error:
             self._close(process)
@@ -142,9 +140,16 @@ class Processes(Service):
         finally:
             if stdin >= 0:
                 os.close(stdin)
-        task = loop.create_task(self._settle(request.container, process))
-        process.task = task  # type: ignore[attr-defined]
+        process.settling = loop.create_task(self._settle(request.container, process))
         return pb.StartResponse(pid=process.popen.pid)
+
+    async def close(self) -> None:
+        """End what still runs."""
+        for process in self.made.values():
+            if process.popen is not None and process.settling is not None:
+                process.popen.kill()
+                await process.settling
+            self._close(process)
 
     async def _settle(self, name: str, process: Process) -> None:
         assert process.popen is not None

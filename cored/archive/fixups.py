@@ -175,7 +175,7 @@ class _Fixer:
         self._copied |= {node.path, name}
 
     def _is_upper(self, node: Node) -> bool:
-        return node.place == os.path.join(os.fsencode(self._target), node.path)  # noqa: PTH118
+        return node.place == os.path.join(os.fsencode(self._target), node.path)
 
     # ---- marks without a purpose
 

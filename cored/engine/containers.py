@@ -84,6 +84,7 @@ class Containers:
         self._default = snapshotter
         self._lives: dict[tuple[str, str], _Life] = {}
         self._ended: OrderedDict[tuple[str, str], Exit] = OrderedDict()
+        self._waiting: dict[tuple[str, str], list[asyncio.Future[Exit]]] = {}
         self._naming = asyncio.Lock()
 
     @asynccontextmanager
@@ -165,16 +166,12 @@ class Containers:
         if life is not None:
             return await asyncio.shield(life.watcher)
         _, state = decoded(record)
-        if not state.exited_at:
-            while (life := self._lives.get((namespace, record.id))) is None:
-                # created, not started: somebody may be about to
-                await asyncio.sleep(0.05)
-                _, state = decoded(await self._store.get(record.id))
-                if state.exited_at:
-                    break
-            else:
-                return await asyncio.shield(life.watcher)
-        return Exit(0, state.exit_status, state.exited_at)
+        if state.exited_at:
+            return Exit(0, state.exit_status, state.exited_at)
+        # created, not started: somebody may be about to
+        end: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault((namespace, record.id), []).append(end)
+        return await end
 
     async def kill(self, name: str, number: int, *, all: bool = False) -> None:
         """Send a signal. FailedPrecondition when it does not run."""
@@ -307,7 +304,14 @@ class Containers:
             raise
         finally:
             self._lives.pop(key, None)
+        self._settle(key, exit)
         return exit
+
+    def _settle(self, key: tuple[str, str], exit: Exit) -> None:
+        """Tell those who waited since before the start."""
+        for end in self._waiting.pop(key, ()):
+            if not end.done():
+                end.set_result(exit)
 
     async def _failed(self, record: Container, error: CoredError) -> None:
         """It could not be started: keep why, as the record says it, and free the task."""
@@ -316,11 +320,13 @@ class Containers:
         with suppress(CoredError):
             await self._tasks.delete(record.id)
         config, _ = decoded(record)
+        failed = ContainerState(exited_at=time.time_ns(), exit_status=128, error=error.message)
         if config.auto_remove:
             await self._discard(record)
         else:
-            failed = ContainerState(exited_at=time.time_ns(), exit_status=128, error=error.message)
             await self._put(record, failed)
+        key = (scope.namespace(), record.id)
+        self._settle(key, Exit(0, failed.exit_status, failed.exited_at))
 
     async def _adopt(self, record: Container) -> None:
         """A container of an earlier daemon."""
@@ -353,6 +359,10 @@ class Containers:
             await self._store.delete(record.id)
         recipe = self._recipe(record.id, decoded(record)[0], _NO_IMAGE)
         await asyncio.to_thread(recipe.discard)
+        if key not in self._ended:
+            for end in self._waiting.pop(key, ()):
+                if not end.done():
+                    end.set_exception(NotFound(f"container {record.id!r}: was removed"))
 
     async def _there(self, id: str) -> bool:
         try:

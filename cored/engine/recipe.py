@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -139,10 +140,17 @@ class Recipe:
                 memory=config.memory,
                 cpus=config.nano_cpus,
                 pids=config.pids,
+                files=_files(),
                 host_network=config.network == "host",
                 cgroup_v2=_CGROUP_V2.exists(),
             )
         )
+
+
+def _files() -> int:
+    """docker's limit of open files, or ours if that is lower and we may not raise it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 524288 if hard == resource.RLIM_INFINITY else min(hard, 524288)
 
 
 def _check_bind(bind: Binding) -> None:

@@ -70,7 +70,7 @@ class Leases(LeaseStore):
         await self._db.write(work)
         self._guard.mutated(deletion=True)
 
-    async def resources(self, id: str) -> list[Resource]:
+    async def resources(self, id: str) -> Sequence[Resource]:
         self._table.get(id)
         rows = self._db.read.execute(
             "SELECT id, type FROM lease_resources WHERE namespace = ? AND lease = ? ORDER BY 2, 1",

@@ -33,7 +33,10 @@ class Bind:
 
 @dataclass(frozen=True, slots=True)
 class SpecOptions:
-    """All that differs from one container to the next; sizes in bytes, ``cpus`` in billionths."""
+    """All that differs from one container to the next; sizes in bytes, ``cpus`` in billionths.
+
+    ``files`` is the hard limit of open files.
+    """
 
     args: Sequence[str]
     env: Sequence[str]
@@ -50,6 +53,7 @@ class SpecOptions:
     memory: int = 0
     cpus: int = 0
     pids: int = 0
+    files: int = 1024
     host_network: bool = False
     cgroup_v2: bool = False
     annotations: Mapping[str, str] = field(default_factory=dict)
@@ -99,7 +103,9 @@ def _process(options: SpecOptions) -> dict[str, Any]:
             "effective": effective,
             "permitted": effective,
         },
-        "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 1024, "hard": 524288}],
+        "rlimits": [
+            {"type": "RLIMIT_NOFILE", "soft": min(1024, options.files), "hard": options.files}
+        ],
         "noNewPrivileges": False,
     }
 

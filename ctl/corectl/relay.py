@@ -80,7 +80,7 @@ class Relays:
 
     def __enter__(self) -> Self:
         for output in self._outputs:
-            output.start()
+            output.thread.start()
         if self._input is not None:
             self._input.start()
         return self
@@ -92,7 +92,7 @@ class Relays:
         trace: TracebackType | None,
     ) -> None:
         self._stop.set()
-        threads: list[threading.Thread] = [*self._outputs]
+        threads = [output.thread for output in self._outputs]
         if self._input is not None:
             threads.append(self._input)
         for thread in threads:
@@ -103,7 +103,7 @@ class Relays:
     @property
     def open(self) -> bool:
         """Whether the shim still holds an output pipe (or has not opened it yet)."""
-        return any(output.is_alive() for output in self._outputs)
+        return any(output.thread.is_alive() for output in self._outputs)
 
     def drain(self, patience: float) -> bool:
         """Wait until all output has been passed on, as long as any comes.
@@ -112,8 +112,8 @@ class Relays:
         """
         begun = time.monotonic()
         for output in self._outputs:
-            while output.is_alive():
-                output.join(_POLL)
+            while output.thread.is_alive():
+                output.thread.join(_POLL)
                 if min(output.silence(), time.monotonic() - begun) > patience:
                     return False
         return True
@@ -123,11 +123,11 @@ class Relays:
         broken()
 
 
-class _Output(threading.Thread):
+class _Output:
     """From a pipe to a descriptor, until the last writer is gone."""
 
     def __init__(self, source: int, target: int, stop: _Stop, lost: Callable[[], None]) -> None:
-        super().__init__(daemon=True)
+        self.thread = threading.Thread(target=self._run, daemon=True)
         self._source, self._target = source, target
         self._stop, self._lost = stop, lost
         self._writing = False
@@ -138,7 +138,7 @@ class _Output(threading.Thread):
         """Seconds since the last data; 0 while our reader keeps us waiting."""
         return 0.0 if self._writing else time.monotonic() - self._moved
 
-    def run(self) -> None:
+    def _run(self) -> None:
         try:
             while True:
                 # a pipe that nobody has opened for writing yet shows no event, not even HUP

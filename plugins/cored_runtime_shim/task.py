@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -38,7 +38,7 @@ class ShimTask(Task):
         bundle: Bundle,
         client: Client | None,
         version: int,
-        destroy: Callable[[Bundle], Awaitable[Exit]],
+        destroy: Callable[[Bundle], Coroutine[Any, Any, Exit]],
         forget: Callable[[Bundle], Awaitable[None]],
     ) -> None:
         self.id = bundle.id

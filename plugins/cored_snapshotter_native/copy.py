@@ -28,14 +28,14 @@ class _Copy:
     def directory(self, source: str, target: str) -> None:
         with os.scandir(source) as entries:
             for entry in entries:
-                self._entry(entry.path, os.path.join(target, entry.name))  # noqa: PTH118
+                self._entry(entry.path, os.path.join(target, entry.name))
         _attributes(source, target, os.lstat(source))
 
     def _entry(self, source: str, target: str) -> None:
         status = os.lstat(source)
         mode = status.st_mode
         if stat.S_ISDIR(mode):
-            os.mkdir(target)  # noqa: PTH102
+            os.mkdir(target)
             self.directory(source, target)
             return
         if status.st_nlink > 1:
@@ -46,7 +46,7 @@ class _Copy:
         if stat.S_ISREG(mode):
             _file(source, target, status.st_size)
         elif stat.S_ISLNK(mode):
-            os.symlink(os.readlink(source), target)  # noqa: PTH115, PTH211
+            os.symlink(os.readlink(source), target)
         elif not stat.S_ISSOCK(mode):
             os.mknod(target, mode, status.st_rdev)
         else:
@@ -89,7 +89,7 @@ def _range(old: int, new: int, start: int, end: int) -> None:
 def _attributes(source: str, target: str, status: os.stat_result) -> None:
     os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
     if not stat.S_ISLNK(status.st_mode):
-        os.chmod(target, stat.S_IMODE(status.st_mode))  # noqa: PTH101
+        os.chmod(target, stat.S_IMODE(status.st_mode))
     for name in os.listxattr(source, follow_symlinks=False):
         value = os.getxattr(source, name, follow_symlinks=False)
         os.setxattr(target, name, value, follow_symlinks=False)

@@ -74,6 +74,7 @@ def _start(options: _Options, bundle: str) -> None:
     from coreshim.publish import ttrpc_address
 
     path = shim.socket_path(options["address"], options["namespace"], options["id"])
+    os.closerange(3, 1 << 16)
     inbox, outbox = os.pipe()
     if os.fork() == 0:
         os.close(inbox)

@@ -6,6 +6,7 @@ go and nothing is lost. What needs a second look (stdin's end, a terminal, a log
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -174,29 +175,36 @@ class _Logged:
 
     def __init__(self, log: JsonFile, copy: str) -> None:
         self._log = log
-        self._logged = 0
+        self._copy = copy
         self.fd = -1
-        if copy:
+
+    def _reader(self) -> bool:
+        """Whether somebody reads the FIFO; a reader that left does not come back."""
+        if self.fd < 0 and self._copy:
             try:
-                self.fd = os.open(copy, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            except OSError:
-                self.fd = -1  # nobody reads: the log alone
+                self.fd = os.open(self._copy, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    self._copy = ""
+        return self.fd >= 0
 
     def write(self, data: bytes) -> int:
         sent = len(data)
-        if self.fd >= 0:
+        if self._reader():
             try:
                 sent = os.write(self.fd, data)
             except BrokenPipeError:
                 os.close(self.fd)
-                self.fd = -1
+                self.fd, self._copy = -1, ""
         self._log.write(data[:sent])
         return sent
 
     def close(self) -> None:
         self._log.close()
-        if self.fd >= 0:
+        # a reader that got nothing sees the end all the same: a writer has come and gone
+        if self._reader():
             os.close(self.fd)
+            self.fd = -1
 
 
 def _sink(path: str, stream: str) -> Any:

@@ -19,6 +19,9 @@ _PRELOADED = (metrics, stdio, task)
 
 def run(fd: int) -> None:
     """Serve requests on the SOCK_SEQPACKET descriptor ``fd`` until its other end closes."""
+    # whatever the daemon was given by its own parent is nobody's business here, nor a container's
+    os.closerange(3, fd)
+    os.closerange(fd + 1, 1 << 16)
     channel = socket.socket(fileno=fd)
     gc.freeze()
     while True:

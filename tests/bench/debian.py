@@ -60,7 +60,9 @@ def _assemble(root: Path, scratch: Path) -> None:
         diff_ids.append(f"sha256:{_sha256(plain)}")
         subprocess.run(["gzip", "-6", "-n", plain], check=True)
         layers.append(
-            _blob(layout, plain.with_suffix(".tar.gz"), "application/vnd.oci.image.layer.v1.tar+gzip")
+            _blob(
+                layout, plain.with_suffix(".tar.gz"), "application/vnd.oci.image.layer.v1.tar+gzip"
+            )
         )
     architecture = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
     config = {

@@ -28,6 +28,7 @@ def processes() -> Processes:
 def server(short_tmp: Path, processes: Processes) -> Iterator[Server]:
     with serving(short_tmp / "sock", processes) as running:
         yield running
+        running.run(processes.close)
 
 
 @pytest.fixture

@@ -90,9 +90,7 @@ async def test_the_second_plugin_of_one_id_is_refused() -> None:
 
 async def test_a_disabled_plugin_stays_closed() -> None:
     log: list[str] = []
-    plugins = plugins_of(
-        offer("cored_differ", "d", log), disabled=frozenset({"differ.d"})
-    )
+    plugins = plugins_of(offer("cored_differ", "d", log), disabled=frozenset({"differ.d"}))
     async with AsyncExitStack() as stack:
         await plugins.open(PluginKind.DIFFER, stack)
     assert log == []
@@ -172,5 +170,7 @@ def test_a_package_installed_with_pip_is_picked_up(tmp_path: Path) -> None:
     )
     lines = found.stdout.splitlines()
     assert "True" in lines
-    assert "tiny_broken | ModuleNotFoundError: No module named 'a_module_that_is_not_there'" in lines
+    assert (
+        "tiny_broken | ModuleNotFoundError: No module named 'a_module_that_is_not_there'" in lines
+    )
     assert any(line.startswith("tiny_misspelt | unknown hook:") for line in lines)
