@@ -56,7 +56,7 @@ class Importer:
             async for chunk in data:
                 await asyncio.to_thread(file.write, chunk)
                 size += len(chunk)
-                report(Progress(what, "downloading", size))
+                report(Progress(what, "receiving", size))
             file.flush()
             return await self.import_file(
                 Path(file.name), what, name=name, platform=platform, snapshotter=snapshotter,

@@ -10,8 +10,8 @@ __all__ = ["Progress", "Report", "silent"]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """``id`` is a digest or a name; ``status`` one of resolving waiting downloading extracting
-    done exists; ``offset`` and ``total`` are bytes, ``total`` 0 where nobody knows."""
+    """``id`` is a digest or a name; ``status`` one of resolving waiting receiving
+    downloading extracting done exists; ``offset`` and ``total`` are bytes, ``total`` 0 where nobody knows."""
 
     id: str
     status: str

@@ -15,7 +15,7 @@ __all__ = ["show"]
 
 _ENDED = frozenset({"done", "exists"})
 # a step that says nothing yet: failing is more interesting than having begun
-_SILENT = frozenset({"", "resolving", "waiting"})
+_SILENT = frozenset({"", "resolving", "waiting", "receiving"})
 
 
 def show(steps: Iterable[pb.TransferProgress], *, quiet: bool = False) -> Iterator[pb.Image]:

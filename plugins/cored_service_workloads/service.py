@@ -74,7 +74,7 @@ class WorkloadsService(Service):
         async def work(report: Report) -> Sequence[Image]:
             return await self._importer.import_stream(
                 data(),
-                "archive",
+                options.source or "archive",
                 name=options.name,
                 platform=options.platform,
                 snapshotter=options.snapshotter,

@@ -43,21 +43,21 @@ def test_a_hundred_megabytes_through_cat(daemon: Daemon, tmp_path: Path) -> None
         for number in range(100):
             file.write(number.to_bytes(4, "big") + block[4:])
     with source.open("rb") as stdin:
-        running = subprocess.Popen(
+        with subprocess.Popen(
             cli(daemon, "run", "--rm", "-i", "busybox", "cat"), stdin=stdin, stdout=subprocess.PIPE
-        )
-        assert running.stdout is not None
-        out = hashlib.sha256()
-        while data := running.stdout.read(1 << 20):
-            out.update(data)
-    assert running.wait(60) == 0
+        ) as running:
+            assert running.stdout is not None
+            out = hashlib.sha256()
+            while data := running.stdout.read(1 << 20):
+                out.update(data)
+    assert running.returncode == 0
     assert out.hexdigest() == hashlib.sha256(source.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("command", [["sleep", "1000"], ["sh", "-c", "trap '' INT; sleep 1000"]])
 def test_ctrl_c_stops_the_container(daemon: Daemon, command: list[str]) -> None:
     running = subprocess.Popen(
-        cli(daemon, "run", "--rm", "busybox", *command), stderr=subprocess.PIPE
+        cli(daemon, "run", "--rm", "busybox", *command), stderr=subprocess.DEVNULL
     )
     end = time.monotonic() + 20
     while "RUNNING" not in daemon.ctr("tasks", "ls").stdout:

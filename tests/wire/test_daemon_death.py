@@ -73,17 +73,20 @@ def test_sigterm_leaves_containers_running(daemon: Daemon) -> None:
 
 
 def test_corectl_run_gets_the_exit_code_across_a_daemon_death(daemon: Daemon) -> None:
-    client = subprocess.Popen(
+    script = "echo started; sleep 3; exit 9"
+    with subprocess.Popen(
         [*daemons.CORECTL, "--address", str(daemon.address), "run", "--rm", "busybox"]
-        + ["sh", "-c", "echo started; sleep 3; exit 9"],
+        + ["sh", "-c", script],
         stdout=subprocess.PIPE,
-    )
-    assert client.stdout is not None
-    assert client.stdout.readline() == b"started\n"
-    daemon.kill()
-    time.sleep(0.5)
-    daemon.start()
-    assert client.wait(30) == 9
+        stderr=subprocess.PIPE,
+    ) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == b"started\n"
+        daemon.kill()
+        time.sleep(0.5)
+        daemon.start()
+        _, errors = client.communicate(timeout=30)
+    assert (client.returncode, errors) == (9, b"")
 
 
 def test_two_daemons_cannot_share_a_root(daemon: Daemon) -> None:
