@@ -86,7 +86,8 @@ def load(path: Path | None) -> Config:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidArgument(f"config file {wanted}: {error}") from error
-    return _build(Config, table, str(wanted), "")
+    built: Config = _build(Config, table, str(wanted), "")
+    return built
 
 
 def _build(cls: type[Any], table: Mapping[str, Any], source: str, where: str) -> Any:

@@ -76,7 +76,7 @@ def _gunzipped(data: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
         if not fresh:
             try:
                 piece = inflater.decompress(data, _STEP)
-            except isal_zlib.error as error:
+            except isal_zlib.error as error:  # type: ignore[misc]
                 raise InvalidArgument(f"layer: broken gzip data: {error}") from error
             if piece:
                 yield piece

@@ -115,7 +115,7 @@ def _asked(
         headers["Range"] = f"bytes={at}-"
     response = pool.request(
         "GET", source.url, headers=headers, preload_content=False, decode_content=False,
-        retries=retry,  # type: ignore[arg-type]
+        retries=retry,
     )  # fmt: skip
     status = response.status
     if status == 200 or (status == 206 and at):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from google.protobuf.empty_pb2 import Empty
@@ -54,7 +55,7 @@ class IntrospectionService(Service):
     async def Plugins(self, request: pb.PluginsRequest) -> pb.PluginsResponse:
         wanted = language.parse(tuple(request.filters))
         return pb.PluginsResponse(
-            plugins=[p for p in self._all() if wanted.match(lambda path, p=p: _field(p, path))]
+            plugins=[p for p in self._all() if wanted.match(partial(_field, p))]
         )
 
     async def Server(self, request: Empty) -> pb.ServerResponse:

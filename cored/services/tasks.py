@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -117,9 +118,7 @@ class TasksService(Service):
         wanted = language.parse(tuple(request.filters))
         metrics = []
         for namespace, id in self._tasks.known():
-            if namespace != scope.namespace() or not wanted.match(
-                lambda path, id=id, namespace=namespace: _field(path, id, namespace)
-            ):
+            if namespace != scope.namespace() or not wanted.match(_fields(id, namespace)):
                 continue
             try:
                 data = await self._tasks.stats(id)
@@ -137,8 +136,9 @@ class TasksService(Service):
         return pb.WaitResponse(exit_status=exit.status, exited_at=timestamp(exit.exited_at))
 
 
-def _field(path: tuple[str, ...], id: str, namespace: str) -> str | None:
-    return {("id",): id, ("namespace",): namespace}.get(path)
+def _fields(id: str, namespace: str) -> Callable[[tuple[str, ...]], str | None]:
+    values: dict[tuple[str, ...], str] = {("id",): id, ("namespace",): namespace}
+    return values.get
 
 
 def _stdio(request: pb.CreateTaskRequest | pb.ExecProcessRequest) -> Stdio:

@@ -1,4 +1,4 @@
-"""A Debian image of more than 300 MB, made once with debootstrap: an OCI archive with gzip layers."""
+"""A Debian image of more than 300 MB, made once with debootstrap: an OCI archive, gzip layers."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from tests import daemons
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
+PIP = (sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--disable-pip-version-check")
 PROJECT = """
 [build-system]
 requires = ["hatchling"]
@@ -103,8 +104,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "".join(f"import site; site.addsitedir({path!r})\n" for path in sys.path if path)
     )
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", installed]
-        + ["--disable-pip-version-check", str(place)],
+        [*PIP, "--target", installed, place],
         check=True,
     )
     return environment / "bin" / "python"

@@ -73,10 +73,9 @@ def test_sigterm_leaves_containers_running(daemon: Daemon) -> None:
 
 
 def test_corectl_run_gets_the_exit_code_across_a_daemon_death(daemon: Daemon) -> None:
-    script = "echo started; sleep 3; exit 9"
+    command = ["run", "--rm", "busybox", "sh", "-c", "echo started; sleep 3; exit 9"]
     with subprocess.Popen(
-        [*daemons.CORECTL, "--address", str(daemon.address), "run", "--rm", "busybox"]
-        + ["sh", "-c", script],
+        [*daemons.CORECTL, "--address", str(daemon.address), *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as client:

@@ -62,9 +62,7 @@ def import_(
     from corectl import progress
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
-    options = pb.ImportOptions(
-        name=name, platform=platform, snapshotter=snapshotter, source=file
-    )
+    options = pb.ImportOptions(name=name, platform=platform, snapshotter=snapshotter, source=file)
     with _archive(file) as archive:
         steps = session.workloads.import_archive(archive, options)
         for image in progress.show(steps, quiet=quiet):
