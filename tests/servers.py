@@ -88,6 +88,8 @@ class Processes(Service):
         self.made: dict[str, Process] = {}
         self.removed: list[str] = []
         self.sizes: list[tuple[int, int]] = []
+        # seconds that Start takes after the process has begun
+        self.lateness = 0.0
 
     async def Pull(self, request: pb.PullRequest) -> AsyncIterator[pb.TransferProgress]:
         yield pb.TransferProgress(id=request.reference, status="resolving")
@@ -141,7 +143,16 @@ class Processes(Service):
             if stdin >= 0:
                 os.close(stdin)
         process.settling = loop.create_task(self._settle(request.container, process))
+        await asyncio.sleep(self.lateness)
         return pb.StartResponse(pid=process.popen.pid)
+
+    async def Inspect(self, request: pb.InspectRequest) -> pb.InspectResponse:
+        process = self._find(request.container)
+        status = "created"
+        if process.popen is not None:
+            status = "stopped" if process.ended.is_set() else "running"
+        container = pb.Container(id=request.container, name=request.container, status=status)
+        return pb.InspectResponse(container=container, config=process.config)
 
     async def close(self) -> None:
         """End what still runs."""

@@ -1,4 +1,4 @@
-"""A pool of warm worker processes; a job goes in, its result comes out, a killed one is replaced."""
+"""A pool of warm worker processes: a job goes in, its result comes out."""
 
 from __future__ import annotations
 

@@ -137,7 +137,10 @@ class Containers:
         key = (scope.namespace(), record.id)
         if key in self._lives:
             raise FailedPrecondition(f"container {name!r}: is running already")
-        if (key[0], key[1]) not in self._tasks.known():
+        if fifos is not None:
+            # a task that was created, not started, has the streams of then
+            await self._end_task(record.id)
+        if key not in self._tasks.known():
             config, _ = decoded(record)
             mounts = await self._snapshotters[record.snapshotter].mounts(record.id)
             recipe = self._recipe(record.id, config, _NO_IMAGE)
@@ -347,12 +350,7 @@ class Containers:
     async def _discard(self, record: Container) -> None:
         """Remove all that belongs to a container, as far as it is there."""
         key = (scope.namespace(), record.id)
-        if key in self._tasks.known():
-            with suppress(NotFound):
-                await self._tasks.kill(record.id, signal.SIGKILL)
-            with suppress(NotFound):
-                await self._tasks.wait(record.id)
-                await self._tasks.delete(record.id)
+        await self._end_task(record.id)
         with suppress(NotFound):
             await self._snapshotters[record.snapshotter].remove(record.snapshot_key)
         with suppress(NotFound):
@@ -363,6 +361,15 @@ class Containers:
             for end in self._waiting.pop(key, ()):
                 if not end.done():
                     end.set_exception(NotFound(f"container {record.id!r}: was removed"))
+
+    async def _end_task(self, id: str) -> None:
+        """Kill and delete its task, if it has one."""
+        if (scope.namespace(), id) in self._tasks.known():
+            with suppress(NotFound):
+                await self._tasks.kill(id, signal.SIGKILL)
+            with suppress(NotFound):
+                await self._tasks.wait(id)
+                await self._tasks.delete(id)
 
     async def _there(self, id: str) -> bool:
         try:

@@ -10,8 +10,11 @@ __all__ = ["Progress", "Report", "silent"]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """``id`` is a digest or a name; ``status`` one of resolving waiting receiving
-    downloading extracting done exists; ``offset`` and ``total`` are bytes, ``total`` 0 where nobody knows."""
+    """A step of one blob, or of the whole.
+
+    ``id`` is a digest or a name; ``status`` one of resolving, waiting, receiving, downloading,
+    extracting, done, exists; ``offset`` and ``total`` are bytes, ``total`` 0 where nobody knows.
+    """
 
     id: str
     status: str

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from cored.client.channel import Pending
     from cored.client.workloads import Workloads
 
-__all__ = ["Attachment"]
+__all__ = ["LOST", "Attachment"]
 
+# what calls end with when the daemon goes away under them
+LOST = (Disconnected, Unavailable, Cancelled)
 _CALL = 10.0
 _ABSENCE = 60.0
 _RETRY = 0.2
@@ -77,7 +79,7 @@ class Attachment:
             try:
                 if wait_first:
                     self._pending = self._workloads.wait(self._container)
-                forwarder.pid = start()
+                forwarder.pid = self._begun(start)
                 if self._terminal:
                     self._resize()
                 status = self._outcome(relays)
@@ -88,6 +90,28 @@ class Attachment:
                 say(f"{self._name}: its output stays open after its end: some may be missing")
             return status
 
+    def _begun(self, start: Callable[[], int]) -> int:
+        """Start it; its pid. A daemon that dies over it leaves the next one to say how far it got.
+
+        0 when it has ended already.
+        """
+        try:
+            return start()
+        except LOST as error:
+            found = self._found(error)
+        return start() if found.status == "created" else found.pid
+
+    def _found(self, lost: CoredError) -> pb.Container:
+        """What the next daemon knows of it; ``lost`` when none comes."""
+        end = time.monotonic() + _ABSENCE
+        while True:
+            try:
+                return self._workloads.inspect(self._container).container
+            except LOST as error:
+                if self._abandoned.is_set() or time.monotonic() > end:
+                    raise lost from error
+                self._abandoned.wait(_RETRY)
+
     def _outcome(self, relays: Relays) -> int:
         """The exit code; asks the next daemon when this one goes away."""
         lost = time.monotonic()
@@ -96,7 +120,7 @@ class Attachment:
                 if self._pending is None:
                     self._pending = self._workloads.wait(self._container)
                 return self._pending.result().exit_status
-            except (Disconnected, Unavailable, Cancelled) as error:
+            except LOST as error:
                 self._pending = None
                 if relays.open:
                     # it lives on under its shim, and so do we

@@ -71,7 +71,7 @@ class Forwarder:
         self._step = -1
         self._failures = 0
         self._next: float | None = None
-        self._ending = False
+        self._ending = self._quiet = False
         # what our parent had us ignore (nohup, a shell's background) stays ignored
         self._signals = {s for s in _PASSED if signal.getsignal(s) is not signal.SIG_IGN}
         self._signals.add(signal.SIGWINCH)
@@ -101,7 +101,8 @@ class Forwarder:
         signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
 
     def interrupt(self) -> None:
-        """Take the next step of the ladder, as Ctrl-C does."""
+        """Take the steps of the ladder as after Ctrl-C, but without a word."""
+        self._quiet = True
         # to the process: raise_signal would leave it pending for the calling thread
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -134,7 +135,7 @@ class Forwarder:
         before = _LADDER[self._step] if self._step >= 0 else None
         self._step = min(self._step + 1, len(_LADDER) - 1)
         number = _LADDER[self._step]
-        if before is not None and not by_user and before is not number:
+        if before is not None and not by_user and before is not number and not self._quiet:
             say(f"{self._name}: {before.name} did not end it, sending {number.name}")
         known = heard(self.pid, number) if self.pid else True
         sent = self._send(number)

@@ -39,7 +39,8 @@ class Bundle:
         (bundle.path / "config.json").write_bytes(options.spec.value)
         (bundle.path / "shim").write_text(options.runtime)
         if oci is not None:
-            chosen = {"binary": oci.path, "root": str(state / ".runtime" / namespace)}
+            root = str(state / ".runtime" / namespace)
+            chosen = {"binary": oci.path, "root": root, "fast": oci.known}
             (bundle.path / "runtime").write_text(json.dumps(chosen))
         return bundle
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +19,19 @@ _UNIFIED = Path("/sys/fs/cgroup/unified/cgroup.controllers")
 
 @dataclass(frozen=True, slots=True)
 class OciRuntime:
-    """A runtime's executable."""
+    """A runtime's executable and what it says when asked for its version."""
 
     path: str
+    version: str = ""
 
     @property
     def name(self) -> str:
         return Path(self.path).name
+
+    @property
+    def known(self) -> bool:
+        """Whether the shim may do without ``start`` and ``delete`` commands (coreshim.fast)."""
+        return re.match(r"runc version 1\.[0-3]\.", self.version) is not None
 
 
 class OciRuntimes:
@@ -37,11 +44,14 @@ class OciRuntimes:
     def choose(self) -> OciRuntime:
         """The runtime. FailedPrecondition says what to install."""
         if self._found is None or not os.access(self._found.path, os.X_OK):
-            self._found = self._search()
-            log.get("runtime").info("OCI runtime chosen", path=self._found.path)
+            path = self._search()
+            self._found = OciRuntime(path, _version(path))
+            log.get("runtime").info(
+                "OCI runtime chosen", path=path, version=self._found.version.splitlines()[:1]
+            )
         return self._found
 
-    def _search(self) -> OciRuntime:
+    def _search(self) -> str:
         if self._configured:
             path = shutil.which(self._configured)
             if path is None:
@@ -49,7 +59,7 @@ class OciRuntimes:
                     f"OCI runtime {self._configured!r}: not found on this host",
                     hint="install it, or change runtime in [plugins.runtime.shim]",
                 )
-            return OciRuntime(path)
+            return path
         refused = []
         for name in ("crun", "runc"):
             path = shutil.which(name)
@@ -58,9 +68,15 @@ class OciRuntimes:
             if name == "crun" and _controllers_in_unified():
                 refused.append("crun (it refuses hybrid cgroups with controllers in the v2 tree)")
                 continue
-            return OciRuntime(path)
+            return path
         also = f"; there is {', '.join(refused)}" if refused else ""
         raise FailedPrecondition(f"no OCI runtime on this host{also}", hint="apt-get install runc")
+
+
+def _version(path: str) -> str:
+    """The output of ``--version``; '' when it has none."""
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode == 0 else ""
 
 
 def _controllers_in_unified() -> bool:

@@ -87,15 +87,9 @@ class ShimRuntime(Runtime):
         if runtime not in OWN:
             return RuntimeInfo(runtime, annotations={"path": foreign.find(runtime)})
         oci = self._runtimes.choose()
-        process = await asyncio.create_subprocess_exec(
-            oci.path, "--version", stdout=asyncio.subprocess.PIPE
-        )
-        output, _ = await process.communicate()
-        lines = output.decode(errors="replace").splitlines()
+        first = oci.version.partition("\n")[0]
         return RuntimeInfo(
-            "io.containerd.runc.v2",
-            lines[0].rpartition(" ")[2] if lines else "",
-            annotations={"path": oci.path},
+            "io.containerd.runc.v2", first.rpartition(" ")[2], annotations={"path": oci.path}
         )
 
     def _task(self, bundle: Bundle, client: Client | None, version: int) -> ShimTask:

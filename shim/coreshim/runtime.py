@@ -35,6 +35,9 @@ class OciRuntime:
         if options["root"] or not chosen.get("root"):
             root = os.path.join(root, namespace)
         self.root = root
+        self.state = os.path.join(root, id)
+        # the runtime's insides are known and nothing but itself wants to hear of its steps
+        self.fast = bool(chosen.get("fast")) and not _has_hooks(bundle)
 
     async def create(self, files: Mapping[int, int], pid_file: str, console: str) -> None:
         """``create``: the container's init, stopped before its program, with ``files`` as stdio."""
@@ -122,7 +125,12 @@ def console_socket() -> tuple[socket.socket, str, str]:
     return listener, path, place
 
 
-def _chosen(bundle: str) -> dict[str, str]:
+def _has_hooks(bundle: str) -> bool:
+    with open(os.path.join(bundle, "config.json")) as file:
+        return bool(json.load(file).get("hooks"))
+
+
+def _chosen(bundle: str) -> dict[str, Any]:
     """The manager's choice, in the bundle's file ``runtime``."""
     try:
         with open(os.path.join(bundle, "runtime")) as file:

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from coreshim.loop import Loop
 from coreshim.publish import Publisher
@@ -76,4 +77,6 @@ def serve(
         loop.run()
     finally:
         server.close()
+        with suppress(OSError):  # the last one out; others may still be in
+            os.rmdir(SOCKETS)
         sys.stderr.flush()

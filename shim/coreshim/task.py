@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cored import linux
+from coreshim import fast
 from coreshim.codec import decode
 from coreshim.loop import READ, Future, Loop
 from coreshim.process import CREATED, PAUSED, RUNNING, STOPPED, Process
@@ -126,7 +127,9 @@ class TaskService:
         try:
             if process.exec_id:
                 await self._start_exec(process)
-            else:
+            elif not self._oci().fast or not await fast.release(
+                self._loop, self._oci().state, process.exit
+            ):
                 await self._oci().simple("start")
         finally:
             self._starting -= 1
@@ -356,6 +359,8 @@ class TaskService:
             print(f"after the exit of init: {failure}", file=sys.stderr)
 
     async def _delete_stopped(self) -> None:
+        if self._oci().fast and self._own_pids and fast.sweep(self._oci().state):
+            return
         try:
             await self._oci().simple("delete")
         except Failure:

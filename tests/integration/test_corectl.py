@@ -108,6 +108,19 @@ def test_a_detached_container_can_be_followed(daemon: Daemon) -> None:
     assert not leftovers(daemon)
 
 
+def test_a_created_container_can_be_started_attached(daemon: Daemon) -> None:
+    script = "echo begun; cat; exit 2"
+    assert (
+        daemon.corectl("create", "--name", "later", "busybox", "sh", "-c", script).returncode == 0
+    )
+    first = daemon.corectl("start", "-a", "-i", "later", input=b"typed\n")
+    assert (first.returncode, first.stdout, first.stderr) == (2, b"begun\ntyped\n", b"")
+    again = daemon.corectl("start", "-a", "later")
+    assert (again.returncode, again.stdout) == (2, b"begun\n")
+    assert daemon.corectl("rm", "later").returncode == 0
+    assert not leftovers(daemon)
+
+
 def test_environment_volume_and_directory(daemon: Daemon, tmp_path: Path) -> None:
     (tmp_path / "inside").write_text("from the host\n")
     done = daemon.corectl(

@@ -217,7 +217,7 @@ def test_a_reader_that_goes_away_ends_the_container(corectl: Popen) -> None:
     running.stdout = None
     code, _, err = finish(running)
     assert code >= 128
-    assert b"Traceback" not in err
+    assert err == b""
 
 
 def test_the_exit_code_survives_the_daemon(corectl: Popen, server: Server) -> None:
@@ -238,6 +238,18 @@ def test_an_end_without_a_daemon_is_asked_of_the_next(corectl: Popen, server: Se
     time.sleep(1)
     server.run(server.start)
     assert finish(running)[0] == 9
+
+
+def test_a_daemon_that_dies_over_the_start_is_survived(
+    corectl: Popen, server: Server, processes: Processes
+) -> None:
+    processes.lateness = 30
+    running = corectl("run", "--rm", "busybox", "sh", "-c", "echo started; sleep 0.6; exit 9")
+    assert running.stdout is not None
+    running.stdout.readline()
+    server.run(server.stop)
+    server.run(server.start)
+    assert finish(running) == (9, b"", b"")
 
 
 def test_without_a_daemon_one_can_leave(

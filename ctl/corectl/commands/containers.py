@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from corectl.options import container_config, container_options
 from corectl.session import Session
-from cored.errors import CoredError, InvalidArgument, NotFound
+from cored.errors import Cancelled, CoredError, InvalidArgument, NotFound, Unavailable
 
 if TYPE_CHECKING:
     from corectl.fifos import Fifos
@@ -151,13 +150,16 @@ def _pull(session: Session, config: pb.ContainerConfig) -> None:
 
 
 def _start_or_remove(session: Session, config: pb.ContainerConfig, container: str) -> int:
-    """Start it; one that removes itself must not stay when it never ran."""
-    with ExitStack() as stack:
+    """Start it; one that removes itself must not stay when it cannot run."""
+    try:
+        return session.workloads.start(container)
+    except (Unavailable, Cancelled):
+        # how far it got is not known: the next daemon decides
+        raise
+    except CoredError:
         if config.auto_remove:
-            stack.callback(_remove, session, container)
-        pid = session.workloads.start(container)
-        stack.pop_all()
-        return pid
+            _remove(session, container)
+        raise
 
 
 def _remove(session: Session, container: str) -> None:
