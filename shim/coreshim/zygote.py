@@ -1,50 +1,91 @@
-"""The zygote: has imported what a shim needs, and forks one for each request."""
+"""The zygote: has imported what a shim needs, and keeps a fork of itself waiting for work."""
 
 from __future__ import annotations
 
 import gc
 import json
 import os
+import select
+import signal
 import socket
 import sys
 import traceback
 from typing import Any
 
-from coreshim import metrics, shim, stdio, task
+from coreshim import fast, metrics, shim, stdio, task
 
 __all__ = ["run"]
 
-_PRELOADED = (metrics, stdio, task)
+_PRELOADED = (fast, metrics, stdio, task)
 
 
 def run(fd: int) -> None:
-    """Serve requests on the SOCK_SEQPACKET descriptor ``fd`` until its other end closes."""
+    """Serve requests on the SOCK_SEQPACKET descriptor ``fd`` until its other end closes.
+
+    Requests are read by the waiting fork, which tells the zygote through a pipe that it is taken
+    and becomes the shim; so a request costs no fork. Shims outlive the zygote.
+    """
     # whatever the daemon was given by its own parent is nobody's business here, nor a container's
     os.closerange(3, fd)
     os.closerange(fd + 1, 1 << 16)
     channel = socket.socket(fileno=fd)
+    taken, take = os.pipe()
+    awake, wake = socket.socketpair()
+    for end in (awake, wake):
+        end.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
     gc.freeze()
+    poll = select.poll()
+    poll.register(taken, select.POLLIN)
+    poll.register(awake, select.POLLIN)
+    poll.register(channel, 0)  # its end alone: what arrives is for the fork
+    waiting = _fork(channel, take)
     while True:
-        data = channel.recv(1 << 20)
-        if not data:
-            return
-        request = json.loads(data)
-        _fork(channel, request)
+        for ready, events in poll.poll():
+            if ready == channel.fileno() and events & (select.POLLHUP | select.POLLERR):
+                os.kill(waiting, signal.SIGKILL)
+                return
+            if ready == taken:
+                os.read(taken, 1)
+                waiting = _fork(channel, take)
+            elif ready == awake.fileno():
+                awake.recv(4096)
+                if waiting in _reaped():  # killed by somebody before there was work for it
+                    waiting = _fork(channel, take)
 
 
-def _fork(channel: socket.socket, request: dict[str, Any]) -> None:
-    """Fork twice: the shim becomes an orphan, and is nobody's child but init's."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
+def _reaped() -> set[int]:
+    """The pids of shims that have ended."""
+    pids = set()
+    while True:
         try:
-            os.setsid()
-            if os.fork() == 0:
-                _become(channel, request)
-            status = 0
-        finally:
-            os._exit(status)
-    os.waitpid(pid, 0)
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return pids
+        if pid == 0:
+            return pids
+        pids.add(pid)
+
+
+def _fork(channel: socket.socket, take: int) -> int:
+    """Fork one that waits; its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        signal.set_wakeup_fd(-1)
+        os.setsid()
+        data = channel.recv(1 << 20)
+        if data:
+            os.write(take, b"1")
+            os.close(take)
+            _become(channel, json.loads(data))
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(0)
 
 
 def _become(channel: socket.socket, request: dict[str, Any]) -> None:
@@ -63,10 +104,7 @@ def _become(channel: socket.socket, request: dict[str, Any]) -> None:
         path = shim.socket_path(request["address"], request["namespace"], request["id"])
         shim.serve(request["namespace"], request["id"], request["bundle"], path, "", ready)
     except BaseException as error:
-        traceback.print_exc()
-        sys.stderr.flush()
         if not answered:
             text = f"{type(error).__name__}: {error}"
             channel.send(json.dumps({"n": request["n"], "error": text}).encode())
-        os._exit(1)
-    os._exit(0)
+        raise
