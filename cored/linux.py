@@ -23,6 +23,7 @@ __all__ = [
     "mounted",
     "opened_below",
     "parse_options",
+    "prctl",
     "syncfs",
     "unmount",
     "unmount_all",
@@ -114,6 +115,11 @@ def unshare(flags: int) -> None:
 def syncfs(fd: int) -> None:
     """syncfs(2): write out all that the filesystem of ``fd`` holds in memory."""
     _checked(_LIBC.syncfs(fd))
+
+
+def prctl(option: int, argument: int | bytes) -> None:
+    """prctl(2) with one argument."""
+    _checked(_LIBC.prctl(option, argument, 0, 0, 0))
 
 
 def make_private(path: str = "/") -> None:

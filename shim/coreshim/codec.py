@@ -79,8 +79,13 @@ def _store(values: dict[str, Any], entry: tuple[str, str, bool], wire: int, raw:
                 values[field].append(value)
             return
         raise DecodeError(f"{field}: wire type {wire} for {kind}")
+    if wire in (1, 5):  # fixed width: no field of ours
+        raise DecodeError(f"{field}: wire type {wire} for {kind}")
     if kind == "str":
-        raw = raw.decode()
+        try:
+            raw = raw.decode()
+        except UnicodeDecodeError as error:
+            raise DecodeError(f"{field}: not UTF-8") from error
     elif kind == "bool":
         raw = bool(raw)
     elif kind == "int":

@@ -56,6 +56,13 @@ class Reaper:
             setsigdef=[signal.SIGCHLD, signal.SIGPIPE],
         )
 
+    def close(self) -> None:
+        """Stop listening for SIGCHLD."""
+        signal.set_wakeup_fd(-1)
+        self._loop.unwatch(self._inbox.fileno())
+        self._inbox.close()
+        self._outbox.close()
+
     def forget_early(self) -> None:
         """Drop exits that nobody asked for; called when no start is under way."""
         self._early.clear()

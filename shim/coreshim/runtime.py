@@ -126,8 +126,9 @@ def console_socket() -> tuple[socket.socket, str, str]:
 
 
 def _has_hooks(bundle: str) -> bool:
-    with open(os.path.join(bundle, "config.json")) as file:
-        return bool(json.load(file).get("hooks"))
+    """Whether config.json may have hooks. Read as text: its objects would stay in memory."""
+    with open(os.path.join(bundle, "config.json"), "rb") as file:
+        return b'"hooks"' in file.read()
 
 
 def _chosen(bundle: str) -> dict[str, Any]:

@@ -113,7 +113,7 @@ class _Connection:
 
     def _receive(self) -> None:
         try:
-            data = self._channel.recv(256 << 10)
+            data = self._channel.recv(16 << 10)
             frames = self._decoder.feed(data)
         except BlockingIOError:
             return

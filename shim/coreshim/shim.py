@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import signal
@@ -10,12 +9,13 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
+from cored import linux
 from coreshim.loop import Loop
 from coreshim.publish import Publisher
 from coreshim.server import Server
 from coreshim.task import TaskService
 
-__all__ = ["SOCKETS", "detach", "serve", "socket_path"]
+__all__ = ["SOCKETS", "become_subreaper", "detach", "serve", "socket_path"]
 
 SOCKETS = "/run/cored-shim"
 _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36
@@ -38,12 +38,15 @@ def detach(bundle: str) -> None:
         os.dup2(source, target)
     os.close(null)
     os.close(log)
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_NAME, b"cored-shim", 0, 0, 0)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+    linux.prctl(_PR_SET_NAME, b"cored-shim")
+    become_subreaper(True)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
+
+
+def become_subreaper(on: bool) -> None:
+    """Whether orphans among our descendants become our children (prctl(2))."""
+    linux.prctl(_PR_SET_CHILD_SUBREAPER, int(on))
 
 
 def serve(

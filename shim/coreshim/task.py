@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cored import linux
@@ -24,6 +25,7 @@ __all__ = ["TaskService"]
 
 # a process's last words may be in a pipe that something else still holds
 _DRAIN = 2.0
+_PID_NAMESPACE = re.compile(rb'\{[^{}]*"type"\s*:\s*"pid"[^{}]*\}')
 
 
 class _Mount:
@@ -81,6 +83,16 @@ class TaskService:
             for version in ("v2", "v3")
             for name, method in names.items()
         }
+
+    async def run_program(self, arguments: Sequence[str], files: Mapping[int, int]) -> Ended:
+        """Run a program to its end."""
+        pid = self._reaper.spawn(arguments, files)
+        ended: Ended = await self._reaper.ended(pid)
+        return ended
+
+    def close(self) -> None:
+        """Stop reaping."""
+        self._reaper.close()
 
     @property
     def idle(self) -> bool:
@@ -404,6 +416,7 @@ def _console(listener: socket.socket) -> int:
 
 
 def _has_pid_namespace(bundle: str) -> bool:
-    with open(os.path.join(bundle, "config.json")) as file:
-        namespaces = json.load(file).get("linux", {}).get("namespaces", [])
-    return any(entry.get("type") == "pid" and not entry.get("path") for entry in namespaces)
+    """Whether config.json asks for a new one. Read as text: its objects would stay in memory."""
+    with open(os.path.join(bundle, "config.json"), "rb") as file:
+        entry = _PID_NAMESPACE.search(file.read())
+    return entry is not None and b'"path"' not in entry[0]

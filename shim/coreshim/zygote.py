@@ -13,6 +13,7 @@ import traceback
 from typing import Any
 
 from coreshim import fast, metrics, shim, stdio, task
+from coreshim.warmup import warm_up
 
 __all__ = ["run"]
 
@@ -31,6 +32,7 @@ def run(fd: int) -> None:
     channel = socket.socket(fileno=fd)
     taken, take = os.pipe()
     awake, wake = socket.socketpair()
+    warm_up()
     for end in (awake, wake):
         end.setblocking(False)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)

@@ -1,0 +1,112 @@
+"""A life in play, before the first fork: what it makes ready, every shim shares and none pays for.
+
+Python specialises code as it runs and fills caches at first use, by writing into its objects; done
+in the zygote, those pages stay shared.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+
+from cored.rpc.ttrpc import REQUEST, Decoder, Frame
+from cored.rpc.ttrpc import encode as encode_frame
+from coreshim.codec import decode, encode
+from coreshim.loop import Loop
+from coreshim.messages import MESSAGES
+from coreshim.publish import Publisher
+from coreshim.server import Server
+from coreshim.shim import become_subreaper
+from coreshim.stdio import Streams
+from coreshim.task import TaskService
+
+__all__ = ["warm_up"]
+
+_ROUNDS = 12
+_CONFIG = b'{"linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}]}}'
+
+
+def warm_up() -> None:
+    """Serve requests that fail, start a program, relay a stream; leaves nothing behind."""
+    place = tempfile.mkdtemp(prefix="cored-zygote-")
+    before = os.getcwd()
+    try:
+        os.chdir(place)
+        become_subreaper(False)
+        with open("config.json", "wb") as file:
+            file.write(_CONFIG)
+        for _ in range(_ROUNDS):
+            _life(place)
+    finally:
+        os.chdir(before)
+        shutil.rmtree(place)
+
+
+def _life(place: str) -> None:
+    loop = Loop()
+    service = TaskService(loop, "zygote", "zygote", place, Publisher(loop, "zygote", ""))
+    server = Server(loop, os.path.join(place, "s"), service.methods())
+    client = socket.socket(socket.AF_UNIX)
+    try:
+        client.connect(os.path.join(place, "s"))
+        for number, (method, request) in enumerate(_requests(place)):
+            name = "CreateTaskRequest" if method == "Create" else f"{method}Request"
+            payload = encode(
+                "Request",
+                {
+                    "service": "containerd.task.v3.Task",
+                    "method": method,
+                    "payload": encode(name, request),
+                    "metadata": [{"key": "containerd-namespace-ttrpc", "value": "zygote"}],
+                },
+            )
+            client.send(encode_frame(Frame(number * 2 + 1, REQUEST, payload)))
+        loop.spawn(_play(loop, service, place))
+        loop.run()
+        for frame in Decoder().feed(client.recv(1 << 16)):
+            decode("Response", frame.payload)
+        for name in MESSAGES:
+            decode(name, encode(name, {}))
+    finally:
+        client.close()
+        server.close()
+        service.close()
+        loop.close()
+
+
+def _requests(place: str) -> list[tuple[str, dict[str, object]]]:
+    """One of each that a container's life has; all of them fail for want of a runtime."""
+    mount = {"type": "none", "source": "none", "options": ["ro", "lowerdir=/a:/b"]}
+    create = {
+        "id": "zygote",
+        "bundle": place,
+        "rootfs": [mount],
+        "stdout": "/nowhere/at/all",
+        "options": {"type_url": "containerd.runc.v1.Options", "value": b""},
+    }
+    return [
+        ("Create", create),
+        ("State", {"id": "zygote"}),
+        ("Start", {"id": "zygote"}),
+        ("Wait", {"id": "zygote"}),
+        ("Kill", {"id": "zygote", "signal": 9}),
+        ("Delete", {"id": "zygote"}),
+        ("Connect", {"id": "zygote"}),
+    ]
+
+
+async def _play(loop: Loop, service: TaskService, place: str) -> None:
+    """A process with streams and an exit, then the end."""
+    fifo = os.path.join(place, "fifo")
+    os.mkfifo(fifo)
+    streams = Streams(loop, "", fifo, f"json-file://{place}/log.json", False)
+    await service.run_program(["/bin/true"], streams.files)
+    streams.started()
+    streams.ended()
+    await streams.drained(0.1)
+    streams.close()
+    os.unlink(fifo)
+    await loop.sleep(0.0)
+    loop.stop()
