@@ -6,14 +6,13 @@ import importlib
 from typing import Any
 
 import pytest
+from coreshim.codec import DecodeError, decode, encode, encode_table
+from coreshim.messages import MESSAGES, PROTOBUF_NAMES
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from coreshim.codec import DecodeError, decode, encode, encode_table
-from coreshim.messages import MESSAGES, PROTOBUF_NAMES
 
 _MODULES = (
     "cored._pb.containerd.events.task_pb2",
