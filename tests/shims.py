@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import coreshim
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
 import cored
-import coreshim
 from cored._pb.containerd.task.v2 import shim_pb2 as pb
 from cored._pb.containerd.types import mount_pb2
 from cored._pb.ttrpc import request_pb2

@@ -256,9 +256,7 @@ def test_a_json_log_has_docker_s_lines_and_a_copy_for_readers(runc: Zygote) -> N
     task = runc.task("sh", "-c", script)
     stdin, copy = task.fifo("in"), task.fifo("copy")
     log = task.bundle / "logs" / "json.log"
-    task.create(
-        stdin=stdin, stdout=f"json-file://{log}?copy={copy}", stderr=f"json-file://{log}"
-    )
+    task.create(stdin=stdin, stdout=f"json-file://{log}?copy={copy}", stderr=f"json-file://{log}")
     task.start()
     eventually(lambda: "first" in log.read_text())  # nobody reads the copy: nothing is held up
     with open(stdin, "wb", buffering=0) as writer:

@@ -1,0 +1,208 @@
+"""What every snapshotter must do (:mod:`cored.abc.snapshots`). Needs root: it mounts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cored import linux
+from cored.abc.snapshots import Kind, Snapshotter
+from cored.abc.values import Mount
+from cored.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unimplemented
+
+__all__ = ["SnapshotterContract"]
+
+
+@contextmanager
+def shown(mounts: list[Mount]) -> Iterator[Path]:
+    """The mounts as a directory."""
+    with linux.mounted(mounts) as place:
+        yield place
+
+
+async def committed(
+    snapshotter: Snapshotter, name: str, parent: str, files: dict[str, str | None]
+) -> None:
+    """A committed snapshot that writes files over its parent; None removes one."""
+    with shown(await snapshotter.prepare(f"make-{name}", parent)) as root:
+        for path, text in files.items():
+            if text is None:
+                (root / path).unlink()
+            else:
+                (root / path).parent.mkdir(parents=True, exist_ok=True)
+                (root / path).write_text(text)
+    await snapshotter.commit(name, f"make-{name}")
+
+
+class SnapshotterContract:
+    """Subclass it with a fixture ``snapshotter`` that yields an empty one."""
+
+    async def test_an_active_snapshot_can_be_written(self, snapshotter: Snapshotter) -> None:
+        with shown(await snapshotter.prepare("a")) as root:
+            (root / "file").write_text("text")
+        with shown(await snapshotter.mounts("a")) as root:
+            assert (root / "file").read_text() == "text"
+        assert (await snapshotter.stat("a")).kind is Kind.ACTIVE
+
+    async def test_a_tree_begins_empty_and_open_to_all(self, snapshotter: Snapshotter) -> None:
+        with shown(await snapshotter.prepare("a")) as root:
+            assert list(root.iterdir()) == []
+            assert root.stat().st_mode & 0o777 == 0o755
+
+    async def test_a_view_cannot_be_written(self, snapshotter: Snapshotter) -> None:
+        await committed(snapshotter, "base", "", {"file": "text"})
+        with shown(await snapshotter.view("v", "base")) as root:
+            assert (root / "file").read_text() == "text"
+            with pytest.raises(OSError, match="Read-only"):
+                (root / "other").write_text("x")
+
+    async def test_layers_stack_and_hide(self, snapshotter: Snapshotter) -> None:
+        await committed(snapshotter, "one", "", {"a": "1", "b": "1", "d/e": "1"})
+        await committed(snapshotter, "two", "one", {"a": "2", "b": None})
+        await committed(snapshotter, "three", "two", {"c": "3"})
+        with shown(await snapshotter.view("v", "three")) as root:
+            found = {p.name: p.read_text() for p in root.iterdir() if p.is_file()}
+            assert found == {"a": "2", "c": "3"}
+            assert (root / "d/e").read_text() == "1"
+
+    async def test_a_directory_that_was_made_anew_is_empty(self, snapshotter: Snapshotter) -> None:
+        await committed(snapshotter, "one", "", {"d/old": "1"})
+        with shown(await snapshotter.prepare("k", "one")) as root:
+            (root / "d/old").unlink()
+            (root / "d").rmdir()
+            (root / "d").mkdir()
+            (root / "d/new").write_text("2")
+        await snapshotter.commit("two", "k")
+        with shown(await snapshotter.view("v", "two")) as root:
+            assert os.listdir(root / "d") == ["new"]  # noqa: PTH208
+
+    async def test_siblings_do_not_see_each_other(self, snapshotter: Snapshotter) -> None:
+        await committed(snapshotter, "base", "", {"file": "base"})
+        with shown(await snapshotter.prepare("x", "base")) as root:
+            (root / "file").write_text("x")
+        with shown(await snapshotter.prepare("y", "base")) as root:
+            assert (root / "file").read_text() == "base"
+
+    async def test_owner_and_mode_of_the_root_are_inherited(self, snapshotter: Snapshotter) -> None:
+        with shown(await snapshotter.prepare("k")) as root:
+            os.chown(root, 1234, 5678)
+            root.chmod(0o751)
+        await snapshotter.commit("base", "k")
+        with shown(await snapshotter.prepare("child", "base")) as root:
+            status = root.stat()
+            assert (status.st_uid, status.st_gid) == (1234, 5678)
+            assert status.st_mode & 0o7777 == 0o751
+
+    async def test_many_layers_mount(self, snapshotter: Snapshotter) -> None:
+        parent = ""
+        for number in range(128):
+            await snapshotter.prepare(f"k{number}", parent)
+            await snapshotter.commit(f"layer{number}", f"k{number}")
+            parent = f"layer{number}"
+        with shown(await snapshotter.prepare("top", parent)) as root:
+            (root / "file").write_text("here")
+
+    async def test_commit_renames_and_drops_labels(self, snapshotter: Snapshotter) -> None:
+        await snapshotter.prepare("key", labels={"old": "1"})
+        await snapshotter.commit("name", "key", {"new": "2"})
+        found = await snapshotter.stat("name")
+        assert (found.kind, dict(found.labels)) == (Kind.COMMITTED, {"new": "2"})
+        with pytest.raises(NotFound):
+            await snapshotter.stat("key")
+
+    async def test_labels_change_one_at_a_time_or_all(self, snapshotter: Snapshotter) -> None:
+        await snapshotter.prepare("a", labels={"x": "1", "y": "2"})
+        assert (await snapshotter.update("a", {"x": "3"})).labels == {"x": "3", "y": "2"}
+        assert (await snapshotter.update("a", {"y": None})).labels == {"x": "3"}
+        assert (await snapshotter.update("a", {"z": "4"}, replace=True)).labels == {"z": "4"}
+
+    async def test_walk_filters(self, snapshotter: Snapshotter) -> None:
+        await committed(snapshotter, "base", "", {})
+        await snapshotter.prepare("active", "base", labels={"a.b": "c"})
+        await snapshotter.view("view", "base")
+
+        async def names(*filters: str) -> set[str]:
+            return {found.name async for found in snapshotter.walk(filters)}
+
+        assert await names() == {"base", "active", "view"}
+        assert await names("kind==active") == {"active"}
+        assert await names("parent==base") == {"active", "view"}
+        assert await names('labels."a.b"==c') == {"active"}
+        assert await names("kind==view", "name==base") == {"view", "base"}
+
+    async def test_usage_counts_what_a_layer_adds(self, snapshotter: Snapshotter) -> None:
+        with shown(await snapshotter.prepare("a")) as root:
+            (root / "file").write_bytes(b"x" * 100_000)
+        used = await snapshotter.usage("a")
+        assert used.size >= 100_000
+        assert used.inodes >= 2
+
+    async def test_what_is_not_there_is_not_found(self, snapshotter: Snapshotter) -> None:
+        for attempt in (
+            snapshotter.stat("x"),
+            snapshotter.mounts("x"),
+            snapshotter.usage("x"),
+            snapshotter.update("x", {}),
+            snapshotter.remove("x"),
+            snapshotter.commit("y", "x"),
+            snapshotter.prepare("y", "x"),
+            snapshotter.view("y", "x"),
+        ):
+            with pytest.raises(NotFound):
+                await attempt
+
+    async def test_names_are_taken_once(self, snapshotter: Snapshotter) -> None:
+        await committed(snapshotter, "base", "", {})
+        await snapshotter.prepare("a")
+        for attempt in (
+            snapshotter.prepare("a"),
+            snapshotter.view("a", "base"),
+            snapshotter.prepare("base"),
+            snapshotter.commit("base", "a"),
+        ):
+            with pytest.raises(AlreadyExists):
+                await attempt
+
+    async def test_an_empty_key_is_refused(self, snapshotter: Snapshotter) -> None:
+        with pytest.raises(InvalidArgument):
+            await snapshotter.prepare("")
+
+    async def test_states_are_respected(self, snapshotter: Snapshotter) -> None:
+        await committed(snapshotter, "base", "", {})
+        await snapshotter.prepare("child", "base")
+        await snapshotter.view("v", "base")
+        for attempt in (
+            snapshotter.remove("base"),
+            snapshotter.commit("x", "v"),
+            snapshotter.commit("x", "base"),
+            snapshotter.prepare("x", "child"),
+            snapshotter.mounts("base"),
+        ):
+            with pytest.raises(FailedPrecondition):
+                await attempt
+
+    async def test_removal_in_order_leaves_nothing(self, snapshotter: Snapshotter) -> None:
+        await committed(snapshotter, "base", "", {"f": "1"})
+        await snapshotter.prepare("child", "base")
+        await snapshotter.remove("child")
+        await snapshotter.remove("base")
+        await snapshotter.cleanup()
+        assert [found async for found in snapshotter.walk()] == []
+        await snapshotter.prepare("base")
+
+    async def test_rebase_puts_a_layer_on_a_parent(self, snapshotter: Snapshotter) -> None:
+        await committed(snapshotter, "base", "", {"below": "1"})
+        with shown(await snapshotter.prepare("k")) as root:
+            (root / "above").write_text("2")
+        if "rebase" not in snapshotter.capabilities:
+            with pytest.raises(Unimplemented):
+                await snapshotter.commit("top", "k", parent="base")
+            return
+        await snapshotter.commit("top", "k", parent="base")
+        assert (await snapshotter.stat("top")).parent == "base"
+        with shown(await snapshotter.view("v", "top")) as root:
+            assert {p.name for p in root.iterdir()} == {"above", "below"}
