@@ -35,6 +35,8 @@ from cored.hookspecs import PluginKind
 from cored.metadata.store import Metadata
 from cored.plugins import Context, Plugins, discover
 from cored.rpc.server import serve
+from cored.rpc.ttrpc_server import serve as serve_ttrpc
+from cored.services.shim_events import shim_events
 
 __all__ = ["assembled", "run"]
 
@@ -70,6 +72,9 @@ async def assembled(config: Config) -> AsyncIterator[Plugins]:
         await _open_storage(config, plugins, exchange, stack)
         await _open_engine(config, plugins, exchange, stack)
         services = await _services(config, plugins, exchange, stack)
+        await stack.enter_async_context(
+            serve_ttrpc(Path(f"{config.address}.ttrpc"), shim_events(exchange))
+        )
         await stack.enter_async_context(serve(config.address, services, config.grpc))
         yield plugins
 

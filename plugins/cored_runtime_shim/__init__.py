@@ -25,7 +25,11 @@ async def _opened(context: PluginContext) -> AsyncIterator[Runtime]:
     except FailedPrecondition as error:
         log.get("runtime").warning("containers cannot be started", error=str(error))
     async with Zygote.opened() as zygote:
-        yield ShimRuntime(context.state, context.address, zygote, runtimes)
+        runtime = ShimRuntime(context.state, context.address, zygote, runtimes)
+        try:
+            yield runtime
+        finally:
+            runtime.close()
 
 
 @hookimpl

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from cored.abc.runtime import Exit
 from cored.errors import Internal, InvalidArgument, NotFound
 from cored_runtime_shim.bundle import Bundle
 
-__all__ = ["OWN", "Started", "delete", "find", "start"]
+__all__ = ["OWN", "Started", "delete", "find", "start", "version_of"]
 
 # runtime names that mean our own shim
 OWN = frozenset({"", "io.containerd.runc.v2", "io.containerd.cored.v2"})
@@ -66,6 +67,14 @@ async def start(binary: str, bundle: Bundle, address: str, options: bytes) -> St
     return started
 
 
+def version_of(bundle: Bundle) -> int:
+    """The Task service's version of a shim that an earlier daemon started."""
+    try:
+        return int(json.loads((bundle.path / "bootstrap.json").read_text())["version"])
+    except FileNotFoundError:
+        return 2
+
+
 async def delete(binary: str, bundle: Bundle, address: str) -> Exit:
     """Run the shim's ``delete``, after it has died."""
     from cored._pb.containerd.task.v2 import shim_pb2
@@ -77,10 +86,15 @@ async def delete(binary: str, bundle: Bundle, address: str) -> Exit:
 
 
 async def _run(binary: str, bundle: Bundle, address: str, action: str, stdin: bytes) -> bytes:
-    process = await asyncio.create_subprocess_exec(
-        binary,
-        *("-namespace", bundle.namespace, "-id", bundle.id, "-address", address),
-        *("-publish-binary", _publisher(), "-bundle", str(bundle.path), action),
+    # a thread, not asyncio: uvloop lets children inherit pipes, and a shim that stays would keep
+    # the end of our own from coming
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [
+            binary,
+            *("-namespace", bundle.namespace, "-id", bundle.id, "-address", address),
+            *("-publish-binary", _publisher(), "-bundle", str(bundle.path), action),
+        ],
         cwd=bundle.path,
         env={
             **os.environ,
@@ -89,15 +103,14 @@ async def _run(binary: str, bundle: Bundle, address: str, action: str, stdin: by
             "NAMESPACE": bundle.namespace,
             "MAX_SHIM_VERSION": "3",
         },
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        input=stdin,
+        capture_output=True,
+        check=False,
     )
-    output, errors = await process.communicate(stdin)
-    if process.returncode != 0:
-        text = errors.decode(errors="replace").strip() or f"exit status {process.returncode}"
+    if done.returncode != 0:
+        text = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
         raise Internal(f"shim {binary} {action}: {text}")
-    return output
+    return done.stdout
 
 
 def _publisher() -> str:

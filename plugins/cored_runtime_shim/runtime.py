@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from cored_runtime_shim import foreign
 from cored_runtime_shim.bundle import Bundle, bundles
 from cored_runtime_shim.foreign import OWN
 from cored_runtime_shim.oci import OciRuntimes
+from cored_runtime_shim.shimlog import ShimLogs
 from cored_runtime_shim.task import ShimTask, killed
 from cored_runtime_shim.zygote import Zygote
 
@@ -36,6 +38,11 @@ class ShimRuntime(Runtime):
         self._address = address
         self._zygote = zygote
         self._runtimes = runtimes
+        self._logs = ShimLogs()
+
+    def close(self) -> None:
+        """Let go of what is open; every task lives on."""
+        self._logs.close_all()
 
     async def create(self, id: str, options: CreateOptions) -> Task:
         own = options.runtime in OWN
@@ -97,6 +104,7 @@ class ShimRuntime(Runtime):
 
     async def _start(self, bundle: Bundle, binary: str, options: CreateOptions) -> foreign.Started:
         if binary:
+            self._logs.open(bundle)
             given = b"" if options.options is None else options.options.value
             return await foreign.start(binary, bundle, self._address, given)
         address = await self._zygote.fork(bundle.namespace, bundle.id, bundle.path, self._address)
@@ -124,7 +132,9 @@ class ShimRuntime(Runtime):
             logger.info("removing a bundle whose shim never started")
             await self._forget(bundle)
             return None
-        version = 3 if bundle.runtime in OWN else 2
+        version = 3 if bundle.runtime in OWN else foreign.version_of(bundle)
+        if bundle.runtime not in OWN:
+            self._logs.open(bundle)
         try:
             client = await Client.connect(address)
         except Unavailable:
@@ -149,19 +159,17 @@ class ShimRuntime(Runtime):
         if bundle.runtime not in OWN:
             binary = foreign.find(bundle.runtime)
             return await foreign.delete(binary, bundle, self._address)
-        process = await asyncio.create_subprocess_exec(
-            *_delete_command(bundle),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+        done = await asyncio.to_thread(
+            subprocess.run, _delete_command(bundle), capture_output=True, text=True, check=False
         )
-        output, _ = await process.communicate()
-        if process.returncode != 0:
-            text = output.decode(errors="replace").strip()
+        if done.returncode != 0:
+            text = done.stderr.strip()
             log.get("runtime").warning("cleaning up after a shim", id=bundle.id, error=text)
             _kill(pid)
         return bundle.exit or killed(pid)
 
     async def _forget(self, bundle: Bundle) -> None:
+        self._logs.close(bundle)
         await asyncio.to_thread(bundle.remove)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,7 +28,7 @@ class Zygote:
     """Starts the zygote when it is first needed, and again when it has died."""
 
     def __init__(self) -> None:
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._reader: asyncio.Task[None] | None = None
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -75,7 +76,7 @@ class Zygote:
 
     async def _ensure(self) -> None:
         async with self._lock:
-            if self._process is not None and self._process.returncode is None:
+            if self._process is not None and self._process.poll() is None:
                 return
             if self._process is not None:
                 log.get("runtime").warning("the zygote died, starting another")
@@ -87,15 +88,11 @@ class Zygote:
         ours.setblocking(False)
         with theirs:
             boot = _BOOT.format(paths=_search_path())
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-I",
-                "-S",
-                "-c",
-                boot,
-                "zygote",
-                str(theirs.fileno()),
-                stdin=asyncio.subprocess.DEVNULL,
+            # not asyncio's: with uvloop children inherit what they should not
+            self._process = await asyncio.to_thread(
+                subprocess.Popen,
+                [sys.executable, "-I", "-S", "-c", boot, "zygote", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
@@ -125,7 +122,7 @@ class Zygote:
             self._channel.close()
             self._channel = None
         if self._process is not None:
-            await self._process.wait()
+            await asyncio.to_thread(self._process.wait)
             self._process = None
 
 
