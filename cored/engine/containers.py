@@ -264,7 +264,14 @@ class Containers:
         user = await asyncio.to_thread(recipe.user, mounts)
         spec = Typed(_SPEC, json.dumps(recipe.spec(user)).encode())
         await self._store.update(replace(record, spec=spec), ("spec",))
-        await self._tasks.create(record.id, rootfs=mounts, stdio=recipe.stdio(fifos))
+        try:
+            await self._tasks.create(record.id, rootfs=mounts, stdio=recipe.stdio(fifos))
+        except CoredError as error:
+            command = recipe.command[0]
+            if command in error.message:
+                raise
+            # crun does not say which file it could not run
+            raise type(error)(error.message, hint=f"the command is {command!r}") from error
 
     async def _named(self, record: Container, name: str) -> Container:
         """Make the record under a name that nobody has. AlreadyExists."""

@@ -52,6 +52,11 @@ class Recipe:
         return self.config.hostname or self.id[:12]
 
     @property
+    def command(self) -> tuple[str, ...]:
+        """What it runs."""
+        return command_of(self.config, self.image)
+
+    @property
     def log(self) -> Path:
         """Where its output is kept."""
         return self.place / "log.json"
@@ -71,7 +76,7 @@ class Recipe:
 
     def check(self) -> None:
         """InvalidArgument, NotFound for what can be told before anything is made."""
-        command_of(self.config, self.image)
+        _ = self.command
         if self.config.network not in ("", "private", "none", "host"):
             raise InvalidArgument(
                 f"network {self.config.network!r}: unknown", hint="private (loopback only) or host"
@@ -125,7 +130,7 @@ class Recipe:
         binds += [Bind(b.source, b.target, b.read_only) for b in config.mounts]
         return build(
             SpecOptions(
-                args=command_of(config, self.image),
+                args=self.command,
                 env=environment(self.image.env, config.env, self.hostname, config.terminal),
                 working_directory=config.working_directory or self.image.working_dir or "/",
                 user=user,
