@@ -9,12 +9,9 @@ removed when the snapshotter opens and at every :meth:`~LayeredSnapshotter.clean
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import stat
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +23,7 @@ from cored.database import Database
 from cored.errors import FailedPrecondition, Unimplemented, from_os_error
 from cored.filters import parse
 from cored.keytree import SCHEMA, KeyTree, Node
+from cored.trees import disk_usage, remove_tree
 
 __all__ = ["Layer", "LayerDriver", "LayeredSnapshotter", "disk_usage"]
 
@@ -70,7 +68,7 @@ class LayerDriver(ABC):
 
     def remove(self, directory: Path) -> None:
         """Delete a layer's directory, also one that was never finished."""
-        shutil.rmtree(directory)
+        remove_tree(directory)
 
     def labels(self, directory: Path) -> Labels:
         """Labels to show beside the stored ones. Called on the event loop."""
@@ -223,12 +221,16 @@ class LayeredSnapshotter(Snapshotter):
         """Remove directories as they come; what resists is tried again by :meth:`cleanup`."""
         while True:
             directory = await self._garbage.get()
+            removing = asyncio.ensure_future(asyncio.to_thread(self._driver.remove, directory))
             try:
-                await asyncio.to_thread(self._driver.remove, directory)
+                await asyncio.shield(removing)
+            except asyncio.CancelledError:
+                await asyncio.wait([removing])  # nothing works on the files after the end
+                raise
             except FileNotFoundError:
                 self._log.debug("directory is gone already", path=str(directory))
-            except OSError as error:
-                self._log.warning("directory not removed", path=str(directory), error=str(error))
+            except Exception as error:  # one driver's mistake must not end all removals
+                self._log.warning("directory not removed", path=str(directory), error=repr(error))
             finally:
                 self._garbage.task_done()
 
@@ -269,31 +271,6 @@ class LayeredSnapshotter(Snapshotter):
 
     def _directory(self, number: int) -> Path:
         return self._directories / str(number)
-
-
-def disk_usage(path: Path) -> Usage:
-    """The blocks and inodes of a tree, its root included; hard links count once.
-
-    The tree may change meanwhile: what vanishes is not counted.
-    """
-    size, seen, inodes = path.lstat().st_blocks * 512, set[tuple[int, int]](), 1
-    pending = [os.fspath(path)]
-    while pending:
-        with suppress(FileNotFoundError), os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                if stat.S_ISDIR(status.st_mode):
-                    pending.append(entry.path)
-                elif status.st_nlink > 1:
-                    if (status.st_dev, status.st_ino) in seen:
-                        continue
-                    seen.add((status.st_dev, status.st_ino))
-                size += status.st_blocks * 512
-                inodes += 1
-    return Usage(size, inodes)
 
 
 def _number(name: str) -> int:

@@ -163,22 +163,30 @@ def parse_options(options: Sequence[str]) -> tuple[int, list[int], list[str]]:
     return flags, propagation, data
 
 
-def mount_one(entry: MountLike, target: str | os.PathLike[str]) -> None:
-    """Mount ``entry`` at ``target`` itself (its own ``target`` is not looked at)."""
-    flags, propagation, data = parse_options(entry.options)
-    fstype = entry.type
-    if fstype in ("bind", "rbind"):
-        flags |= MS_BIND | (MS_REC if fstype == "rbind" else 0)
+def _mount_new(entry: MountLike, target: str | os.PathLike[str]) -> None:
+    flags, _, data = _parsed(entry)
     if not flags & MS_BIND and sum(map(len, data)) + len(data) >= _PAGE:
-        _mount_long(entry.source, os.fspath(target), fstype, flags, data)
+        _mount_long(entry.source, os.fspath(target), entry.type, flags, data)
     else:
-        # ro, nosuid... must come with a remount for a bind, and data would be ignored
-        mount(entry.source, target, fstype, flags, ",".join(data) or None)
+        mount(entry.source, target, entry.type, flags, ",".join(data) or None)
+
+
+def _mount_settings(entry: MountLike, target: str | os.PathLike[str]) -> None:
+    """What the kernel takes only from a second call, for a mount that is there."""
+    flags, propagation, _ = _parsed(entry)
     extra = flags & ~(MS_BIND | MS_REC | MS_REMOUNT | MS_SILENT)
     if flags & MS_BIND and not flags & MS_REMOUNT and extra:
+        # ro, nosuid... are ignored where a bind mount is made
         mount(None, target, None, MS_REMOUNT | MS_BIND | extra)
     for change in propagation:
         mount(None, target, None, change)
+
+
+def _parsed(entry: MountLike) -> tuple[int, list[int], list[str]]:
+    flags, propagation, data = parse_options(entry.options)
+    if entry.type in ("bind", "rbind"):
+        flags |= MS_BIND | (MS_REC if entry.type == "rbind" else 0)
+    return flags, propagation, data
 
 
 def mount_all(mounts: Sequence[MountLike], target: str | os.PathLike[str]) -> None:
@@ -190,16 +198,21 @@ def mount_all(mounts: Sequence[MountLike], target: str | os.PathLike[str]) -> No
     done: list[str] = []
     try:
         for entry in mounts:
-            if entry.target.strip("/"):
-                with opened_below(root, entry.target) as place:
-                    real = os.readlink(place)  # noqa: PTH115
-                    mount_one(entry, place)
-            else:
-                mount_one(entry, real := root)
+            if not entry.target.strip("/"):
+                _mount_new(entry, root)
+                done.append(root)
+                _mount_settings(entry, root)
+                continue
+            with opened_below(root, entry.target) as place:
+                real = os.readlink(place)  # noqa: PTH115
+                _mount_new(entry, place)
             done.append(real)
+            # looked up again: a handle from before the mount shows what is under it
+            with opened_below(root, entry.target) as place:
+                _mount_settings(entry, place)
     except BaseException:
-        for place in reversed(done):
-            unmount(place, lazy=True)
+        for mount_point in reversed(done):
+            unmount(mount_point, lazy=True)
         raise
 
 

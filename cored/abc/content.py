@@ -88,7 +88,7 @@ class Writer(ABC):
 
     @abstractmethod
     async def truncate(self, size: int) -> None:
-        """Cut the ingest back to ``size`` bytes (0 is what retries need)."""
+        """Cut the ingest back to ``size`` bytes (0 is what retries need). OutOfRange beyond it."""
 
     @abstractmethod
     async def digest(self) -> str:
@@ -173,7 +173,7 @@ class ContentStore(ABC):
 
     @abstractmethod
     async def abort(self, ref: str) -> None:
-        """Throw an ingest away. NotFound."""
+        """Throw an ingest away. NotFound; Unavailable while a writer has it open."""
 
 
 async def read_blob(store: ContentStore, digest: str, limit: int = 8 << 20) -> bytes:

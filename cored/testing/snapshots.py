@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -206,3 +207,136 @@ class SnapshotterContract:
         assert (await snapshotter.stat("top")).parent == "base"
         with shown(await snapshotter.view("v", "top")) as root:
             assert {p.name for p in root.iterdir()} == {"above", "below"}
+
+    async def test_what_a_layer_hid_can_come_back(self, snapshotter: Snapshotter) -> None:
+        await committed(snapshotter, "one", "", {"f": "1", "d/x": "1", "d/y": "1"})
+        await committed(snapshotter, "two", "one", {"f": None, "d/x": None})
+        await committed(snapshotter, "three", "two", {"f": "3"})
+        with shown(await snapshotter.view("v2", "two")) as root:
+            assert not (root / "f").exists()
+            assert os.listdir(root / "d") == ["y"]  # noqa: PTH208
+        with shown(await snapshotter.view("v3", "three")) as root:
+            assert (root / "f").read_text() == "3"
+            assert os.listdir(root / "d") == ["y"]  # noqa: PTH208
+
+    async def test_a_file_may_take_a_directorys_place_and_back(
+        self, snapshotter: Snapshotter
+    ) -> None:
+        await committed(snapshotter, "one", "", {"a/inside": "1", "b": "1"})
+        with shown(await snapshotter.prepare("k", "one")) as root:
+            (root / "a/inside").unlink()
+            (root / "a").rmdir()
+            (root / "a").write_text("2")
+            (root / "b").unlink()
+            (root / "b").mkdir()
+        await snapshotter.commit("two", "k")
+        with shown(await snapshotter.view("v", "two")) as root:
+            assert (root / "a").read_text() == "2"
+            assert list((root / "b").iterdir()) == []
+
+    async def test_a_child_changes_nothing_below(self, snapshotter: Snapshotter) -> None:
+        await committed(snapshotter, "base", "", {"file": "old", "d/e": "old"})
+        with shown(await snapshotter.prepare("k", "base")) as root:
+            with (root / "file").open("a") as file:
+                file.write(" and new")
+            (root / "d/e").chmod(0o600)
+            (root / "d/e").rename(root / "moved")
+        with shown(await snapshotter.view("v", "base")) as root:
+            assert (root / "file").read_text() == "old"
+            assert (root / "d/e").stat().st_mode & 0o777 == 0o644
+            assert not (root / "moved").exists()
+
+    async def test_a_view_of_nothing_is_empty(self, snapshotter: Snapshotter) -> None:
+        with shown(await snapshotter.view("v")) as root:
+            assert list(root.iterdir()) == []
+            with pytest.raises(OSError, match="Read-only"):
+                (root / "file").write_text("x")
+
+    async def test_mounts_are_the_same_whenever_asked(self, snapshotter: Snapshotter) -> None:
+        await committed(snapshotter, "base", "", {})
+        assert await snapshotter.prepare("a", "base") == await snapshotter.mounts("a")
+        assert await snapshotter.view("v", "base") == await snapshotter.mounts("v")
+
+    async def test_stat_tells_parent_labels_and_times(self, snapshotter: Snapshotter) -> None:
+        await committed(snapshotter, "base", "", {})
+        await snapshotter.prepare("a", "base", {"x": "1"})
+        found = await snapshotter.stat("a")
+        assert (found.name, found.kind, found.parent) == ("a", Kind.ACTIVE, "base")
+        assert dict(found.labels) == {"x": "1"}
+        assert 0 < found.created_at <= found.updated_at
+        later = await snapshotter.update("a", {"y": "2"})
+        assert later.created_at == found.created_at
+        assert later.updated_at > found.updated_at
+        assert later == await snapshotter.stat("a")
+
+    async def test_a_commit_keeps_the_parent(self, snapshotter: Snapshotter) -> None:
+        await committed(snapshotter, "base", "", {})
+        await committed(snapshotter, "top", "base", {})
+        assert (await snapshotter.stat("top")).parent == "base"
+        with pytest.raises(FailedPrecondition):
+            await snapshotter.remove("base")
+        await snapshotter.prepare("k")
+        with pytest.raises(InvalidArgument):
+            await snapshotter.commit("", "k")
+
+    async def test_usage_outlives_the_commit(self, snapshotter: Snapshotter) -> None:
+        with shown(await snapshotter.prepare("k")) as root:
+            (root / "file").write_bytes(b"x" * 100_000)
+            (root / "link").hardlink_to(root / "file")
+            with (root / "sparse").open("wb") as file:
+                file.truncate(1 << 30)
+        before = await snapshotter.usage("k")
+        assert 100_000 <= before.size < 1_000_000  # neither links nor holes count
+        await snapshotter.commit("name", "k")
+        assert await snapshotter.usage("name") == before
+        assert await snapshotter.usage("name") == before
+
+    async def test_keys_may_hold_anything(self, snapshotter: Snapshotter) -> None:
+        for key in ("../../up", "sha256:" + "a" * 64, "with space", "\u00fc" * 300, "a,b:c\n"):
+            with shown(await snapshotter.prepare(key)) as root:
+                (root / "file").write_text(key)
+            assert (await snapshotter.stat(key)).name == key
+            await snapshotter.remove(key)
+
+    async def test_bad_filters_are_refused(self, snapshotter: Snapshotter) -> None:
+        with pytest.raises(InvalidArgument):
+            _ = [found async for found in snapshotter.walk(["==x"])]
+
+    async def test_of_many_with_one_key_one_wins(self, snapshotter: Snapshotter) -> None:
+        attempts = [snapshotter.prepare("k") for _ in range(8)]
+        outcomes = await asyncio.gather(*attempts, return_exceptions=True)
+        assert sum(isinstance(outcome, AlreadyExists) for outcome in outcomes) == 7
+        assert [found.name async for found in snapshotter.walk()] == ["k"]
+        with shown(await snapshotter.mounts("k")) as root:
+            (root / "file").write_text("x")
+
+    async def test_a_cancelled_prepare_is_whole_or_nothing(self, snapshotter: Snapshotter) -> None:
+        for turns in range(6):
+            key = f"k{turns}"
+            preparing = asyncio.ensure_future(snapshotter.prepare(key))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            preparing.cancel()
+            await asyncio.gather(preparing, return_exceptions=True)
+            await snapshotter.cleanup()
+            try:
+                mounts = await snapshotter.mounts(key)
+            except NotFound:
+                mounts = await snapshotter.prepare(key + "-again")
+            with shown(mounts) as root:
+                (root / "file").write_text("x")
+
+    async def test_only_fitting_parents_can_be_put_below(self, snapshotter: Snapshotter) -> None:
+        if "rebase" not in snapshotter.capabilities:
+            pytest.skip("cannot rebase")
+        await committed(snapshotter, "base", "", {})
+        await committed(snapshotter, "other", "", {})
+        await snapshotter.prepare("loose")
+        await snapshotter.prepare("bound", "base")
+        for parent, error in (("missing", NotFound), ("bound", FailedPrecondition)):
+            with pytest.raises(error):
+                await snapshotter.commit("name", "loose", parent=parent)
+        with pytest.raises((InvalidArgument, FailedPrecondition)):
+            await snapshotter.commit("name", "bound", parent="other")
+        await snapshotter.commit("name", "bound", parent="base")
+        assert (await snapshotter.stat("loose")).kind is Kind.ACTIVE

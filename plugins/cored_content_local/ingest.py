@@ -67,7 +67,6 @@ class Ingests:
         file = os.open(place / "data", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             _lock(file, place, ref)
-            old = _load(place)
             return _prepared(place, file, ref, size, expected)
         except BaseException:
             os.close(file)

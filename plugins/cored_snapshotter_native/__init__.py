@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from cored.abc.snapshots import Kind, Snapshotter
+from cored.abc.snapshots import Kind, Snapshotter, Usage
 from cored.abc.values import Mount
 from cored.hookspecs import PluginContext, Provider, hookimpl
 from cored.layered import Layer, LayerDriver, LayeredSnapshotter
+from cored.trees import disk_usage
 from cored_snapshotter_native.copy import copy_tree
 
 __all__ = ["CopyDriver", "cored_snapshotter"]
@@ -24,6 +25,9 @@ class CopyDriver(LayerDriver):
             tree.chmod(0o755)
         elif layer.kind is Kind.ACTIVE:
             copy_tree(layer.parents[0] / "fs", tree)
+
+    def usage(self, layer: Layer) -> Usage:
+        return disk_usage(layer.directory / "fs")
 
     def mounts(self, layer: Layer) -> list[Mount]:
         if layer.kind is Kind.VIEW and layer.parents:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from cored.abc.snapshots import Kind, Snapshotter, Usage
 from cored.abc.values import Mount
-from cored.errors import Unimplemented
 from cored.hookspecs import PluginContext, Provider, hookimpl
-from cored.layered import Layer, LayerDriver, LayeredSnapshotter, disk_usage
-from cored.linux import mount_all, unmount
+from cored.layered import Layer, LayerDriver, LayeredSnapshotter
+from cored.trees import disk_usage
+from cored_snapshotter_overlay.kernel import in_user_namespace, probe
 
 __all__ = ["OverlayDriver", "cored_snapshotter"]
 
@@ -21,6 +21,10 @@ class OverlayDriver(LayerDriver):
     """``fs`` is the layer, ``work`` overlayfs' own; a committed layer's work is never looked at."""
 
     rebase = True
+
+    def __init__(self) -> None:
+        # trusted.* attributes, where overlayfs keeps its own, are the first user namespace's
+        self._options = ["index=off", *(["userxattr"] if in_user_namespace() else ())]
 
     def prepare(self, layer: Layer) -> None:
         upper = layer.directory / "fs"
@@ -41,7 +45,7 @@ class OverlayDriver(LayerDriver):
             return [Mount("bind", str(layer.directory / "fs"), options=(mode, "rbind"))]
         if layer.kind is Kind.VIEW and len(lower) == 1:
             return [Mount("bind", lower[0], options=("ro", "rbind"))]
-        options = ["index=off"]
+        options = [*self._options]
         if layer.kind is Kind.ACTIVE:
             options += [f"workdir={layer.directory}/work", f"upperdir={layer.directory}/fs"]
         options.append("lowerdir=" + ":".join(lower))
@@ -53,28 +57,12 @@ class OverlayDriver(LayerDriver):
 
 @asynccontextmanager
 async def _opened(context: PluginContext) -> AsyncIterator[Snapshotter]:
-    _probe(context.root)
+    await asyncio.to_thread(probe, context.root)
     later = bool(context.settings.get("async_remove", False))
     async with LayeredSnapshotter.opened(
         OverlayDriver(), context.root, async_remove=later
     ) as snapshotter:
         yield snapshotter
-
-
-def _probe(root: Path) -> None:
-    """Unimplemented where the kernel, or the filesystem below ``root``, cannot do overlays."""
-    place = root / "probe"
-    for name in ("lower", "upper", "work", "merged"):
-        (place / name).mkdir(parents=True, exist_ok=True)
-    options = (f"workdir={place}/work", f"upperdir={place}/upper", f"lowerdir={place}/lower")
-    try:
-        mount_all([Mount("overlay", "overlay", options=options)], place / "merged")
-    except OSError as error:
-        raise Unimplemented(
-            f"overlayfs on {root}: {error.strerror}",
-            hint='set snapshotter = "native", or put the root on ext4, xfs or btrfs',
-        ) from error
-    unmount(place / "merged")
 
 
 @hookimpl
