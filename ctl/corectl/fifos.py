@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 __all__ = ["Fifos"]
+
+_OURS = Path("/run/corectl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +26,7 @@ class Fifos:
     @classmethod
     def make(cls, *, stdin: bool, terminal: bool, below: Path | None = None) -> Fifos:
         """Make them; a terminal has no standard error of its own. OSError."""
-        directory = (below or _place()) / f"corectl-{os.getpid()}-{os.urandom(4).hex()}"
-        directory.mkdir(mode=0o700)
+        directory = _directory(below)
         paths = {
             "stdin": str(directory / "stdin") if stdin else "",
             "stdout": str(directory / "stdout"),
@@ -55,6 +57,22 @@ class Fifos:
         for path in filter(None, (self.stdin, self.stdout, self.stderr)):
             Path(path).unlink(missing_ok=True)
         self.directory.rmdir()
+        if self.directory.parent == _OURS:
+            with suppress(OSError):  # another corectl's are in it
+                _OURS.rmdir()
+
+
+def _directory(below: Path | None) -> Path:
+    """A fresh directory for the pipes of one run."""
+    while True:
+        directory = (below or _place()) / f"corectl-{os.getpid()}-{os.urandom(4).hex()}"
+        try:
+            directory.mkdir(mode=0o700)
+        except FileNotFoundError:
+            if below is not None:
+                raise
+            continue  # the last corectl has just taken the place away with it
+        return directory
 
 
 def _place() -> Path:
@@ -63,7 +81,6 @@ def _place() -> Path:
     if given and os.access(given, os.W_OK | os.X_OK):
         return Path(given)
     if os.geteuid() == 0:
-        place = Path("/run/corectl")
-        place.mkdir(mode=0o700, exist_ok=True)
-        return place
+        _OURS.mkdir(mode=0o700, exist_ok=True)
+        return _OURS
     return Path("/tmp")

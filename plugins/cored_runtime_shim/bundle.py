@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +78,12 @@ class Bundle:
     def remove(self) -> None:
         """Unmount and delete; fine when part of it is gone."""
         linux.unmount_all(self.path / "rootfs", lazy=True)
+        socket = self.address.removeprefix("unix://")
+        if socket:
+            # a shim removes its own, unless it was killed
+            Path(socket).unlink(missing_ok=True)
+            with suppress(OSError):  # other shims' are in it
+                Path(socket).parent.rmdir()
         shutil.rmtree(self.path, ignore_errors=False)
 
 
