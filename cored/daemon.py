@@ -26,7 +26,7 @@ from cored.engine.containers import Containers
 from cored.engine.events import Exchange
 from cored.engine.images import Images
 from cored.engine.importing import Importer
-from cored.engine.pull import Puller
+from cored.engine.pull import Puller, end_transfers
 from cored.engine.registry import Registry
 from cored.engine.tasks import Tasks
 from cored.engine.unpack import Unpacker
@@ -208,6 +208,7 @@ async def _open_images(
     stack: AsyncExitStack,
 ) -> None:
     """Pull, import, and images as people name them."""
+    await end_transfers(metadata.leases, metadata.namespaces)
     registry = await stack.enter_async_context(Registry.opened())
     unpacker = Unpacker(metadata.content, metadata.snapshotters, pool, config.snapshotter)
     hook = plugins.hook.cored_image_pull

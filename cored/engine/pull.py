@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from cored import scope
 from cored.abc.content import ContentStore, write_blob
-from cored.abc.records import Image, ImageStore, Lease, LeaseStore
+from cored.abc.records import Image, ImageStore, Lease, LeaseStore, NamespaceStore
 from cored.abc.values import Descriptor
 from cored.engine.progress import Progress, Report, silent
 from cored.engine.registry import Credentials, Registry
@@ -23,7 +23,9 @@ from cored.oci.reference import parse as parse_reference
 from cored.oci.values import Platform
 from cored.scope import Scope
 
-__all__ = ["Puller", "child_labels", "leased", "put_image"]
+__all__ = ["Puller", "child_labels", "end_transfers", "leased", "put_image"]
+
+_TRANSFER = "cored.io/transfer"
 
 
 @dataclass(slots=True)
@@ -185,6 +187,14 @@ async def put_image(images: ImageStore, record: Image) -> Image:
         return await images.update(record, ("target",))
 
 
+async def end_transfers(leases: LeaseStore, namespaces: NamespaceStore) -> None:
+    """Drop the leases of transfers that an earlier daemon died in; collection does the rest."""
+    for namespace in await namespaces.list():
+        with scope.entered(Scope(namespace.name)):
+            for lease in await leases.list([f'labels."{_TRANSFER}"']):
+                await leases.delete(lease.id)
+
+
 class leased:
     """Everything made in the body belongs to a lease, which goes at the end."""
 
@@ -194,9 +204,9 @@ class leased:
         self._before: Scope | None = None
 
     async def __aenter__(self) -> None:
-        # a daemon that dies in the middle leaves a lease that ends by itself
         expiry = datetime.now(UTC) + timedelta(hours=24)
-        await self._leases.create(Lease(self._id, {"containerd.io/gc.expire": expiry.isoformat()}))
+        labels = {"containerd.io/gc.expire": expiry.isoformat(), _TRANSFER: self._id}
+        await self._leases.create(Lease(self._id, labels))
         self._before = scope.current()
         scope.enter(Scope(self._before.namespace, self._id))
 
