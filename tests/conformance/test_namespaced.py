@@ -1,4 +1,4 @@
-"""The contracts of the seams, kept by the built-in plugins and by the metadata over them."""
+"""The contracts of the seams, kept by the metadata that puts them into namespaces."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from cored_content_local import LocalContentStore
-from cored_snapshotter_native import CopyDriver
 from cored_snapshotter_overlay import OverlayDriver
 
 from cored import scope
@@ -29,28 +28,6 @@ HELD = Scope("default", "held")
 def root(short_tmp: Path) -> Path:
     """Not below pytest's own directory: overlay options have a length."""
     return short_tmp
-
-
-@pytest.mark.root
-class TestOverlay(SnapshotterContract):
-    @pytest.fixture
-    async def snapshotter(self, root: Path) -> AsyncIterator[Snapshotter]:
-        async with LayeredSnapshotter.opened(OverlayDriver(), root) as opened:
-            yield opened
-
-
-@pytest.mark.root
-class TestNative(SnapshotterContract):
-    @pytest.fixture
-    async def snapshotter(self, root: Path) -> AsyncIterator[Snapshotter]:
-        async with LayeredSnapshotter.opened(CopyDriver(), root) as opened:
-            yield opened
-
-
-class TestLocalContent(ContentStoreContract):
-    @pytest.fixture
-    def store(self, tmp_path: Path) -> ContentStore:
-        return LocalContentStore(tmp_path)
 
 
 @pytest.fixture
@@ -76,14 +53,3 @@ class TestNamespacedContent(ContentStoreContract):
     def store(self, metadata: Metadata) -> ContentStore:
         scope.enter(HELD)
         return metadata.content
-
-
-async def test_a_directory_without_a_row_is_removed_at_the_next_start(root: Path) -> None:
-    async with LayeredSnapshotter.opened(CopyDriver(), root) as snapshotter:
-        await snapshotter.prepare("kept")
-    (root / "snapshots/99/fs").mkdir(parents=True)
-    (root / "snapshots/99/fs/file").write_text("left by a crash")
-    async with LayeredSnapshotter.opened(CopyDriver(), root) as snapshotter:
-        await snapshotter.cleanup()
-        assert [found.name async for found in snapshotter.walk()] == ["kept"]
-    assert [place.name for place in (root / "snapshots").iterdir()] == ["1"]
