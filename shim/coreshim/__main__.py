@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-import time
+import traceback
 from collections.abc import Sequence
 
 __all__ = ["main"]
@@ -87,6 +86,9 @@ def _start(options: _Options, bundle: str) -> None:
                     options["namespace"], options["id"], bundle, path, events,
                     lambda address: _tell(outbox, address),
                 )  # fmt: skip
+        except BaseException:
+            traceback.print_exc()  # to shim.log, from detach() on
+            sys.stderr.flush()
         finally:
             os._exit(0)
     os.close(outbox)
@@ -107,39 +109,11 @@ def _tell(pipe: int, address: str) -> None:
 
 def _delete(options: _Options, bundle: str) -> None:
     """Clean up after a shim that is gone, or end one that is not; print a DeleteResponse."""
-    import subprocess
-
-    from cored import linux
     from coreshim import shim
-    from coreshim.codec import decode, encode
-    from coreshim.loop import Loop
-    from coreshim.reaper import Reaper
-    from coreshim.runtime import OciRuntime
+    from coreshim.cleanup import clean_up
 
-    runtime = OciRuntime(
-        Reaper(Loop()), bundle, options["id"], options["namespace"], decode("Options", b"")
-    )
-    command = [runtime.binary, "--root", runtime.root, "delete", "--force", options["id"]]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        print(f"{' '.join(command)}: {done.stderr.strip()}", file=sys.stderr)
-    linux.unmount_all(os.path.join(bundle, "rootfs"), lazy=True)
-    exit = {"pid": 0, "status": 128 + signal.SIGKILL, "exited_at": time.time_ns()}
-    try:
-        with open(os.path.join(bundle, "exit.json")) as file:
-            exit = json.load(file)
-    except FileNotFoundError:
-        pass  # it never ended by itself: the kill above is its end
     path = shim.socket_path(options["address"], options["namespace"], options["id"])
-    if os.path.exists(path):
-        os.unlink(path)
-    at = exit["exited_at"]
-    answer = {
-        "pid": exit["pid"],
-        "exit_status": exit["status"],
-        "exited_at": {"seconds": at // 10**9, "nanos": at % 10**9},
-    }
-    sys.stdout.buffer.write(encode("DeleteResponse", answer))
+    sys.stdout.buffer.write(clean_up(bundle, options["namespace"], options["id"], path))
 
 
 if __name__ == "__main__":

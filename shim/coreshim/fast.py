@@ -12,7 +12,7 @@ import shutil
 
 from coreshim.loop import READ, Future, Loop
 
-__all__ = ["release", "sweep"]
+__all__ = ["cgroups_of", "release", "remove_cgroups", "sweep"]
 
 _PATIENCE = 10.0
 
@@ -48,6 +48,38 @@ async def release(loop: Loop, place: str, ended: Future) -> bool:
         loop.unwatch(fd)
         os.close(fd)
     return True
+
+
+def cgroups_of(pid: int) -> list[str]:
+    """The cgroup directories of a process, but for those that we are in too."""
+    ours = set(_lines("self"))
+    places = []
+    for line in _lines(str(pid)):
+        _, controllers, path = line.split(":", 2)
+        if line not in ours and path != "/":
+            name = controllers.removeprefix("name=")
+            if name:
+                places.append(f"/sys/fs/cgroup/{name}{path}")
+            else:
+                places += [f"/sys/fs/cgroup{path}", f"/sys/fs/cgroup/unified{path}"]
+    return places
+
+
+def remove_cgroups(places: list[str]) -> None:
+    """Remove what a runtime has left (crun 1.8 forgets hugetlb); what is in use stays."""
+    for place in places:
+        try:
+            os.rmdir(place)
+        except OSError:
+            continue
+
+
+def _lines(pid: str) -> list[str]:
+    try:
+        with open(f"/proc/{pid}/cgroup") as file:
+            return file.read().splitlines()
+    except OSError:
+        return []  # it has ended already
 
 
 def sweep(place: str) -> bool:

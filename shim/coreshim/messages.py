@@ -58,6 +58,7 @@ MESSAGES: dict[str, Table] = {
     "CloseIORequest": _table(*_EXEC, "3 stdin bool"),
     "PidsRequest": _table(*_ID),
     "ProcessInfo": _table("1 pid int", "2 info Any"),
+    "ProcessDetails": _table("1 exec_id str"),
     "PidsResponse": _table("1 processes ProcessInfo*"),
     "CheckpointTaskRequest": _table("1 id str", "2 path str", "3 options Any"),
     "UpdateTaskRequest": _table("1 id str", "2 resources Any", "3 annotations map*"),
@@ -117,6 +118,7 @@ PROTOBUF_NAMES = {
     "ProcessInfo": "containerd.v1.types.ProcessInfo",
     "Options": "containerd.runc.v1.Options",
     "CheckpointOptions": "containerd.runc.v1.CheckpointOptions",
+    "ProcessDetails": "containerd.runc.v1.ProcessDetails",
     "Envelope": "containerd.types.Envelope",
     "ForwardRequest": "containerd.services.events.ttrpc.v1.ForwardRequest",
     **{

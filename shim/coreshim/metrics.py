@@ -41,7 +41,8 @@ def _v1(paths: dict[str, str]) -> bytes:
     pids = place("pids")
     return encode_table(
         {
-            2: {1: _number(f"{pids}/pids.current"), 2: _number(f"{pids}/pids.max")},
+            # in the v1 message no limit is 0
+            2: {1: _number(f"{pids}/pids.current"), 2: _number(f"{pids}/pids.max") % (2**64 - 1)},
             3: {
                 1: {
                     1: usage,

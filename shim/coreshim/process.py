@@ -22,11 +22,17 @@ class Process:
         self.stderr: str = request["stderr"]
         self.terminal: bool = request["terminal"]
         self.spec: bytes = b""
+        self.begun = False
         self.pid = 0
         self.status = CREATED
         self.exit_status = 0
         self.exited_at = 0
         self.exit = Future(loop)
+        # the reaper's word, which comes before ours
+        self.reaped: Future | None = None
+        # settled while no start is under way: its end is told after its start
+        self.started = Future(loop)
+        self.started.set()
         self.streams: Streams | None = None
 
     def open_streams(self, loop: Loop) -> Streams:

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from typing import Any
 
-from cored.rpc.ttrpc import REQUEST, Decoder, Frame
+from cored.rpc.ttrpc import REQUEST, Decoder, Frame, ProtocolError
 from cored.rpc.ttrpc import encode as encode_frame
 from coreshim.codec import encode
 from coreshim.loop import READ, WRITE, Loop
@@ -34,6 +34,12 @@ class Publisher:
         self._channel: socket.socket | None = None
         self._decoder = Decoder()
         self._out = bytearray()
+        self._retrying = False
+
+    @property
+    def pending(self) -> bool:
+        """Whether there are events that nobody has acknowledged yet."""
+        return bool(self._queue)
 
     def task_created(self, id: str, bundle: str, request: dict[str, Any], pid: int) -> None:
         io = {key: request[key] for key in ("stdin", "stdout", "stderr", "terminal")}
@@ -106,7 +112,7 @@ class Publisher:
             },
         )
         if len(self._queue) >= _KEPT:
-            self._queue.popleft()
+            del self._queue[1]  # the first is on its way
             print("events: nobody takes them, the oldest is dropped", file=sys.stderr)
         self._stream += 2
         self._queue.append((self._stream, payload))
@@ -117,7 +123,7 @@ class Publisher:
         if not self._queue or (self._sent and self._channel is not None):
             return
         if self._channel is None and not self._connect():
-            self._loop.later(1.0, self._send)
+            self._retry(1.0)
             return
         assert self._channel is not None
         self._sent, payload = self._queue[0]
@@ -141,16 +147,19 @@ class Publisher:
         assert self._channel is not None
         if events & WRITE:
             self._flush()
+            if self._channel is None:
+                return
         try:
             data = self._channel.recv(4096)
+            frames = self._decoder.feed(data)
         except BlockingIOError:
             return
-        except OSError:
-            data = b""
+        except (OSError, ProtocolError):
+            data, frames = b"", []
         if not data:
             self._disconnect()
             return
-        for frame in self._decoder.feed(data):
+        for frame in frames:
             if frame.stream == self._sent:
                 self._queue.popleft()
                 self._sent = 0
@@ -174,7 +183,17 @@ class Publisher:
         self._loop.unwatch(self._channel.fileno())
         self._channel.close()
         self._channel, self._sent = None, 0
-        self._loop.later(0.2, self._send)
+        self._retry(0.2)
+
+    def _retry(self, seconds: float) -> None:
+        """Send again later; once, however many events ask for it."""
+        if not self._retrying:
+            self._retrying = True
+            self._loop.later(seconds, self._retried)
+
+    def _retried(self) -> None:
+        self._retrying = False
+        self._send()
 
 
 def ttrpc_address() -> str:

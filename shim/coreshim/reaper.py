@@ -14,6 +14,11 @@ from coreshim.loop import READ, Future, Loop
 __all__ = ["Ended", "Reaper"]
 
 
+_DEFAULT_SIGNALS = [
+    signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM, signal.SIGXFSZ
+]  # fmt: skip
+
+
 class Ended(NamedTuple):
     """How a child ended: 128+n for signal n; ns since the epoch."""
 
@@ -28,6 +33,7 @@ class Reaper:
         self._loop = loop
         self._awaited: dict[int, Future] = {}
         self._early: dict[int, Ended] = {}
+        self._starting = 0
         self._inbox, self._outbox = socket.socketpair()
         self._inbox.setblocking(False)
         self._outbox.setblocking(False)
@@ -53,7 +59,9 @@ class Reaper:
             list(arguments),
             os.environ,
             file_actions=actions,
-            setsigdef=[signal.SIGCHLD, signal.SIGPIPE],
+            # what is ignored or blocked here would be so in the container too
+            setsigmask=[],
+            setsigdef=_DEFAULT_SIGNALS,
         )
 
     def close(self) -> None:
@@ -63,9 +71,20 @@ class Reaper:
         self._inbox.close()
         self._outbox.close()
 
-    def forget_early(self) -> None:
-        """Drop exits that nobody asked for; called when no start is under way."""
-        self._early.clear()
+    @property
+    def starting(self) -> bool:
+        """Whether a start is under way: between :meth:`begin` and :meth:`settle`."""
+        return self._starting > 0
+
+    def begin(self) -> None:
+        """From now on keep the ends of children that nobody knows yet: one will be asked for."""
+        self._starting += 1
+
+    def settle(self) -> None:
+        """That start is over, and its child has been asked for."""
+        self._starting -= 1
+        if not self._starting:
+            self._early.clear()
 
     def _signalled(self, events: int) -> None:
         try:
@@ -84,5 +103,5 @@ class Reaper:
             future = self._awaited.pop(pid, None)
             if future is not None:
                 future.set(ended)
-            else:
+            elif self._starting:
                 self._early[pid] = ended

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from coreshim.reaper import Ended, Reaper
 from coreshim.server import UNKNOWN, Failure
 
-__all__ = ["OciRuntime", "console_socket"]
+__all__ = ["OciRuntime", "chosen"]
 
 _DEFAULT_ROOT = "/run/cored-shim/runtime"
 
@@ -23,21 +22,17 @@ class OciRuntime:
     def __init__(
         self, reaper: Reaper, bundle: str, id: str, namespace: str, options: Mapping[str, Any]
     ) -> None:
-        chosen = _chosen(bundle)
         self._reaper = reaper
         self._bundle = bundle
         self._id = id
         self._options = options
-        self._log = os.path.join(bundle, "log.json")
-        self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        self.binary = options["binary_name"] or chosen.get("binary") or _found()
-        root = options["root"] or chosen.get("root") or _DEFAULT_ROOT
-        if options["root"] or not chosen.get("root"):
-            root = os.path.join(root, namespace)
-        self.root = root
-        self.state = os.path.join(root, id)
+        self._calls = 0
+        choice = chosen(bundle, namespace, options["binary_name"], options["root"])
+        self.binary: str = choice["binary"]
+        self.root: str = choice["root"]
+        self.state = os.path.join(self.root, id)
         # the runtime's insides are known and nothing but itself wants to hear of its steps
-        self.fast = bool(chosen.get("fast")) and not _has_hooks(bundle)
+        self.fast = bool(choice.get("fast")) and not _has_hooks(bundle)
 
     async def create(self, files: Mapping[int, int], pid_file: str, console: str) -> None:
         """``create``: the container's init, stopped before its program, with ``files`` as stdio."""
@@ -65,7 +60,7 @@ class OciRuntime:
 
     async def update(self, resources: bytes) -> None:
         """``update`` with OCI ``linux.resources`` as JSON."""
-        with tempfile.TemporaryFile() as file:
+        with open(os.memfd_create("resources"), "r+b") as file:
             file.write(resources)
             file.seek(0)
             await self._run(["update", "--resources", "-"], {0: file.fileno()})
@@ -76,53 +71,54 @@ class OciRuntime:
 
     async def pids(self) -> list[int]:
         """All pids of the container, as the host sees them."""
-        with tempfile.TemporaryFile() as file:
+        with open(os.memfd_create("pids"), "r+b") as file:
             await self._run(["ps", "--format", "json"], {1: file.fileno()})
             file.seek(0)
             found = json.loads(file.read() or b"[]")
         return [int(pid) for pid in found or []]
 
     async def _run(self, arguments: list[str], files: Mapping[int, int], *after: str) -> None:
-        with open(self._log, "w"):
-            pass  # each call's messages alone
-        command = [self.binary, "--root", self.root, "--log", self._log, "--log-format", "json"]
+        # a log for each call: several may be under way
+        self._calls += 1
+        name = "log.json" if arguments[0] == "create" else f"log-{self._calls}.json"
+        log = os.path.join(self._bundle, name)
+        command = [self.binary, "--root", self.root, "--log", log, "--log-format", "json"]
         if self._options["systemd_cgroup"]:
             command.append("--systemd-cgroup")
-        streams = {0: self._null, 1: self._null, 2: self._null, **files}
+        # ours are /dev/null, and shim.log for both others
+        streams = {0: 0, 1: 1, 2: 2, **files}
         try:
             pid = self._reaper.spawn([*command, *arguments, self._id, *after], streams)
+            ended: Ended = await self._reaper.ended(pid)
+            if ended.status != 0:
+                text = _message(log) or f"exit status {ended.status}"
+                raise Failure(UNKNOWN, f"OCI runtime {arguments[0]} failed: {text}")
         except OSError as error:
             raise Failure(
                 UNKNOWN, f"OCI runtime {self.binary}: cannot be run: {error.strerror}"
             ) from error
-        ended: Ended = await self._reaper.ended(pid)
-        if ended.status != 0:
-            raise Failure(UNKNOWN, f"OCI runtime {arguments[0]} failed: {self._message(ended)}")
-
-    def _message(self, ended: Ended) -> str:
-        """The last error that the runtime has logged."""
-        found = f"exit status {ended.status}"
-        with open(self._log, errors="replace") as file:
-            for line in file:
-                try:
-                    entry = json.loads(line)
-                except ValueError:
-                    found = line.strip() or found
-                    continue
-                if entry.get("level") in ("error", "fatal"):
-                    found = str(entry.get("msg", found)).strip()
-        return found.replace("\n", " ")
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(log)
 
 
-def console_socket() -> tuple[socket.socket, str, str]:
-    """A listening socket for ``--console-socket``, its path, and the directory to remove."""
-    place = tempfile.mkdtemp(prefix="cored-console-")
-    path = os.path.join(place, "s")
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(path)
-    listener.listen(1)
-    listener.setblocking(False)
-    return listener, path, place
+def _message(log: str) -> str:
+    """The last error that the runtime has logged; '' if none."""
+    found = ""
+    try:
+        with open(log, errors="replace") as file:
+            lines = file.readlines()
+    except FileNotFoundError:
+        return ""
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            found = line.strip() or found
+            continue
+        if entry.get("level") in ("error", "fatal"):
+            found = str(entry.get("msg", found)).strip()
+    return found.replace("\n", " ")
 
 
 def _has_hooks(bundle: str) -> bool:
@@ -131,13 +127,29 @@ def _has_hooks(bundle: str) -> bool:
         return b'"hooks"' in file.read()
 
 
-def _chosen(bundle: str) -> dict[str, Any]:
-    """The manager's choice, in the bundle's file ``runtime``."""
+def chosen(bundle: str, namespace: str, binary: str, root: str) -> dict[str, Any]:
+    """``{"binary", "root", "fast"}``: as asked for, else by the manager, else what there is.
+
+    A choice that the bundle's file ``runtime`` does not have yet is written there: whoever cleans
+    up after this shim must come to the same one.
+    """
+    path = os.path.join(bundle, "runtime")
     try:
-        with open(os.path.join(bundle, "runtime")) as file:
-            return dict(json.load(file))
+        with open(path) as file:
+            before = dict(json.load(file))
     except FileNotFoundError:
-        return {}
+        before = {}
+    choice = dict(before)
+    if binary and binary != before.get("binary"):
+        choice = {**choice, "binary": binary, "fast": False}
+    elif "binary" not in choice:
+        choice["binary"] = _found()
+    if root or "root" not in choice:
+        choice["root"] = os.path.join(root or _DEFAULT_ROOT, namespace)
+    if choice != before:
+        with open(path, "w") as file:
+            json.dump(choice, file)
+    return choice
 
 
 def _found() -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from cored import linux
+from coreshim.console import SOCKETS
 from coreshim.loop import Loop
 from coreshim.publish import Publisher
 from coreshim.server import Server
@@ -17,7 +18,6 @@ from coreshim.task import TaskService
 
 __all__ = ["SOCKETS", "become_subreaper", "detach", "serve", "socket_path"]
 
-SOCKETS = "/run/cored-shim"
 _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36
 # a shim whose manager died before it created anything goes away by itself, seconds
 _UNUSED = 60.0
@@ -38,6 +38,7 @@ def detach(bundle: str) -> None:
         os.dup2(source, target)
     os.close(null)
     os.close(log)
+    _protect_manager()
     linux.prctl(_PR_SET_NAME, b"cored-shim")
     become_subreaper(True)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
@@ -47,6 +48,26 @@ def detach(bundle: str) -> None:
 def become_subreaper(on: bool) -> None:
     """Whether orphans among our descendants become our children (prctl(2))."""
     linux.prctl(_PR_SET_CHILD_SUBREAPER, int(on))
+
+
+def _protect_manager() -> None:
+    """Where the manager is protected from the OOM killer, be one step before it."""
+    with open("/proc/self/oom_score_adj", "r+") as file:
+        score = int(file.read())
+        if score < 0:  # otherwise leave it: containers inherit it, and may be unable to lower it
+            file.seek(0)
+            file.write(str(score + 1))
+
+
+def _listening(loop: Loop, path: str, service: TaskService) -> Server:
+    while True:
+        os.makedirs(SOCKETS, mode=0o711, exist_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        try:
+            return Server(loop, path, service.methods())
+        except FileNotFoundError:
+            continue  # another shim, which thought itself the last, has removed the directory
 
 
 def serve(
@@ -60,10 +81,7 @@ def serve(
     """Listen on ``path``, tell ``ready`` the address, and serve until Shutdown."""
     loop = Loop()
     service = TaskService(loop, namespace, id, bundle, Publisher(loop, namespace, events))
-    os.makedirs(SOCKETS, mode=0o711, exist_ok=True)
-    if os.path.exists(path):
-        os.unlink(path)
-    server = Server(loop, path, service.methods())
+    server = _listening(loop, path, service)
     address = f"unix://{path}"
     with open("address", "w") as file:
         file.write(address)

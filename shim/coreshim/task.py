@@ -6,25 +6,39 @@ import json
 import os
 import re
 import signal
-import socket
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from cored import linux
 from coreshim import fast
-from coreshim.codec import decode
-from coreshim.loop import READ, Future, Loop
+from coreshim.codec import decode, encode
+from coreshim.console import Console
+from coreshim.loop import Future, Loop
 from coreshim.process import CREATED, PAUSED, RUNNING, STOPPED, Process
 from coreshim.publish import Publisher
 from coreshim.reaper import Ended, Reaper
-from coreshim.runtime import OciRuntime, console_socket
-from coreshim.server import EXISTS, NOT_FOUND, PRECONDITION, UNKNOWN, Failure, Method
+from coreshim.runtime import OciRuntime
+from coreshim.server import (
+    EXISTS,
+    INVALID,
+    NOT_FOUND,
+    PRECONDITION,
+    UNIMPLEMENTED,
+    UNKNOWN,
+    Failure,
+    Method,
+)
 
 __all__ = ["TaskService"]
 
 # a process's last words may be in a pipe that something else still holds
 _DRAIN = 2.0
+# the exit status of a process that could not be started
+_NOT_STARTED = 255
+_EXEC_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PID_NAMESPACE = re.compile(rb'\{[^{}]*"type"\s*:\s*"pid"[^{}]*\}')
 
 
@@ -53,9 +67,9 @@ class TaskService:
         self._reaper = Reaper(loop)
         self._runtime: OciRuntime | None = None
         self._processes: dict[str, Process] = {}
-        self._starting = 0
         self._own_pids = True
         self._mounted = 0
+        self._cgroups: list[str] = []
 
     def methods(self) -> dict[tuple[str, str], Method]:
         """The handlers by (service, method), for both versions of the service."""
@@ -97,11 +111,13 @@ class TaskService:
     @property
     def idle(self) -> bool:
         """Whether there is no process to look after."""
-        return not self._processes and not self._starting
+        return not self._processes and not self._reaper.starting
 
     async def create(self, request: dict[str, Any]) -> dict[str, Any]:
-        if self._processes or self._starting:
+        if self._processes or self._reaper.starting:
             raise Failure(EXISTS, f"task {request['id']!r}: already exists in this shim")
+        if request["checkpoint"]:
+            raise Failure(UNIMPLEMENTED, f"task {request['id']!r}: restoring is not supported yet")
         options = request["options"] or {"type_url": "", "value": b""}
         known = options["type_url"].endswith("runc.v1.Options")
         runtime = OciRuntime(
@@ -112,7 +128,7 @@ class TaskService:
             decode("Options", options["value"] if known else b""),
         )
         process = Process(self._loop, "", request)
-        self._starting += 1
+        self._reaper.begin()
         try:
             self._mount(request["rootfs"])
             await self._begin(process, lambda files, console: runtime.create(
@@ -123,9 +139,10 @@ class TaskService:
             await self._undo(runtime)
             raise
         finally:
-            self._starting -= 1
+            self._reaper.settle()
         self._runtime = runtime
         self._own_pids = _has_pid_namespace(self._bundle)
+        self._cgroups = fast.cgroups_of(process.pid)
         self._processes[""] = process
         self._loop.spawn(self._await_exit(process))
         self._publish.task_created(self._id, self._bundle, request, process.pid)
@@ -133,34 +150,39 @@ class TaskService:
 
     async def start(self, request: dict[str, Any]) -> dict[str, Any]:
         process = self._process(request)
-        if process.status != CREATED or (process.exec_id and process.pid):
+        if process.status != CREATED or process.begun:
             raise Failure(PRECONDITION, f"{self._name(process)}: has been started already")
-        self._starting += 1
+        process.begun = True
+        process.started = Future(self._loop)
+        self._reaper.begin()
         try:
             if process.exec_id:
                 await self._start_exec(process)
-            elif not self._oci().fast or not await fast.release(
-                self._loop, self._oci().state, process.exit
-            ):
-                await self._oci().simple("start")
-        finally:
-            self._starting -= 1
-        if process.status == CREATED:
+                self._loop.spawn(self._await_exit(process))
+            else:
+                await self._start_init(process)
             process.status = RUNNING
-        self._publish.task_started(self._id, process.exec_id, process.pid)
-        if process.exec_id:
-            self._loop.spawn(self._await_exit(process))
+            self._publish.task_started(self._id, process.exec_id, process.pid)
+        except BaseException:
+            process.begun = False
+            raise
+        finally:
+            self._reaper.settle()
+            # after this answer is on its way
+            self._loop.later(0.0, process.started.set)
         return {"pid": process.pid}
 
     async def exec(self, request: dict[str, Any]) -> None:
         init = self._process({"id": request["id"], "exec_id": ""})
         exec_id = request["exec_id"]
-        if not exec_id or exec_id in self._processes:
+        if not _EXEC_ID.fullmatch(exec_id):
+            raise Failure(INVALID, f"process {exec_id!r} of task {self._id!r}: invalid name")
+        if exec_id in self._processes:
             raise Failure(EXISTS, f"process {exec_id!r} of task {self._id!r}: already exists")
         if init.status == STOPPED:
             raise Failure(PRECONDITION, f"task {self._id!r}: has ended")
         process = Process(self._loop, exec_id, request)
-        process.spec = request["spec"]["value"] if request["spec"] else b"{}"
+        process.spec = _with_terminal(request)
         self._processes[exec_id] = process
         self._publish.exec_added(self._id, exec_id)
 
@@ -187,7 +209,7 @@ class TaskService:
 
     async def delete(self, request: dict[str, Any]) -> dict[str, Any]:
         process = self._process(request)
-        never_ran = process.exec_id and not process.pid
+        never_ran = process.exec_id and not process.pid and not process.begun
         if process.status == CREATED and not process.exec_id:
             await self._oci().simple("delete", "--force")
             await process.exit
@@ -199,8 +221,10 @@ class TaskService:
             await process.streams.drained(_DRAIN)
         process.close_streams()
         if not process.exec_id:
+            fast.remove_cgroups(self._cgroups)
             self._unmount()
         self._processes.pop(process.exec_id, None)
+        process.exit.set()  # nobody waits for what never ran
         answer = {
             "pid": process.pid,
             "exit_status": process.exit_status,
@@ -211,16 +235,23 @@ class TaskService:
 
     async def kill(self, request: dict[str, Any]) -> None:
         process = self._process(request)
+        number = request["signal"]
+        if not 0 <= number < signal.NSIG:
+            raise Failure(INVALID, f"{self._name(process)}: no signal has the number {number}")
+        finished = Failure(NOT_FOUND, f"{self._name(process)}: process already finished")
         if request["all"]:
-            await self._oci().kill_all(request["signal"])
+            try:
+                await self._oci().kill_all(number)
+            except Failure as failure:
+                raise (finished if process.status == STOPPED else failure) from failure
             return
         if process.status == STOPPED or not process.pid:
-            raise Failure(NOT_FOUND, f"{self._name(process)}: process already finished")
+            raise finished
         try:
             # our own child: nobody else can get its pid before we have reaped it
-            os.kill(process.pid, request["signal"])
+            os.kill(process.pid, number)
         except ProcessLookupError as error:
-            raise Failure(NOT_FOUND, f"{self._name(process)}: process already finished") from error
+            raise finished from error
 
     async def resize(self, request: dict[str, Any]) -> None:
         process = self._process(request)
@@ -233,17 +264,31 @@ class TaskService:
             process.streams.close_stdin()
 
     async def pids(self, request: dict[str, Any]) -> dict[str, Any]:
-        return {"processes": [{"pid": pid} for pid in await self._oci().pids()]}
+        names = {process.pid: name for name, process in self._processes.items() if name}
+        entries: list[dict[str, Any]] = []
+        for pid in await self._oci().pids():
+            entry: dict[str, Any] = {"pid": pid}
+            if pid in names:
+                details = encode("ProcessDetails", {"exec_id": names[pid]})
+                entry["info"] = {"type_url": "containerd.runc.v1.ProcessDetails", "value": details}
+            entries.append(entry)
+        return {"processes": entries}
 
     async def pause(self, request: dict[str, Any]) -> None:
         await self._oci().simple("pause")
-        self._process({"exec_id": ""}).status = PAUSED
+        self._turn(RUNNING, PAUSED)
         self._publish.paused(self._id)
 
     async def resume(self, request: dict[str, Any]) -> None:
         await self._oci().simple("resume")
-        self._process({"exec_id": ""}).status = RUNNING
+        self._turn(PAUSED, RUNNING)
         self._publish.resumed(self._id)
+
+    def _turn(self, before: int, after: int) -> None:
+        """Change init's status, unless it has ended meanwhile."""
+        init = self._process({"exec_id": ""})
+        if init.status == before:
+            init.status = after
 
     async def update(self, request: dict[str, Any]) -> None:
         if request["resources"]:
@@ -281,7 +326,15 @@ class TaskService:
     async def shutdown(self, request: dict[str, Any]) -> None:
         if self._processes and not request["now"]:
             return
-        self._loop.later(0.0, lambda: self._loop.later(0.01, self._loop.stop))
+        self._loop.later(0.01, lambda: self._loop.spawn(self._stop()))
+
+    async def _stop(self) -> None:
+        """End when all events are told, or nobody listens to them."""
+        for _ in range(40):
+            if not self._publish.pending:
+                break
+            await self._loop.sleep(0.05)
+        self._loop.stop()
 
     def _process(self, request: Mapping[str, Any]) -> Process:
         exec_id = request.get("exec_id", "")
@@ -308,25 +361,26 @@ class TaskService:
     async def _begin(self, process: Process, run: Any) -> None:
         """Run ``create`` or ``exec`` with the process's streams; then its pid is known."""
         streams = process.open_streams(self._loop)
-        listener, path, place = console_socket() if process.terminal else (None, "", "")
+        console: Console | None = None
         try:
-            received = Future(self._loop)
-            if listener is not None:
-                self._loop.watch(
-                    listener.fileno(), READ, lambda events: received.set(_console(listener))
-                )
-            await run(streams.files, path)
-            if listener is not None:
-                streams.attach_console(await received)
+            if process.terminal:
+                console = Console(self._loop, f"{os.getpid()}-{process.exec_id or '.init'}")
+            await run(streams.files, console.path if console else "")
+            if console is not None:
+                streams.attach_console(await console.take())
         finally:
             streams.started()
-            if listener is not None:
-                self._loop.unwatch(listener.fileno())
-                listener.close()
-                os.unlink(path)
-                os.rmdir(place)
+            if console is not None:
+                console.close()
         with open(self._pid_file(process)) as file:
             process.pid = int(file.read())
+        process.reaped = self._reaper.ended(process.pid)
+
+    async def _start_init(self, process: Process) -> None:
+        oci = self._oci()
+        assert process.reaped is not None
+        if not oci.fast or not await fast.release(self._loop, oci.state, process.reaped):
+            await oci.simple("start")
 
     async def _start_exec(self, process: Process) -> None:
         path = os.path.join(self._bundle, f"exec-{process.exec_id}.json")
@@ -339,28 +393,32 @@ class TaskService:
             ))  # fmt: skip
         except BaseException:
             process.close_streams()
-            self._processes.pop(process.exec_id, None)
+            # whoever waits for it must not wait for ever; it stays until it is deleted
+            process.ended(_NOT_STARTED, time.time_ns())
             raise
         finally:
             os.unlink(path)
-        os.unlink(self._pid_file(process))
+            with suppress(FileNotFoundError):
+                os.unlink(self._pid_file(process))
 
     async def _await_exit(self, process: Process) -> None:
-        ended: Ended = await self._reaper.ended(process.pid)
+        assert process.reaped is not None
+        ended: Ended = await process.reaped
         if not process.exec_id:
             self._record(process.pid, ended)
             if not self._own_pids:
                 await self._kill_rest()
+        await process.started
         process.ended(ended.status, ended.at)
         self._publish.task_exited(self._id, process)
-        if not self._starting:
-            self._reaper.forget_early()
 
     def _record(self, pid: int, ended: Ended) -> None:
-        """Write exit.json in one step. Not fsync'ed: a crash of the machine ends the container."""
+        """Write exit.json, in one step and for good."""
         path = os.path.join(self._bundle, "exit.json")
         with open(f"{path}.new", "w") as file:
             json.dump({"pid": pid, "status": ended.status, "exited_at": ended.at}, file)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(f"{path}.new", path)
 
     async def _kill_rest(self) -> None:
@@ -405,14 +463,17 @@ class TaskService:
             linux.unmount_all(self._rootfs, lazy=True)
 
 
-def _console(listener: socket.socket) -> int:
-    """The terminal's master, which the runtime sends over its console socket."""
-    channel, _ = listener.accept()
-    with channel:
-        channel.settimeout(10)
-        _, fds, _, _ = socket.recv_fds(channel, 4096, 1)
-    os.set_inheritable(fds[0], False)
-    return fds[0]
+def _with_terminal(request: dict[str, Any]) -> bytes:
+    """The OCI process of an exec request; whether it has a terminal is the request's word."""
+    given: bytes = request["spec"]["value"] if request["spec"] else b"{}"
+    try:
+        spec = json.loads(given)
+        if bool(spec.get("terminal")) == request["terminal"]:
+            return given
+    except (ValueError, AttributeError) as error:
+        name = request["exec_id"]
+        raise Failure(INVALID, f"process {name!r}: its spec is no OCI process: {error}") from error
+    return json.dumps({**spec, "terminal": request["terminal"]}).encode()
 
 
 def _has_pid_namespace(bundle: str) -> bool:

@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 import tempfile
+from typing import Any
 
 from cored.rpc.ttrpc import REQUEST, Decoder, Frame
 from cored.rpc.ttrpc import encode as encode_frame
@@ -25,6 +26,8 @@ from coreshim.task import TaskService
 __all__ = ["warm_up"]
 
 _ROUNDS = 12
+# undoing a create calls the runtime: not a real one here
+_RUNTIME = b'{"binary": "/bin/true", "root": "/nowhere"}'
 _CONFIG = b'{"linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}]}}'
 
 
@@ -37,6 +40,8 @@ def warm_up() -> None:
         become_subreaper(False)
         with open("config.json", "wb") as file:
             file.write(_CONFIG)
+        with open("runtime", "wb") as file:
+            file.write(_RUNTIME)
         for _ in range(_ROUNDS):
             _life(place)
     finally:
@@ -76,10 +81,10 @@ def _life(place: str) -> None:
         loop.close()
 
 
-def _requests(place: str) -> list[tuple[str, dict[str, object]]]:
+def _requests(place: str) -> list[tuple[str, dict[str, Any]]]:
     """One of each that a container's life has; all of them fail for want of a runtime."""
     mount = {"type": "none", "source": "none", "options": ["ro", "lowerdir=/a:/b"]}
-    create = {
+    create: dict[str, Any] = {
         "id": "zygote",
         "bundle": place,
         "rootfs": [mount],

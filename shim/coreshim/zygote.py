@@ -37,29 +37,33 @@ def run(fd: int) -> None:
         end.setblocking(False)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+    gc.collect()  # sockets too, which every shim would have
     gc.freeze()
     poll = select.poll()
     poll.register(taken, select.POLLIN)
     poll.register(awake, select.POLLIN)
     poll.register(channel, 0)  # its end alone: what arrives is for the fork
-    waiting = _fork(channel, take)
+    ours = (taken, awake.fileno(), wake.fileno())
+    waiting = _fork(channel, take, ours)
     while True:
         for ready, events in poll.poll():
             if ready == channel.fileno() and events & (select.POLLHUP | select.POLLERR):
+                signal.set_wakeup_fd(-1)
                 os.kill(waiting, signal.SIGKILL)
+                os.waitpid(waiting, 0)
                 return
             if ready == taken:
                 os.read(taken, 1)
-                waiting = _fork(channel, take)
+                waiting = _fork(channel, take, ours)
             elif ready == awake.fileno():
                 awake.recv(4096)
                 if waiting in _reaped():  # killed by somebody before there was work for it
-                    waiting = _fork(channel, take)
+                    waiting = _fork(channel, take, ours)
 
 
 def _reaped() -> set[int]:
     """The pids of shims that have ended."""
-    pids = set()
+    pids: set[int] = set()
     while True:
         try:
             pid, _ = os.waitpid(-1, os.WNOHANG)
@@ -70,13 +74,15 @@ def _reaped() -> set[int]:
         pids.add(pid)
 
 
-def _fork(channel: socket.socket, take: int) -> int:
-    """Fork one that waits; its pid."""
+def _fork(channel: socket.socket, take: int, zygote_s: tuple[int, ...]) -> int:
+    """Fork one that waits, without the descriptors that are the zygote's own; its pid."""
     pid = os.fork()
     if pid:
         return pid
     try:
         signal.set_wakeup_fd(-1)
+        for fd in zygote_s:
+            os.close(fd)
         os.setsid()
         data = channel.recv(1 << 20)
         if data:

