@@ -121,9 +121,9 @@ def _unzstd(data: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
 def compressed(chunks: Iterator[bytes], kind: str) -> Iterator[bytes]:
     """The chunks as one stream of ``kind`` 'gzip', 'zstd' or '' (as they are); reproducible."""
     if kind == "gzip":
-        import zlib  # ISA-L is quicker by far, but its layers are a third larger
+        from isal import isal_zlib  # ten times as quick as zlib at 6, and 9% larger
 
-        packer = zlib.compressobj(6, zlib.DEFLATED, 31)
+        packer = isal_zlib.compressobj(3, isal_zlib.DEFLATED, 31)
         for chunk in chunks:
             yield packer.compress(chunk)
         yield packer.flush()
