@@ -24,11 +24,15 @@ from cored.archive.pool import WorkerPool
 from cored.config import Config
 from cored.engine.containers import Containers
 from cored.engine.events import Exchange
+from cored.engine.export import Exporter
 from cored.engine.images import Images
 from cored.engine.importing import Importer
-from cored.engine.pull import Puller, end_transfers
+from cored.engine.pull import Puller
+from cored.engine.push import Pusher
 from cored.engine.registry import Registry
+from cored.engine.streams import Streams
 from cored.engine.tasks import Tasks
+from cored.engine.transfers import end_transfers
 from cored.engine.unpack import Unpacker
 from cored.errors import FailedPrecondition, PermissionDenied, from_os_error
 from cored.hookspecs import PluginKind
@@ -210,6 +214,9 @@ async def _open_images(
     """Pull, import, and images as people name them."""
     await end_transfers(metadata.leases, metadata.namespaces)
     registry = await stack.enter_async_context(Registry.opened())
+    plugins.provide(Streams, Streams())
+    plugins.provide(Pusher, Pusher(registry, metadata.content, metadata.leases))
+    plugins.provide(Exporter, Exporter(metadata.content))
     unpacker = Unpacker(metadata.content, metadata.snapshotters, pool, config.snapshotter)
     hook = plugins.hook.cored_image_pull
     plugins.provide(
@@ -260,7 +267,9 @@ async def _services(
     from cored.services.leases import LeasesService
     from cored.services.namespaces import NamespacesService
     from cored.services.snapshots import SnapshotsService
+    from cored.services.streaming import StreamingService
     from cored.services.tasks import TasksService
+    from cored.services.transfer import TransferService
     from cored.services.version import VersionService
 
     metadata = plugins.require(Metadata)
@@ -278,5 +287,15 @@ async def _services(
         ContainersService(metadata.containers),
         TasksService(tasks),
         EventsService(exchange),
+        StreamingService(plugins.require(Streams)),
+        TransferService(
+            plugins.require(Streams),
+            metadata.images,
+            metadata.leases,
+            plugins.require(Puller),
+            plugins.require(Pusher),
+            plugins.require(Importer),
+            plugins.require(Exporter),
+        ),
         *plugins.open_of(PluginKind.SERVICE).values(),
     )

@@ -82,6 +82,7 @@ class _Parser:
             return ()
         while True:
             found.append(self._selector())
+            self._skip()
             if self._at == len(self._text):
                 return tuple(found)
             if self._text[self._at] != ",":
@@ -132,11 +133,17 @@ class _Parser:
         return found[1] if found[1] is not None else found[2]
 
     def _take(self, pattern: re.Pattern[str]) -> str | None:
+        self._skip()
         found = pattern.match(self._text, self._at)
         if found is None:
             return None
         self._at = found.end()
         return found[0]
+
+    def _skip(self) -> None:
+        """Spaces between the parts of a filter mean nothing."""
+        while self._text[self._at : self._at + 1].isspace():
+            self._at += 1
 
     def _fail(self, what: str, hint: str | None = None) -> NoReturn:
         raise InvalidArgument(f"filter {self._text!r}: {what} at position {self._at}", hint=hint)

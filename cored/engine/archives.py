@@ -16,10 +16,12 @@ from cored.errors import InvalidArgument
 from cored.oci import mediatypes
 from cored.oci.digest import of as digest_of
 from cored.oci.manifest import Index, Manifest, descriptor, parse
+from cored.oci.reference import parse as parse_reference
 
 __all__ = ["ImageArchive", "Named"]
 
 _DOCUMENT = 8 << 20
+_NAME = "io.containerd.image.name"
 _BLOB = re.compile(r"blobs/(sha256|sha512)/([0-9a-f]+)")
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5": "zstd"}
 
@@ -68,6 +70,28 @@ class ImageArchive:
             f"{self._what}: holds no images", hint="it has neither index.json nor manifest.json"
         )
 
+    def index(self) -> tuple[Descriptor, bytes]:
+        """The index of all images; docker's archives get one made for them."""
+        if "index.json" in self._members:
+            data = self._read("index.json")
+        else:
+            entries = [
+                {
+                    "mediaType": each.target.media_type,
+                    "digest": each.target.digest,
+                    "size": each.target.size,
+                    **({"annotations": {_NAME: each.name}} if each.name else {}),
+                }
+                for each in self._docker()
+            ]
+            document = {
+                "schemaVersion": 2,
+                "mediaType": mediatypes.OCI_INDEX,
+                "manifests": entries,
+            }
+            data = json.dumps(document, separators=(",", ":")).encode()
+        return Descriptor(mediatypes.OCI_INDEX, digest_of(data), len(data)), data
+
     def __contains__(self, digest: str) -> bool:
         return digest in self._places or digest in self._made
 
@@ -101,7 +125,7 @@ class ImageArchive:
         index = parse(self._read("index.json"), mediatypes.OCI_INDEX)
         names = self._docker_names() if "manifest.json" in self._members else {}
         for entry in index.children:
-            name = entry.annotations.get("io.containerd.image.name", "")
+            name = entry.annotations.get(_NAME, "")
             reference = entry.annotations.get("org.opencontainers.image.ref.name", "")
             if not name and ("/" in reference or ":" in reference):
                 name = reference
@@ -122,7 +146,8 @@ class ImageArchive:
         for entry in self._entries():
             target = self._converted(entry)
             for name in entry.get("RepoTags") or [""]:
-                yield Named(str(name), target)
+                # docker's short names are docker's: complete ones mean the same everywhere
+                yield Named(str(parse_reference(str(name))) if name else "", target)
 
     def _entries(self) -> list[dict[str, Any]]:
         try:

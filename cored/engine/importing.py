@@ -12,11 +12,13 @@ from cored.abc.content import ContentStore, write_blob
 from cored.abc.records import Image, ImageStore, LeaseStore
 from cored.abc.values import Descriptor
 from cored.engine.archives import ImageArchive, Named
+from cored.engine.naming import Naming
 from cored.engine.progress import Progress, Report, silent
-from cored.engine.pull import child_labels, leased, put_image
+from cored.engine.selection import Selection
+from cored.engine.transfers import child_labels, leased, put_images
 from cored.engine.unpack import Unpacker
 from cored.errors import AlreadyExists, FailedPrecondition, InvalidArgument
-from cored.oci import platforms
+from cored.oci import mediatypes
 from cored.oci.manifest import Index, Manifest, parse_config
 from cored.oci.reference import parse as parse_reference
 
@@ -44,10 +46,10 @@ class Importer:
         self,
         data: AsyncIterator[bytes],
         what: str,
+        selection: Selection,
         *,
         name: str = "",
-        platform: str = "",
-        snapshotter: str = "",
+        naming: Naming | None = None,
         report: Report = silent,
     ) -> list[Image]:
         """Import an archive as it arrives; ``what`` names it in errors. See import_file."""
@@ -59,57 +61,78 @@ class Importer:
                 report(Progress(what, "receiving", size))
             file.flush()
             return await self.import_file(
-                Path(file.name), what, name=name, platform=platform, snapshotter=snapshotter,
-                report=report,
-            )  # fmt: skip
+                Path(file.name), what, selection, name=name, naming=naming, report=report
+            )
 
     async def import_file(
         self,
         path: Path,
         what: str,
+        selection: Selection,
         *,
         name: str = "",
-        platform: str = "",
-        snapshotter: str = "",
+        naming: Naming | None = None,
         report: Report = silent,
     ) -> list[Image]:
-        """Import the images of an archive and unpack those for ``platform``.
+        """Import the images of an archive and unpack what ``selection`` says.
 
-        ``name`` is for an archive with one image, in place of the name that it brings.
-        InvalidArgument for what is no archive, or is damaged; nothing of it stays then.
+        ``name`` is for an archive with one image, in place of the name that it brings. With
+        ``naming`` the archive's index is an image as well, and what has no name that fits is kept
+        by it alone. InvalidArgument for what is no archive, or is damaged; nothing of it stays.
         """
         async with leased(self._leases, "import"), _opened(path, what) as archive:
             found = await asyncio.to_thread(archive.images)
-            named = _named(what, found, name)
-            records = [
-                Image(
-                    each.name, await self._one(archive, each.target, platform, snapshotter, report)
-                )
-                for each in named
-            ]
-            return [await put_image(self._images, record) for record in records]
+            if naming is None:
+                named = _named(what, found, name)
+                records = [Image(each.name, each.target) for each in named]
+            else:
+                records = await self._kept(archive, found, naming)
+            for target in {each.target.digest: each.target for each in found}.values():
+                await self._one(archive, target, selection, report)
+            return await put_images(self._images, records)
+
+    async def _kept(self, archive: ImageArchive, found: list[Named], naming: Naming) -> list[Image]:
+        """Store the archive's index; all records for it and for its images."""
+        index, data = await asyncio.to_thread(archive.index)
+        records = naming.records(index)
+        labels = child_labels(Index(tuple(each.target for each in found)))
+        await write_blob(
+            self._content, f"import-{index.digest}", data, expected=index.digest, labels=labels
+        )
+        for each in found:
+            records += naming.annotated(each.target, each.name)
+        return records
 
     async def _one(
+        self, archive: ImageArchive, target: Descriptor, selection: Selection, report: Report
+    ) -> None:
+        document = archive.document(target)
+        await self._children(archive, document, report)
+        await self._blob(archive, target, child_labels(document), report)
+        await self._unpack(archive, target, document, selection, report)
+
+    async def _unpack(
         self,
         archive: ImageArchive,
         target: Descriptor,
-        platform: str,
-        snapshotter: str,
+        document: Manifest | Index,
+        selection: Selection,
         report: Report,
-    ) -> Descriptor:
-        document = archive.document(target)
-        chosen: Manifest | Index = document
+    ) -> None:
         if isinstance(document, Index):
-            entry = document.choose(target.digest, platforms.parse(platform))
-            chosen = archive.document(entry)
-            await self._children(archive, document, report)
-        if not isinstance(chosen, Manifest):
-            raise InvalidArgument(f"image {target.digest}: an index in an index")
-        await self._children(archive, chosen, report)
-        await self._blob(archive, target, child_labels(document), report)
-        config = parse_config(archive.small(chosen.config.digest))
-        await self._unpacker.unpack(chosen, config, snapshotter=snapshotter, report=report)
-        return target
+            for entry in selection.manifests(document, target.digest):
+                if entry.digest in archive:
+                    inner = archive.document(entry)
+                    await self._unpack(archive, entry, inner, selection, report)
+            return
+        if document.config.media_type not in mediatypes.CONFIGS:
+            return
+        config = parse_config(archive.small(document.config.digest))
+        platform = config.platform if config.platform.architecture else target.platform
+        for unpack in selection.unpack(platform) if platform else selection.unpacks:
+            await self._unpacker.unpack(
+                document, config, snapshotter=unpack.snapshotter, report=report
+            )
 
     async def _children(
         self, archive: ImageArchive, document: Manifest | Index, report: Report
@@ -117,7 +140,7 @@ class Importer:
         """Store what a document refers to and the archive holds; other platforms may be absent."""
         for child in document.children:
             if child.digest not in archive:
-                if isinstance(document, Manifest):
+                if isinstance(document, Manifest) and not mediatypes.is_foreign(child.media_type):
                     raise InvalidArgument(
                         f"blob {child.digest}: is not in the archive", hint="it may be cut short"
                     )
@@ -144,7 +167,7 @@ class Importer:
                 f"import-{target.digest}", size=target.size, expected=target.digest
             )
         except AlreadyExists:
-            report(Progress(target.digest, "exists", target.size, target.size))
+            report(Progress(target.digest, "exists", target.size, target.size, target))
             return
         async with writer:
             await writer.truncate(0)
@@ -153,7 +176,7 @@ class Importer:
             while data := await asyncio.to_thread(next, chunks, b""):
                 await writer.write(data)
                 offset += len(data)
-                report(Progress(target.digest, "downloading", offset, target.size))
+                report(Progress(target.digest, "receiving", offset, target.size, target))
             try:
                 await writer.commit(target.size, target.digest, labels)
             except FailedPrecondition as error:

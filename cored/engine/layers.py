@@ -6,14 +6,14 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from cored import log
 from cored.abc.content import ContentStore, Writer
 from cored.abc.snapshots import Snapshotter
-from cored.abc.values import Descriptor, Mount
+from cored.abc.values import Descriptor, Labels, Mount
 from cored.archive.fixups import apply_fixups
 from cored.archive.jobs import LayerJob, LayerResult, Source
 from cored.archive.pool import WorkerPool
@@ -28,10 +28,18 @@ from cored.errors import (
     Unimplemented,
 )
 
-__all__ = ["Layer", "LayerUnpacker", "Locate", "lower_directories"]
+__all__ = ["Layer", "LayerUnpacker", "Locate", "Origin", "lower_directories"]
 
 Locate = Callable[[Descriptor], Awaitable[tuple[str, Mapping[str, str]]]]
 """Where a blob that is not in the content store can be fetched: URL and headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where blobs come from that are not here, and the labels that say so afterwards."""
+
+    locate: Locate
+    labels: Labels = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +53,20 @@ class Layer:
 
 
 class LayerUnpacker:
-    """Brings the layers of one image in. ``locate`` is None when all blobs must be there."""
+    """Brings the layers of one image in. ``origin`` is None when all blobs must be there."""
 
     def __init__(
         self,
         content: ContentStore,
         snapshotter: Snapshotter,
         pool: WorkerPool,
-        locate: Locate | None,
+        origin: Origin | None,
         report: Report,
     ) -> None:
         self._content = content
         self._snapshotter = snapshotter
         self._pool = pool
-        self._locate = locate
+        self._origin = origin
         self._report = report
 
     async def unpack(self, layer: Layer, below: asyncio.Task[None] | None) -> None:
@@ -93,13 +101,17 @@ class LayerUnpacker:
             await asyncio.shield(self._discard(key))
             raise
         await self._label(layer)
-        self._report(Progress(layer.blob.digest, "done", layer.blob.size, layer.blob.size))
+        self._tell(layer, "done")
 
     async def fetch(self, layer: Layer) -> None:
         """See that the blob is in the content store, without unpacking it."""
         await self._bring(layer, "", overlay=False)
         await self._label(layer)
-        self._report(Progress(layer.blob.digest, "exists", layer.blob.size, layer.blob.size))
+        self._tell(layer, "exists")
+
+    def _tell(self, layer: Layer, status: str) -> None:
+        blob = layer.blob
+        self._report(Progress(blob.digest, status, blob.size, blob.size, blob))
 
     async def _bring(self, layer: Layer, target: str, *, overlay: bool) -> LayerResult:
         """Run the worker over the blob, from the store or from where it can be fetched."""
@@ -124,7 +136,7 @@ class LayerUnpacker:
             except AlreadyExists:
                 return None
             except Unavailable:
-                self._report(Progress(blob.digest, "waiting", 0, blob.size))
+                self._report(Progress(blob.digest, "waiting", 0, blob.size, blob))
                 await asyncio.sleep(0.1)
 
     async def _local(self, layer: Layer, target: str, overlay: bool) -> LayerResult:
@@ -144,9 +156,9 @@ class LayerUnpacker:
     async def _remote(
         self, layer: Layer, target: str, overlay: bool, writer: Writer
     ) -> LayerResult:
-        if self._locate is None:
+        if self._origin is None:
             raise NotFound(f"layer {layer.blob.digest}: is not in the content store")
-        url, headers = await self._locate(layer.blob)
+        url, headers = await self._origin.locate(layer.blob)
         where = tuple(headers.items())
         if writer.path is not None:
             source = Source(str(writer.path), url, where, writer.status.offset)
@@ -158,9 +170,11 @@ class LayerUnpacker:
                 await writer.truncate(0)
                 while data := spool.read(1 << 20):
                     await writer.write(data)
-        labels = {"containerd.io/uncompressed": layer.diff_id}
+        labels = {"containerd.io/uncompressed": layer.diff_id} if layer.diff_id else {}
         try:
-            await writer.commit(layer.blob.size, layer.blob.digest, labels)
+            await writer.commit(
+                layer.blob.size, layer.blob.digest, {**self._origin.labels, **labels}
+            )
         except AlreadyExists:
             log.get("pull").debug("blob came twice", digest=layer.blob.digest)
         return result
@@ -168,7 +182,7 @@ class LayerUnpacker:
     async def _run(self, layer: Layer, source: Source, target: str, overlay: bool) -> LayerResult:
         blob = layer.blob
         status = "downloading" if source.url else "extracting"
-        self._report(Progress(blob.digest, status, source.offset, blob.size))
+        self._report(Progress(blob.digest, status, source.offset, blob.size, blob))
         job = LayerJob(
             source=source,
             media_type=blob.media_type,
@@ -179,15 +193,17 @@ class LayerUnpacker:
             diff_id=layer.diff_id,
         )
         return await self._pool.run(
-            job, lambda offset: self._report(Progress(blob.digest, status, offset, blob.size))
+            job,
+            lambda offset: self._report(Progress(blob.digest, status, offset, blob.size, blob)),
         )
 
     async def _label(self, layer: Layer) -> None:
+        wanted = dict(self._origin.labels) if self._origin else {}
+        if layer.diff_id:
+            wanted["containerd.io/uncompressed"] = layer.diff_id
         info = await self._content.info(layer.blob.digest)
-        if "containerd.io/uncompressed" not in info.labels:
-            await self._content.update(
-                layer.blob.digest, {"containerd.io/uncompressed": layer.diff_id}
-            )
+        if not wanted.items() <= info.labels.items():
+            await self._content.update(layer.blob.digest, wanted)
 
     async def _exists(self, chain_id: str) -> bool:
         try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cored.abc.values import Descriptor
+
 __all__ = ["Progress", "Report", "silent"]
 
 
@@ -13,13 +15,15 @@ class Progress:
     """A step of one blob, or of the whole.
 
     ``id`` is a digest or a name; ``status`` one of resolving, waiting, receiving, downloading,
-    extracting, done, exists; ``offset`` and ``total`` are bytes, ``total`` 0 where nobody knows.
+    uploading, extracting, done, exists; ``offset`` and ``total`` are bytes, ``total`` 0 where
+    nobody knows. ``blob`` is what a digest stands for.
     """
 
     id: str
     status: str
     offset: int = 0
     total: int = 0
+    blob: Descriptor | None = None
 
 
 Report = Callable[[Progress], None]

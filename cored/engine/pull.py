@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 from cored import scope
-from cored.abc.content import ContentStore, write_blob
-from cored.abc.records import Image, ImageStore, Lease, LeaseStore, NamespaceStore
+from cored.abc.content import ContentStore, read_blob, write_blob
+from cored.abc.records import Image, ImageStore, LeaseStore
 from cored.abc.values import Descriptor
+from cored.engine.gather import together
+from cored.engine.layers import Origin
+from cored.engine.naming import Naming
 from cored.engine.progress import Progress, Report, silent
-from cored.engine.registry import Credentials, Registry
+from cored.engine.registry import ANONYMOUS, Access, Registry
+from cored.engine.selection import Selection, single
+from cored.engine.transfers import child_labels, leased, put_images
 from cored.engine.unpack import Unpacker
-from cored.errors import AlreadyExists, InvalidArgument
-from cored.oci import platforms
-from cored.oci.manifest import Index, Manifest, parse, parse_config
+from cored.errors import InvalidArgument, NotFound
+from cored.oci import mediatypes, platforms
+from cored.oci.manifest import ImageConfig, Index, Manifest, parse, parse_config
 from cored.oci.reference import Reference
 from cored.oci.reference import parse as parse_reference
-from cored.oci.values import Platform
-from cored.scope import Scope
 
-__all__ = ["Puller", "child_labels", "end_transfers", "leased", "put_image"]
+__all__ = ["Puller"]
 
-_TRANSFER = "cored.io/transfer"
+_DEPTH = 4  # indexes in indexes
 
 
 @dataclass(slots=True)
 class _Flight:
     """A pull under way, and who wants to hear of it."""
 
-    task: asyncio.Task[Image]
+    task: asyncio.Task[list[Image]]
     reports: list[Report]
 
 
@@ -54,29 +55,33 @@ class Puller:
         self._leases = leases
         self._unpacker = unpacker
         self._allowed = allowed
-        self._flights: dict[tuple[str, ...], _Flight] = {}
+        self._flights: dict[Hashable, _Flight] = {}
 
     async def pull(
         self,
         reference: str,
+        selection: Selection | None = None,
         *,
-        platform: str = "",
-        snapshotter: str = "",
-        credentials: Credentials | None = None,
+        naming: Naming | None = None,
+        access: Access = ANONYMOUS,
         report: Report = silent,
-    ) -> Image:
-        """Fetch and unpack an image and give it its name.
+    ) -> list[Image]:
+        """Fetch an image, unpack what ``selection`` says, and give it its names.
 
-        Those who ask for the same at the same time share one transfer; it goes on as long as one
-        of them waits. NotFound, Unavailable, PermissionDenied, FailedPrecondition (damaged).
+        Without ``selection`` it is this machine's platform, unpacked; without ``naming`` the
+        reference is the name. Those who ask for the same at the same time share one transfer; it
+        goes on as long as one of them waits. NotFound, Unavailable, PermissionDenied,
+        FailedPrecondition (damaged).
         """
         parsed = parse_reference(reference)
-        wanted = platforms.parse(platform)
         namespace = scope.namespace()
         if self._allowed is not None:
             self._allowed(namespace, str(parsed))
-        user = credentials.username if credentials else ""
-        key = (namespace, str(parsed), platforms.format(wanted), snapshotter, user)
+        selection = selection or single("")
+        naming = naming or Naming(str(parsed))
+        who = (access.identity, access.scheme, tuple(sorted(access.headers.items())))
+        names = (naming.name, tuple(sorted(naming.labels.items())), naming.extras)
+        key = (scope.current(), str(parsed), selection, names, who)
         flight = self._flights.get(key)
         if flight is None:
             reports: list[Report] = []
@@ -85,80 +90,144 @@ class Puller:
                 for each in tuple(reports):
                     each(progress)
 
-            task = asyncio.create_task(
-                self._leased(parsed, wanted, snapshotter, credentials, tell), name=f"pull {parsed}"
-            )
+            pull = _Pull(self._registry, self._content, self._unpacker, parsed, access, tell)
+            task = asyncio.create_task(self._leased(pull, selection, naming), name=f"pull {parsed}")
             flight = self._flights[key] = _Flight(task, reports)
             task.add_done_callback(lambda _: self._flights.pop(key, None))
         return await _joined(flight, report)
 
-    async def _leased(
-        self,
-        reference: Reference,
-        platform: Platform,
-        snapshotter: str,
-        user: Credentials | None,
-        report: Report,
-    ) -> Image:
+    async def _leased(self, pull: _Pull, selection: Selection, naming: Naming) -> list[Image]:
         async with leased(self._leases, "pull"):
-            return await self._pull(reference, platform, snapshotter, user, report)
+            for unpack in selection.unpacks:
+                self._unpacker.snapshotter(unpack.snapshotter)
+            target = await pull.run(selection)
+            return await put_images(self._images, naming.records(target))
 
-    async def _pull(
+
+class _Pull:
+    """One transfer from one registry."""
+
+    def __init__(
         self,
+        registry: Registry,
+        content: ContentStore,
+        unpacker: Unpacker,
         reference: Reference,
-        platform: Platform,
-        snapshotter: str,
-        user: Credentials | None,
+        access: Access,
         report: Report,
-    ) -> Image:
-        self._unpacker.snapshotter(snapshotter)
-        report(Progress(str(reference), "resolving"))
-        resolved = await self._registry.resolve(reference, user)
-        source = {f"containerd.io/distribution.source.{reference.host}": reference.path}
-        document = parse(resolved.data, resolved.descriptor.media_type)
-        await self._store(resolved.descriptor, resolved.data, document, source)
-        if isinstance(document, Index):
-            chosen = document.choose(reference.familiar, platform)
-            data = await self._registry.fetch(reference, chosen, user)
-            document = parse(data, chosen.media_type)
-            await self._store(chosen, data, document, source)
-        if not isinstance(document, Manifest):
-            raise InvalidArgument(f"image {reference.familiar}: an index in an index")
-        data = await self._registry.blob(reference, document.config, user)
-        config = parse_config(data)
-        await self._store(document.config, data, None, source)
-        if platforms.rank(platform, config.platform) is None and config.platform.architecture:
+    ) -> None:
+        self._registry = registry
+        self._content = content
+        self._unpacker = unpacker
+        self._reference = reference
+        self._access = access
+        self._report = report
+        self._source = {f"containerd.io/distribution.source.{reference.host}": reference.path}
+        self._origin = Origin(self._locate, self._source)
+        self._unpacked = False
+
+    async def run(self, selection: Selection) -> Descriptor:
+        """Bring everything in; the target."""
+        self._report(Progress(str(self._reference), "resolving"))
+        resolved = await self._registry.resolve(self._reference, self._access)
+        await self._document(resolved.descriptor, resolved.data, selection, _DEPTH)
+        if selection.unpacks and not self._unpacked:
+            wanted = ", ".join(platforms.format(u.platform) for u in selection.unpacks)
             raise InvalidArgument(
-                f"image {reference.familiar}: is for {platforms.format(config.platform)},"
-                f" not for {platforms.format(platform)}",
+                f"image {self._reference.familiar}: is not for {wanted}",
                 hint="name its platform with --platform",
             )
+        return resolved.descriptor
 
-        async def locate(blob: Descriptor) -> tuple[str, Mapping[str, str]]:
-            return await self._registry.source(reference, blob, user)
+    async def _document(
+        self, target: Descriptor, data: bytes, selection: Selection, depth: int
+    ) -> None:
+        document = parse(data, target.media_type)
+        await self._store(target, data, document)
+        if isinstance(document, Manifest):
+            await self._manifest(target, document, selection)
+            return
+        if not depth:
+            raise InvalidArgument(f"image {self._reference.familiar}: too many nested indexes")
+        chosen = selection.manifests(document, self._reference.familiar)
+        # one that no platform can be told of (an artifact, an attestation) is not looked into
+        work = [self._child(entry, selection, depth - 1) for entry in chosen]
+        if selection.metadata:
+            work += [self._metadata(entry) for entry in document.manifests if entry not in chosen]
+        await together(work)
 
-        await self._unpacker.unpack(
-            document, config, snapshotter=snapshotter, locate=locate, report=report
+    async def _child(self, entry: Descriptor, selection: Selection, depth: int) -> None:
+        if entry.media_type in mediatypes.INDEXES | mediatypes.MANIFESTS:
+            await self._document(entry, await self._fetched(entry), selection, depth)
+        else:
+            await self._unpacker.fetch(entry, self._origin, self._report)
+
+    async def _metadata(self, entry: Descriptor) -> None:
+        """Manifest and config of a platform whose layers nobody wants."""
+        if entry.media_type not in mediatypes.MANIFESTS:
+            return
+        data = await self._fetched(entry)
+        document = parse(data, entry.media_type)
+        await self._store(entry, data, document)
+        if isinstance(document, Manifest):
+            await self._config(document)
+
+    async def _manifest(self, target: Descriptor, manifest: Manifest, selection: Selection) -> None:
+        data = await self._config(manifest)
+        config = _image_config(manifest, data)
+        platform = config.platform if config and config.platform.architecture else target.platform
+        wanted = selection.unpack(platform) if platform else selection.unpacks
+        if config is not None and wanted:
+            for unpack in wanted:
+                await self._unpacker.unpack(
+                    manifest, config,
+                    snapshotter=unpack.snapshotter, origin=self._origin, report=self._report,
+                )  # fmt: skip
+            self._unpacked = True
+            return
+        await together(
+            self._unpacker.fetch(layer, self._origin, self._report) for layer in manifest.layers
         )
-        return await put_image(self._images, Image(str(reference), resolved.descriptor))
+
+    async def _config(self, manifest: Manifest) -> bytes:
+        try:
+            data = await read_blob(self._content, manifest.config.digest)
+        except NotFound:
+            data = await self._registry.blob(self._reference, manifest.config, self._access)
+        await self._store(manifest.config, data, None)
+        return data
+
+    async def _fetched(self, entry: Descriptor) -> bytes:
+        """A manifest that is here already, or else from the registry."""
+        try:
+            return await read_blob(self._content, entry.digest)
+        except NotFound:
+            return await self._registry.fetch(self._reference, entry, self._access)
+
+    async def _locate(self, blob: Descriptor) -> tuple[str, Mapping[str, str]]:
+        return await self._registry.source(self._reference, blob, self._access)
 
     async def _store(
-        self,
-        target: Descriptor,
-        data: bytes,
-        document: Manifest | Index | None,
-        labels: Mapping[str, str],
+        self, target: Descriptor, data: bytes, document: Manifest | Index | None
     ) -> None:
+        self._report(Progress(target.digest, "done", target.size, target.size, target))
         await write_blob(
             self._content,
             f"{target.digest}",
             data,
             expected=target.digest,
-            labels={**labels, **(child_labels(document) if document else {})},
+            labels={**self._source, **(child_labels(document) if document else {})},
         )
 
 
-async def _joined(flight: _Flight, report: Report) -> Image:
+def _image_config(manifest: Manifest, data: bytes) -> ImageConfig | None:
+    """The config of an image; None for an artifact's."""
+    if manifest.config.media_type not in mediatypes.CONFIGS:
+        return None
+    return parse_config(data)
+
+
+async def _joined(flight: _Flight, report: Report) -> list[Image]:
     """Wait for a flight; the last one to leave ends it."""
     flight.reports.append(report)
     try:
@@ -168,48 +237,3 @@ async def _joined(flight: _Flight, report: Report) -> Image:
         if not flight.reports and not flight.task.done():
             flight.task.cancel()
             await asyncio.wait([flight.task])
-
-
-def child_labels(document: Manifest | Index) -> dict[str, str]:
-    """The labels by which a manifest or index keeps its children from collection."""
-    prefix = "containerd.io/gc.ref.content"
-    if isinstance(document, Index):
-        return {f"{prefix}.m.{n}": child.digest for n, child in enumerate(document.manifests)}
-    layers = {f"{prefix}.l.{n}": layer.digest for n, layer in enumerate(document.layers)}
-    return {f"{prefix}.config": document.config.digest, **layers}
-
-
-async def put_image(images: ImageStore, record: Image) -> Image:
-    """Create the image, or let its name point to the new target."""
-    try:
-        return await images.create(record)
-    except AlreadyExists:
-        return await images.update(record, ("target",))
-
-
-async def end_transfers(leases: LeaseStore, namespaces: NamespaceStore) -> None:
-    """Drop the leases of transfers that an earlier daemon died in; collection does the rest."""
-    for namespace in await namespaces.list():
-        with scope.entered(Scope(namespace.name)):
-            for lease in await leases.list([f'labels."{_TRANSFER}"']):
-                await leases.delete(lease.id)
-
-
-class leased:
-    """Everything made in the body belongs to a lease, which goes at the end."""
-
-    def __init__(self, leases: LeaseStore, what: str) -> None:
-        self._leases = leases
-        self._id = f"{what}-{time.time_ns()}"
-        self._before: Scope | None = None
-
-    async def __aenter__(self) -> None:
-        expiry = datetime.now(UTC) + timedelta(hours=24)
-        labels = {"containerd.io/gc.expire": expiry.isoformat(), _TRANSFER: self._id}
-        await self._leases.create(Lease(self._id, labels))
-        self._before = scope.current()
-        scope.enter(Scope(self._before.namespace, self._id))
-
-    async def __aexit__(self, *_: object) -> None:
-        scope.enter(self._before)
-        await asyncio.shield(self._leases.delete(self._id))

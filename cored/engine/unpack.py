@@ -9,7 +9,8 @@ from cored.abc.content import ContentStore
 from cored.abc.snapshots import Snapshotter
 from cored.abc.values import Descriptor
 from cored.archive.pool import WorkerPool
-from cored.engine.layers import Layer, LayerUnpacker, Locate
+from cored.engine.gather import first
+from cored.engine.layers import Layer, LayerUnpacker, Origin
 from cored.engine.progress import Report, silent
 from cored.errors import InvalidArgument, NotFound
 from cored.oci import mediatypes
@@ -51,7 +52,7 @@ class Unpacker:
         config: ImageConfig,
         *,
         snapshotter: str = "",
-        locate: Locate | None = None,
+        origin: Origin | None = None,
         report: Report = silent,
     ) -> str:
         """Bring in and unpack all layers; answer the chain id of the whole ('' without layers).
@@ -61,7 +62,7 @@ class Unpacker:
         """
         id, chosen = self.snapshotter(snapshotter)
         layers = _layers(manifest, config)
-        unpacker = LayerUnpacker(self._content, chosen, self._pool, locate, report)
+        unpacker = LayerUnpacker(self._content, chosen, self._pool, origin, report)
         await _all(unpacker, layers)
         if not layers:
             return ""
@@ -71,6 +72,13 @@ class Unpacker:
         )
         return top
 
+    async def fetch(self, blob: Descriptor, origin: Origin, report: Report = silent) -> None:
+        """Bring a blob in without unpacking it: a layer nobody wants to run, an artifact's."""
+        _, chosen = self.snapshotter()
+        await LayerUnpacker(self._content, chosen, self._pool, origin, report).fetch(
+            Layer(blob, "", "", "")
+        )
+
 
 async def _all(unpacker: LayerUnpacker, layers: Sequence[Layer]) -> None:
     try:
@@ -79,17 +87,7 @@ async def _all(unpacker: LayerUnpacker, layers: Sequence[Layer]) -> None:
             for layer in layers:
                 below = group.create_task(unpacker.unpack(layer, below))
     except BaseExceptionGroup as errors:
-        raise _first(errors) from errors
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that began it: the others were cancelled because of it."""
-    for error in errors.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            return _first(error)
-        if not isinstance(error, asyncio.CancelledError):
-            return error
-    return errors.exceptions[0]
+        raise first(errors) from errors
 
 
 def _layers(manifest: Manifest, config: ImageConfig) -> list[Layer]:

@@ -15,7 +15,8 @@ from cored.engine.images import Images
 from cored.engine.importing import Importer
 from cored.engine.progress import Report
 from cored.engine.pull import Puller
-from cored.engine.registry import Credentials
+from cored.engine.registry import Credentials, known_user
+from cored.engine.selection import single
 from cored.errors import InvalidArgument, NotFound
 from cored_service_workloads.messages import (
     config_message,
@@ -45,14 +46,12 @@ class WorkloadsService(Service):
         user = Credentials(request.username, request.password) if request.username else None
 
         async def work(report: Report) -> Sequence[Image]:
-            image = await self._puller.pull(
+            return await self._puller.pull(
                 request.reference,
-                platform=request.platform,
-                snapshotter=request.snapshotter,
-                credentials=user,
+                single(request.platform, request.snapshotter),
+                access=known_user(user),
                 report=report,
             )
-            return [image]
 
         async for message in reported(work):
             yield message
@@ -75,9 +74,8 @@ class WorkloadsService(Service):
             return await self._importer.import_stream(
                 data(),
                 options.source or "archive",
+                single(options.platform, options.snapshotter),
                 name=options.name,
-                platform=options.platform,
-                snapshotter=options.snapshotter,
                 report=report,
             )
 

@@ -1,7 +1,17 @@
-"""The distribution client: manifests in, and the way to blobs for whoever fetches them."""
+"""The distribution client: manifests in and out, and the way to blobs for whoever fetches them."""
 
 from __future__ import annotations
 
-from cored.engine.registry.client import Credentials, Registry, Resolved
+from cored.engine.registry.access import ANONYMOUS, Access, Credentials, known_user
+from cored.engine.registry.client import Registry, Resolved
+from cored.engine.registry.upload import Uploads
 
-__all__ = ["Credentials", "Registry", "Resolved"]
+__all__ = [
+    "ANONYMOUS",
+    "Access",
+    "Credentials",
+    "Registry",
+    "Resolved",
+    "Uploads",
+    "known_user",
+]

@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import time
-from dataclasses import dataclass
 from urllib.parse import urlencode
 
 import urllib3
 
+from cored.engine.registry.access import Access, Credentials
 from cored.errors import PermissionDenied, Unavailable
 
-__all__ = ["Credentials", "Tokens"]
+__all__ = ["Tokens"]
 
 _CHALLENGE = re.compile(r'([a-zA-Z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))')
 # tokens of registries that do not say how long they live, seconds (the protocol's default)
 _LIFE = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """A user at a registry; never shown."""
-
-    username: str
-    password: str
-
-    def __repr__(self) -> str:
-        return f"Credentials({self.username!r}, …)"
-
-    @property
-    def basic(self) -> str:
-        """The Authorization header."""
-        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
 
 class Tokens:
@@ -43,26 +26,29 @@ class Tokens:
         self._http = http
         self._known: dict[tuple[str, str, str], tuple[str, float]] = {}
 
-    def header(self, host: str, scope: str, user: Credentials | None) -> str | None:
+    def header(self, host: str, scope: str, access: Access) -> str | None:
         """A header that should do, if one is at hand."""
-        found = self._known.get((host, scope, user.username if user else ""))
+        found = self._known.get((host, scope, access.identity))
         return found[0] if found and found[1] > time.monotonic() else None
 
-    def answer(
-        self, host: str, scope: str, user: Credentials | None, challenge: str, plain: bool
-    ) -> str:
+    def answer(self, host: str, scope: str, access: Access, challenge: str, plain: bool) -> str:
         """The header that answers a ``WWW-Authenticate``. PermissionDenied; Unavailable."""
         scheme, _, rest = challenge.partition(" ")
-        key = (host, scope, user.username if user else "")
+        key = (host, scope, access.identity)
+        user = access.ask(host)
+        if user is not None and user.header:
+            self._known[key] = (user.header, time.monotonic() + 3600)
+            return user.header
         if scheme.lower() == "basic":
-            if user is None:
+            if user is None or not user.username:
                 raise _denied(host)
             self._known[key] = (user.basic, time.monotonic() + 3600)
             return user.basic
         if scheme.lower() != "bearer":
             raise PermissionDenied(f"registry {host}: asks for unknown authentication {scheme!r}")
         values = {name: quoted or bare for name, quoted, bare in _CHALLENGE.findall(rest)}
-        header, life = self._fetch(host, values, values.get("scope") or scope, user, plain)
+        # the registry names what it wants for this request; we know what the whole transfer needs
+        header, life = self._fetch(host, values, scope or values.get("scope", ""), user, plain)
         self._known[key] = (header, time.monotonic() + life)
         return header
 
@@ -77,11 +63,10 @@ class Tokens:
         realm = values.get("realm", "")
         if not realm.startswith("https://") and not (plain and realm.startswith("http://")):
             raise PermissionDenied(f"registry {host}: its token server {realm!r} is not on https")
-        query = [("service", values.get("service", "")), ("scope", scope)]
-        url = f"{realm}{'&' if '?' in realm else '?'}{urlencode([q for q in query if q[1]])}"
-        headers = {"Authorization": user.basic} if user else {}
+        # several scopes (a mount from another repository) are separate parameters
+        query = [("service", values.get("service", "")), *(("scope", s) for s in scope.split())]
         try:
-            answer = self._http.request("GET", url, headers=headers)
+            answer = self._ask(realm, [q for q in query if q[1]], user)
         except urllib3.exceptions.HTTPError as error:
             raise Unavailable(f"token server {realm}: cannot be reached: {error}") from error
         if answer.status in (401, 403):
@@ -95,6 +80,20 @@ class Tokens:
             raise Unavailable(f"token server {realm}: answered no token") from error
         life = max(int(document.get("expires_in") or _LIFE) - 5, 5)
         return f"Bearer {token}", life
+
+    def _ask(
+        self, realm: str, query: list[tuple[str, str]], user: Credentials | None
+    ) -> urllib3.BaseHTTPResponse:
+        if user is not None and user.token:
+            # OAuth 2: an identity token is exchanged for one with the scope
+            fields = dict(query) | {"scope": " ".join(v for k, v in query if k == "scope")}
+            fields |= {
+                "grant_type": "refresh_token", "refresh_token": user.token, "client_id": "cored",
+            }  # fmt: skip
+            return self._http.request("POST", realm, fields=fields, encode_multipart=False)
+        headers = {"Authorization": user.basic} if user and user.username else {}
+        url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
+        return self._http.request("GET", url, headers=headers)
 
 
 def _denied(host: str) -> PermissionDenied:

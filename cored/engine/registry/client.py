@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Container, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import IO
 
 import urllib3
 
 from cored.abc.values import Descriptor
-from cored.engine.registry.auth import Credentials, Tokens
+from cored.engine.registry.access import ANONYMOUS, Access
+from cored.engine.registry.auth import Tokens
 from cored.errors import (
     CoredError,
     FailedPrecondition,
@@ -26,7 +28,7 @@ from cored.oci import digest as digests
 from cored.oci import mediatypes
 from cored.oci.reference import Reference
 
-__all__ = ["Credentials", "Registry", "Resolved"]
+__all__ = ["Registry", "Resolved", "base", "pull_scope"]
 
 _ACCEPT = ", ".join(
     sorted({*mediatypes.INDEXES, *mediatypes.MANIFESTS, *mediatypes.SCHEMA_1, "*/*;q=0.1"})
@@ -60,7 +62,10 @@ class Registry:
 
     def __init__(self) -> None:
         self._http = urllib3.PoolManager(
-            retries=_RETRIES, timeout=urllib3.Timeout(connect=10, read=60), maxsize=8
+            retries=_RETRIES,
+            timeout=urllib3.Timeout(connect=10, read=60),
+            maxsize=8,
+            blocksize=1 << 18,
         )
         self._tokens = Tokens(self._http)
 
@@ -74,43 +79,38 @@ class Registry:
         finally:
             registry._http.clear()
 
-    async def resolve(self, reference: Reference, user: Credentials | None = None) -> Resolved:
+    async def resolve(self, reference: Reference, access: Access = ANONYMOUS) -> Resolved:
         """The manifest or index that a reference names. NotFound; Unavailable; PermissionDenied."""
-        return await asyncio.to_thread(self._manifest, reference, reference.target, user, None)
+        return await asyncio.to_thread(self._manifest, reference, reference.target, access, None)
 
     async def fetch(
-        self, reference: Reference, wanted: Descriptor, user: Credentials | None = None
+        self, reference: Reference, wanted: Descriptor, access: Access = ANONYMOUS
     ) -> bytes:
         """A manifest by its descriptor, checked against it."""
-        found = await asyncio.to_thread(self._manifest, reference, wanted.digest, user, wanted)
+        found = await asyncio.to_thread(self._manifest, reference, wanted.digest, access, wanted)
         return found.data
 
     async def blob(
-        self, reference: Reference, wanted: Descriptor, user: Credentials | None = None
+        self, reference: Reference, wanted: Descriptor, access: Access = ANONYMOUS
     ) -> bytes:
         """A small blob (an image's config), checked against its descriptor."""
-        return await asyncio.to_thread(self._blob, reference, wanted, user)
+        return await asyncio.to_thread(self._blob, reference, wanted, access)
 
     async def source(
-        self, reference: Reference, wanted: Descriptor, user: Credentials | None = None
+        self, reference: Reference, wanted: Descriptor, access: Access = ANONYMOUS
     ) -> tuple[str, Mapping[str, str]]:
         """URL and headers with which a blob can be had right now."""
         if mediatypes.is_foreign(wanted.media_type) and wanted.urls:
             return wanted.urls[0], {}
-        url = f"{_base(reference)}/blobs/{wanted.digest}"
-        header = self._tokens.header(reference.host, _scope(reference), user)
-        return url, {"Authorization": header} if header else {}
+        url = f"{base(reference, access)}/blobs/{wanted.digest}"
+        header = self._tokens.header(reference.host, pull_scope(reference), access)
+        return url, {**access.headers, **({"Authorization": header} if header else {})}
 
     def _manifest(
-        self,
-        reference: Reference,
-        target: str,
-        user: Credentials | None,
-        wanted: Descriptor | None,
+        self, reference: Reference, target: str, access: Access, wanted: Descriptor | None
     ) -> Resolved:
-        answer = self._get(
-            reference, f"{_base(reference)}/manifests/{target}", user, {"Accept": _ACCEPT}
-        )
+        url = f"{base(reference, access)}/manifests/{target}"
+        answer = self.send("GET", reference, url, access, headers={"Accept": _ACCEPT})
         data = self._body(reference, answer, wanted.size if wanted else 0)
         media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
         told = wanted.digest if wanted else reference.digest
@@ -122,36 +122,61 @@ class Registry:
             media_type = _declared(data)
         return Resolved(Descriptor(media_type, digest, len(data)), data)
 
-    def _blob(self, reference: Reference, wanted: Descriptor, user: Credentials | None) -> bytes:
-        answer = self._get(reference, f"{_base(reference)}/blobs/{wanted.digest}", user, {})
+    def _blob(self, reference: Reference, wanted: Descriptor, access: Access) -> bytes:
+        url = f"{base(reference, access)}/blobs/{wanted.digest}"
+        answer = self.send("GET", reference, url, access)
         data = self._body(reference, answer, wanted.size)
         _check(reference, data, wanted.digest, wanted.size)
         return data
 
-    def _get(
-        self, reference: Reference, url: str, user: Credentials | None, headers: dict[str, str]
+    def send(
+        self,
+        method: str,
+        reference: Reference,
+        url: str,
+        access: Access,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | IO[bytes] | None = None,
+        scope: str = "",
+        good: Container[int] = (200,),
     ) -> urllib3.BaseHTTPResponse:
-        scope = _scope(reference)
-        header = self._tokens.header(reference.host, scope, user)
-        answer = self._request(reference, url, headers, header)
+        """One request in the calling thread, authorised when the registry asks for it.
+
+        A status that is not in ``good`` is raised as what it means. The caller reads or releases
+        the answer's body. A ``body`` that is a file is sent again from where it stood.
+        """
+        scope = scope or pull_scope(reference)
+        sent = {"User-Agent": "cored", **access.headers, **(headers or {})}
+        start = body.tell() if body is not None and not isinstance(body, bytes) else 0
+        header = self._tokens.header(reference.host, scope, access)
+        answer = self._request(method, reference, url, sent, header, body)
         if answer.status == 401:
             challenge = answer.headers.get("WWW-Authenticate", "")
             answer.drain_conn()
             plain = url.startswith("http://")
-            header = self._tokens.answer(reference.host, scope, user, challenge, plain)
-            answer = self._request(reference, url, headers, header)
-        if answer.status != 200:
+            header = self._tokens.answer(reference.host, scope, access, challenge, plain)
+            if body is not None and not isinstance(body, bytes):
+                body.seek(start)
+            answer = self._request(method, reference, url, sent, header, body)
+        if answer.status not in good:
             error = _error(reference, answer)
             answer.release_conn()
             raise error
         return answer
 
     def _request(
-        self, reference: Reference, url: str, headers: dict[str, str], authorization: str | None
+        self,
+        method: str,
+        reference: Reference,
+        url: str,
+        headers: dict[str, str],
+        authorization: str | None,
+        body: bytes | IO[bytes] | None,
     ) -> urllib3.BaseHTTPResponse:
         sent = {**headers, **({"Authorization": authorization} if authorization else {})}
         try:
-            return self._http.request("GET", url, headers=sent, preload_content=False)
+            return self._http.request(method, url, headers=sent, body=body, preload_content=False)
         except urllib3.exceptions.HTTPError as error:
             raise Unavailable(
                 f"registry {reference.host}: cannot be reached: {_reason(error)}",
@@ -173,14 +198,15 @@ class Registry:
         return data
 
 
-def _base(reference: Reference) -> str:
-    """``https://host/v2/name``; plain http for loopback, as docker has it."""
+def base(reference: Reference, access: Access = ANONYMOUS) -> str:
+    """``https://host/v2/name``; plain http for loopback, as docker has it, or when told so."""
     host = "registry-1.docker.io" if reference.host == "docker.io" else reference.host
-    scheme = "http" if _LOOPBACK.fullmatch(host) else "https"
+    scheme = access.scheme or ("http" if _LOOPBACK.fullmatch(host) else "https")
     return f"{scheme}://{host}/v2/{reference.path}"
 
 
-def _scope(reference: Reference) -> str:
+def pull_scope(reference: Reference) -> str:
+    """What a token must allow for reading (docker's token authentication, scope)."""
     return f"repository:{reference.path}:pull"
 
 
