@@ -27,9 +27,12 @@ from cored.engine.events import Exchange
 from cored.engine.export import Exporter
 from cored.engine.images import Images
 from cored.engine.importing import Importer
+from cored.engine.loop import LoopHandler
+from cored.engine.mounts import MountManager
 from cored.engine.pull import Puller
 from cored.engine.push import Pusher
 from cored.engine.registry import Registry
+from cored.engine.sandboxes import Sandboxes
 from cored.engine.streams import Streams
 from cored.engine.tasks import Tasks
 from cored.engine.transfers import end_transfers
@@ -201,7 +204,28 @@ async def _open_engine(
         )
     )
     plugins.provide(Tasks, tasks)
+    await plugins.open(PluginKind.SANDBOX_CONTROLLER, stack)
+    sandboxes = Sandboxes(
+        plugins.open_of(PluginKind.SANDBOX_CONTROLLER), metadata.sandboxes, exchange
+    )
+    plugins.provide(
+        Sandboxes, await stack.enter_async_context(sandboxes.opened(metadata.namespaces))
+    )
+    await _open_mounts(config, plugins, metadata, stack)
     await _open_images(config, plugins, metadata, pool, stack)
+
+
+async def _open_mounts(
+    config: Config, plugins: Plugins, metadata: Metadata, stack: AsyncExitStack
+) -> None:
+    manager = MountManager(
+        metadata.activations,
+        _directory(config.state / "mounts", 0o700),
+        {"loop": LoopHandler()},
+        (config.root,),
+    )
+    plugins.provide(MountManager, await stack.enter_async_context(manager.opened()))
+    metadata.gc.also(manager.sweep)
 
 
 async def _open_images(
@@ -265,7 +289,10 @@ async def _services(
     from cored.services.images import ImagesService
     from cored.services.introspection import IntrospectionService
     from cored.services.leases import LeasesService
+    from cored.services.mounts import MountsService
     from cored.services.namespaces import NamespacesService
+    from cored.services.sandbox_controller import SandboxControllerService
+    from cored.services.sandbox_store import SandboxStoreService
     from cored.services.snapshots import SnapshotsService
     from cored.services.streaming import StreamingService
     from cored.services.tasks import TasksService
@@ -287,6 +314,9 @@ async def _services(
         ContainersService(metadata.containers),
         TasksService(tasks),
         EventsService(exchange),
+        MountsService(plugins.require(MountManager)),
+        SandboxStoreService(metadata.sandboxes),
+        SandboxControllerService(plugins.require(Sandboxes)),
         StreamingService(plugins.require(Streams)),
         TransferService(
             plugins.require(Streams),

@@ -23,6 +23,7 @@ from cored.abc.differ import Differ
 from cored.abc.events import Envelope
 from cored.abc.network import Network
 from cored.abc.runtime import Runtime
+from cored.abc.sandbox import SandboxController
 from cored.abc.service import Service
 from cored.abc.snapshots import Snapshotter
 
@@ -44,6 +45,7 @@ class PluginKind(StrEnum):
     SNAPSHOTTER = "snapshotter"
     DIFFER = "differ"
     RUNTIME = "runtime"
+    SANDBOX_CONTROLLER = "sandbox_controller"
     NETWORK = "network"
     SERVICE = "grpc_service"
 
@@ -122,6 +124,10 @@ class Hooks:
     @hookspec
     def cored_runtime(self) -> Provider[Runtime]:  # type: ignore[empty-body]
         """Offer a runtime (a way to supervise containers)."""
+
+    @hookspec
+    def cored_sandbox_controller(self) -> Provider[SandboxController]:  # type: ignore[empty-body]
+        """Offer a controller of sandboxes."""
 
     @hookspec
     def cored_network(self) -> Provider[Network]:  # type: ignore[empty-body]

@@ -28,6 +28,9 @@ __all__ = [
     "NamespaceCreate",
     "NamespaceDelete",
     "NamespaceUpdate",
+    "SandboxCreate",
+    "SandboxExit",
+    "SandboxStart",
     "SnapshotCommit",
     "SnapshotPrepare",
     "SnapshotRemove",
@@ -257,6 +260,29 @@ class TaskCheckpointed(Event):
     message = "containerd.events.TaskCheckpointed"
     container_id: str
     checkpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxCreate(Event):
+    topic = "/sandboxes/create"
+    message = "containerd.events.SandboxCreate"
+    sandbox_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxStart(Event):
+    topic = "/sandboxes/start"
+    message = "containerd.events.SandboxStart"
+    sandbox_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxExit(Event):
+    topic = "/sandboxes/exit"
+    message = "containerd.events.SandboxExit"
+    sandbox_id: str
+    exit_status: int
+    exited_at: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -49,6 +49,8 @@ class Collector:
         self._events = events
         self._guard = guard
         self._log = log.get("gc")
+        self.sweepers: list[Callable[[], Awaitable[None]]] = []
+        """What owners of other things do when rows of theirs may have gone."""
 
     async def run(self) -> Collected:
         """Collect now. Requests that make or remove things wait meanwhile."""
@@ -58,6 +60,8 @@ class Collector:
             for id, snapshotter in self._snapshotters.items():
                 await self._sweep_snapshots(id, snapshotter)
             await self._sweep_content()
+            for sweep in self.sweepers:
+                await sweep()
         for node in removed:
             await self._tell(node)
         done = Collected(tuple(removed), time.monotonic() - start)
@@ -147,6 +151,11 @@ def _sweep(connection: sqlite3.Connection) -> list[Node]:
             "SELECT namespace, id FROM leases",
             "DELETE FROM leases WHERE namespace = ? AND id = ?",
         ),
+        (
+            "mounts",
+            "SELECT namespace, name FROM activations",
+            "DELETE FROM activations WHERE namespace = ? AND name = ?",
+        ),
     ):
         for namespace, id in connection.execute(sql).fetchall():
             node = Node(type, namespace, id)
@@ -191,6 +200,10 @@ class Scheduler:
             guard.on_change = None
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+    def also(self, sweep: Callable[[], Awaitable[None]]) -> None:
+        """Have ``sweep`` run at the end of each collection, while requests still wait."""
+        self._collector.sweepers.append(sweep)
 
     async def collect(self) -> Collected:
         """Collect now and return when it is done."""

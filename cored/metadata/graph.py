@@ -1,7 +1,7 @@
 """What refers to what: the marks of a garbage collection (compat.md, A: labels).
 
 A node is ``(type, namespace, id)`` with type ``content``, ``snapshots/<snapshotter>``, ``image``,
-``container``, ``lease`` or ``ingests``.
+``container``, ``sandbox``, ``lease``, ``mounts`` or ``ingests``.
 """
 
 from __future__ import annotations
@@ -62,6 +62,10 @@ class Graph:
             if parent:
                 graph.parents[node] = Node(node.type, namespace, parent)
             graph._labelled(node, json.loads(labels))
+        for namespace, name, record in connection.execute(
+            "SELECT namespace, name, record FROM activations"
+        ):
+            graph._labelled(Node("mounts", namespace, name), json.loads(record).get("labels", {}))
         return graph
 
     def marked(self) -> dict[Node, Node | None]:

@@ -45,7 +45,7 @@ class Leases(LeaseStore):
 
     async def add(self, id: str, resource: Resource) -> None:
         kind, _, rest = resource.type.partition("/")
-        if kind not in ("content", "ingests", "snapshots", "images") or (
+        if kind not in ("content", "ingests", "snapshots", "images", "mounts") or (
             (kind == "snapshots") != bool(rest)
         ):
             raise InvalidArgument(

@@ -50,4 +50,11 @@ MIGRATIONS = [
     CREATE INDEX snapshots_parent ON snapshots (namespace, snapshotter, parent);
     CREATE UNIQUE INDEX snapshots_backend ON snapshots (snapshotter, backend_key);
     """,
+    """
+    CREATE TABLE activations (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, namespace TEXT NOT NULL, name TEXT NOT NULL,
+        ready INTEGER NOT NULL, record TEXT NOT NULL,
+        UNIQUE (namespace, name)
+    );
+    """,
 ]

@@ -12,6 +12,7 @@ from cored.abc.events import EventBus
 from cored.abc.snapshots import Snapshotter
 from cored.config import GcConfig
 from cored.database import Database
+from cored.metadata.activations import Activations
 from cored.metadata.containers import Containers
 from cored.metadata.content import NamespacedContent
 from cored.metadata.gc import Collector, Scheduler
@@ -35,6 +36,7 @@ class Metadata:
     images: Images
     leases: Leases
     sandboxes: Sandboxes
+    activations: Activations
     content: NamespacedContent
     snapshotters: Mapping[str, NamespacedSnapshotter]
     gc: Scheduler
@@ -60,6 +62,7 @@ class Metadata:
                     images=Images(database, events, guard),
                     leases=Leases(database, guard),
                     sandboxes=Sandboxes(database),
+                    activations=Activations(database, guard),
                     content=NamespacedContent(database, content, events, guard),
                     snapshotters={
                         id: NamespacedSnapshotter(database, id, backend, events, guard)

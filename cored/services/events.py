@@ -17,6 +17,7 @@ from cored._pb.containerd.events import (  # noqa: F401  (registers the messages
     content_pb2,
     image_pb2,
     namespace_pb2,
+    sandbox_pb2,
     snapshot_pb2,
     task_pb2,
 )

@@ -29,6 +29,7 @@ _TYPES: Mapping[PluginKind, str] = {
     PluginKind.SNAPSHOTTER: "io.containerd.snapshotter.v1",
     PluginKind.DIFFER: "io.containerd.differ.v1",
     PluginKind.RUNTIME: "io.containerd.runtime.v2",
+    PluginKind.SANDBOX_CONTROLLER: "io.containerd.sandbox.controller.v1",
     PluginKind.NETWORK: "io.cored.network.v1",
     PluginKind.SERVICE: "io.containerd.grpc.v1",
 }
@@ -39,8 +40,20 @@ _IDS = {
 }
 _BUILT_IN_SERVICES = (
     "containers", "content", "diff", "events", "healthcheck", "images", "introspection",
-    "leases", "namespaces", "snapshots", "tasks", "version",
+    "leases", "mounts", "namespaces", "sandbox-controllers", "sandboxes", "snapshots",
+    "streaming", "tasks", "transfer", "version",
 )  # fmt: skip
+# parts of the daemon that containerd has as plugins, and clients ask for
+_BUILT_IN = (
+    ("io.containerd.gc.v1", "scheduler"),
+    ("io.containerd.metadata.v1", "bolt"),
+    ("io.containerd.mount-manager.v1", "bolt"),
+    ("io.containerd.event.v1", "exchange"),
+    ("io.containerd.lease.v1", "manager"),
+    ("io.containerd.streaming.v1", "manager"),
+    ("io.containerd.transfer.v1", "local"),
+    ("io.containerd.ttrpc.v1", "events"),
+)
 
 
 class IntrospectionService(Service):
@@ -96,7 +109,8 @@ class IntrospectionService(Service):
             yield _message(plugin)
         for name in _BUILT_IN_SERVICES:
             yield pb.Plugin(type=_TYPES[PluginKind.SERVICE], id=name)
-        yield pb.Plugin(type="io.containerd.gc.v1", id="scheduler")
+        for kind, name in _BUILT_IN:
+            yield pb.Plugin(type=kind, id=name, platforms=[_platform(None)])
 
 
 def _message(plugin: LoadedPlugin) -> pb.Plugin:

@@ -8,13 +8,15 @@ from contextlib import asynccontextmanager
 
 from cored import log
 from cored.abc.runtime import Runtime
+from cored.abc.sandbox import SandboxController
 from cored.errors import FailedPrecondition
-from cored.hookspecs import PluginContext, Provider, hookimpl
+from cored.hookspecs import PluginContext, PluginKind, Provider, hookimpl
+from cored_runtime_shim.launch import Launcher
 from cored_runtime_shim.oci import OciRuntimes
 from cored_runtime_shim.runtime import ShimRuntime
 from cored_runtime_shim.zygote import Zygote
 
-__all__ = ["ShimRuntime", "cored_runtime"]
+__all__ = ["ShimRuntime", "cored_runtime", "cored_sandbox_controller"]
 
 
 @asynccontextmanager
@@ -25,13 +27,25 @@ async def _opened(context: PluginContext) -> AsyncIterator[Runtime]:
     except FailedPrecondition as error:
         log.get("runtime").warning("containers cannot be started", error=str(error))
     async with Zygote.opened() as zygote:
-        runtime = ShimRuntime(context.state, context.address, zygote, runtimes)
+        runtime = ShimRuntime(context.state, Launcher(context.address, zygote), runtimes)
         try:
             yield runtime
         finally:
             runtime.close()
 
 
+@asynccontextmanager
+async def _sandboxes(context: PluginContext) -> AsyncIterator[SandboxController]:
+    runtime = context.named(PluginKind.RUNTIME, "shim")
+    assert isinstance(runtime, ShimRuntime)
+    yield runtime.sandboxes
+
+
 @hookimpl
 def cored_runtime() -> Provider[Runtime]:
     return Provider("shim", _opened)
+
+
+@hookimpl
+def cored_sandbox_controller() -> Provider[SandboxController]:
+    return Provider("shim", _sandboxes)

@@ -75,11 +75,16 @@ class Bundle:
         except (FileNotFoundError, ValueError):
             return 0
 
+    @property
+    def shared(self) -> bool:
+        """Whether its shim is a sandbox's, which other containers are in."""
+        return (self.path / "sandbox").exists()
+
     def remove(self) -> None:
         """Unmount and delete; fine when part of it is gone."""
         linux.unmount_all(self.path / "rootfs", lazy=True)
         socket = self.address.removeprefix("unix://")
-        if socket:
+        if socket and not self.shared:
             # a shim removes its own, unless it was killed
             Path(socket).unlink(missing_ok=True)
             with suppress(OSError):  # other shims' are in it

@@ -16,7 +16,7 @@ from cored.abc.runtime import Exit
 from cored.errors import Internal, InvalidArgument, NotFound
 from cored_runtime_shim.bundle import Bundle
 
-__all__ = ["OWN", "Started", "delete", "find", "start", "version_of"]
+__all__ = ["OWN", "Started", "delete", "find", "record", "start", "version_of"]
 
 # runtime names that mean our own shim
 OWN = frozenset({"", "io.containerd.runc.v2", "io.containerd.cored.v2"})
@@ -60,11 +60,16 @@ async def start(binary: str, bundle: Bundle, address: str, options: bytes) -> St
         started = Started(answer["address"], int(answer["version"]))
     else:
         started = Started(text, 2)
+    record(bundle, started)
+    return started
+
+
+def record(bundle: Bundle, started: Started) -> None:
+    """Note in a bundle where its shim listens, as every daemon does that knows shims."""
     (bundle.path / "address").write_text(started.address)
     (bundle.path / "bootstrap.json").write_text(
         json.dumps({"version": started.version, "address": started.address, "protocol": "ttrpc"})
     )
-    return started
 
 
 def version_of(bundle: Bundle) -> int:

@@ -22,36 +22,37 @@ from cored.rpc.ttrpc_client import Client
 from cored_runtime_shim import foreign
 from cored_runtime_shim.bundle import Bundle, bundles
 from cored_runtime_shim.foreign import OWN
+from cored_runtime_shim.launch import Launcher
 from cored_runtime_shim.oci import OciRuntimes
-from cored_runtime_shim.shimlog import ShimLogs
+from cored_runtime_shim.sandbox import ShimSandboxes
 from cored_runtime_shim.task import ShimTask, killed
-from cored_runtime_shim.zygote import Zygote
 
 __all__ = ["ShimRuntime"]
 
 
 class ShimRuntime(Runtime):
-    """Tasks below ``state``; ``address`` is the daemon's socket, told to shims."""
+    """Tasks below ``state``, and sandboxes."""
 
-    def __init__(self, state: Path, address: str, zygote: Zygote, runtimes: OciRuntimes) -> None:
+    def __init__(self, state: Path, launcher: Launcher, runtimes: OciRuntimes) -> None:
         self._state = state
-        self._address = address
-        self._zygote = zygote
+        self._launcher = launcher
         self._runtimes = runtimes
-        self._logs = ShimLogs()
+        self.sandboxes = ShimSandboxes(state / ".sandboxes", launcher)
 
     def close(self) -> None:
         """Let go of what is open; every task lives on."""
-        self._logs.close_all()
+        self.sandboxes.close()
+        self._launcher.close()
 
     async def create(self, id: str, options: CreateOptions) -> Task:
         own = options.runtime in OWN
-        binary = "" if own else foreign.find(options.runtime)
+        if not own:
+            foreign.find(options.runtime)
         oci = self._runtimes.choose() if own else None
         bundle = Bundle.make(self._state, scope.namespace(), options, id, oci)
         client: Client | None = None
         try:
-            started = await self._start(bundle, binary, options)
+            started = await self._start(bundle, options)
             client = await Client.connect(started.address)
             task = self._task(bundle, client, started.version)
             request = pb.CreateTaskRequest(
@@ -102,17 +103,19 @@ class ShimRuntime(Runtime):
     def _task(self, bundle: Bundle, client: Client | None, version: int) -> ShimTask:
         return ShimTask(bundle, client, version, self._destroy, self._forget)
 
-    async def _start(self, bundle: Bundle, binary: str, options: CreateOptions) -> foreign.Started:
-        if binary:
-            self._logs.open(bundle)
-            given = b"" if options.options is None else options.options.value
-            return await foreign.start(binary, bundle, self._address, given)
-        address = await self._zygote.fork(bundle.namespace, bundle.id, bundle.path, self._address)
-        return foreign.Started(address, 3)
+    async def _start(self, bundle: Bundle, options: CreateOptions) -> foreign.Started:
+        """A shim of its own; in somebody else's kind of sandbox, the sandbox's."""
+        if options.sandbox and options.runtime not in OWN:
+            with suppress(NotFound):  # kept by another controller: its containers have own shims
+                started = foreign.Started(*self.sandboxes.endpoint(options.sandbox))
+                foreign.record(bundle, started)
+                (bundle.path / "sandbox").write_text(options.sandbox)
+                return started
+        return await self._launcher.start(bundle, options)
 
     async def _undo(self, bundle: Bundle, client: Client | None) -> None:
         """After a create that failed: end the shim, which has cleaned up its part."""
-        if client is not None:
+        if client is not None and not bundle.shared:
             with suppress(CoredError):
                 await client.call(
                     "containerd.task.v3.Task",
@@ -121,6 +124,7 @@ class ShimRuntime(Runtime):
                     Empty(),
                     timeout=5,
                 )
+        if client is not None:
             client.close()
         await self._forget(bundle)
 
@@ -133,8 +137,7 @@ class ShimRuntime(Runtime):
             await self._forget(bundle)
             return None
         version = 3 if bundle.runtime in OWN else foreign.version_of(bundle)
-        if bundle.runtime not in OWN:
-            self._logs.open(bundle)
+        self._launcher.found(bundle)
         try:
             client = await Client.connect(address)
         except Unavailable:
@@ -158,7 +161,7 @@ class ShimRuntime(Runtime):
         pid = bundle.pid
         if bundle.runtime not in OWN:
             binary = foreign.find(bundle.runtime)
-            return await foreign.delete(binary, bundle, self._address)
+            return await foreign.delete(binary, bundle, self._launcher.address)
         done = await asyncio.to_thread(
             subprocess.run, _delete_command(bundle), capture_output=True, text=True, check=False
         )
@@ -169,7 +172,7 @@ class ShimRuntime(Runtime):
         return bundle.exit or killed(pid)
 
     async def _forget(self, bundle: Bundle) -> None:
-        self._logs.close(bundle)
+        self._launcher.forget(bundle)
         await asyncio.to_thread(bundle.remove)
 
 

@@ -173,6 +173,9 @@ class ShimTask(Task):
         """Let the shim end; it has nothing left to do."""
         client = self._client
         assert client is not None
+        if self._files.shared:
+            client.close()
+            return
         try:
             await self._call("Shutdown", pb.ShutdownRequest(id=self.id), Empty())
         except Unavailable as error:

@@ -98,6 +98,20 @@ MESSAGES: dict[str, Table] = {
     "TaskExit": _table(
         "1 container_id str", "2 id str", "3 pid int", "4 exit_status int", "5 exited_at Timestamp"
     ),
+    "CreateSandboxRequest": _table(
+        "1 sandbox_id str", "2 bundle_path str", "3 rootfs Mount*", "4 options Any",
+        "5 netns_path str", "6 annotations map*",
+    ),
+    "SandboxRequest": _table("1 sandbox_id str"),
+    "StartSandboxResponse": _table("1 pid int", "2 created_at Timestamp", "3 spec Any"),
+    "Platform": _table("1 os str", "2 architecture str", "3 variant str"),
+    "PlatformResponse": _table("1 platform Platform"),
+    "SandboxStatusResponse": _table(
+        "1 sandbox_id str", "2 pid int", "3 state str", "4 info map*", "5 created_at Timestamp",
+        "6 exited_at Timestamp", "7 extra Any",
+    ),
+    "Metric": _table("1 timestamp Timestamp", "2 id str", "3 data Any"),
+    "SandboxMetricsResponse": _table("1 metrics Metric"),
     "TaskExecAdded": _table("1 container_id str", "2 exec_id str"),
     "TaskExecStarted": _table("1 container_id str", "2 exec_id str", "3 pid int"),
     "TaskPaused": _table("1 container_id str"),
@@ -121,6 +135,16 @@ PROTOBUF_NAMES = {
     "ProcessDetails": "containerd.runc.v1.ProcessDetails",
     "Envelope": "containerd.types.Envelope",
     "ForwardRequest": "containerd.services.events.ttrpc.v1.ForwardRequest",
+    "Platform": "containerd.types.Platform",
+    "Metric": "containerd.types.Metric",
+    "SandboxRequest": "containerd.runtime.sandbox.v1.StartSandboxRequest",
+    **{
+        name: f"containerd.runtime.sandbox.v1.{name}"
+        for name in (
+            "CreateSandboxRequest", "StartSandboxResponse", "PlatformResponse",
+            "SandboxStatusResponse", "SandboxMetricsResponse",
+        )
+    },
     **{
         name: f"containerd.events.{name}"
         for name in (

@@ -6,14 +6,15 @@ import hashlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from cored import linux
 from coreshim.console import SOCKETS
 from coreshim.loop import Loop
 from coreshim.publish import Publisher
-from coreshim.server import Server
+from coreshim.sandbox import SandboxService
+from coreshim.server import Method, Server
 from coreshim.task import TaskService
 
 __all__ = ["SOCKETS", "become_subreaper", "detach", "serve", "socket_path"]
@@ -59,13 +60,13 @@ def _protect_manager() -> None:
             file.write(str(score + 1))
 
 
-def _listening(loop: Loop, path: str, service: TaskService) -> Server:
+def _listening(loop: Loop, path: str, methods: Mapping[tuple[str, str], Method]) -> Server:
     while True:
         os.makedirs(SOCKETS, mode=0o711, exist_ok=True)
         with suppress(FileNotFoundError):
             os.unlink(path)
         try:
-            return Server(loop, path, service.methods())
+            return Server(loop, path, methods)
         except FileNotFoundError:
             continue  # another shim, which thought itself the last, has removed the directory
 
@@ -81,16 +82,18 @@ def serve(
     """Listen on ``path``, tell ``ready`` the address, and serve until Shutdown."""
     loop = Loop()
     service = TaskService(loop, namespace, id, bundle, Publisher(loop, namespace, events))
-    server = _listening(loop, path, service)
+    sandbox = SandboxService(loop, loop.stop)
+    server = _listening(loop, path, service.methods() | sandbox.methods())
     address = f"unix://{path}"
     with open("address", "w") as file:
         file.write(address)
     ready(address)
 
     def unused() -> None:
-        if service.idle and not server.connections:
+        idle = service.idle and sandbox.idle
+        if idle and not server.connections:
             loop.stop()
-        elif service.idle:
+        elif idle:
             loop.later(_UNUSED, unused)
 
     loop.later(_UNUSED, unused)
