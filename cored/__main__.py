@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if getattr(options, "what", None) == "dump":
             print(dump(config), end="")
             return 0
-        _serve(config)
+        _serve(config, storage=getattr(options, "what", None) == "storage")
     except CoredError as error:
         print(f"cored: {error}", file=sys.stderr)
         return 1
@@ -44,6 +44,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="")
     config = commands.add_parser("config", help="show the configuration")
     config.add_argument("what", choices=("default", "dump"), help="as shipped, or as in force")
+    storage = commands.add_parser(
+        "storage", help="serve snapshotters and content alone, as another daemon's proxy plugins"
+    )
+    storage.set_defaults(what="storage")
     return parser
 
 
@@ -56,7 +60,7 @@ def _overridden(config: Config, options: argparse.Namespace) -> Config:
     return replace(config, **flags)
 
 
-def _serve(config: Config) -> None:
+def _serve(config: Config, *, storage: bool) -> None:
     # imported here: `cored config` and `--help` need none of it
     # no fork handlers: the daemon starts processes while its threads are in gRPC
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
@@ -65,7 +69,11 @@ def _serve(config: Config) -> None:
     import uvloop
 
     from cored import log
-    from cored.daemon import run
+
+    if storage:
+        from cored.storage import run
+    else:
+        from cored.daemon import run
 
     log.configure(config.log_level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

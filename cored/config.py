@@ -14,10 +14,11 @@ from typing import Any
 
 from cored.errors import InvalidArgument, NotFound
 
-__all__ = ["DEFAULT_PATH", "Config", "GrpcConfig", "dump", "load"]
+__all__ = ["DEFAULT_PATH", "Config", "GrpcConfig", "ProxyConfig", "dump", "load"]
 
 DEFAULT_PATH = Path("/etc/cored/config.toml")
 LEVELS = ("debug", "info", "warning", "error")
+PROXY_TYPES = ("snapshot", "content", "diff", "sandbox")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,26 @@ class GcConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ProxyConfig:
+    """A part of another daemon that is to be used as ours (containerd's ``proxy_plugins``).
+
+    ``type`` is snapshot, content, diff or sandbox, ``address`` the socket that serves it, ``name``
+    what it is called there (the proxy's own name if empty). A peer that is a whole daemon, with
+    garbage collection of its own, needs one ``namespace`` for all we keep there, and a ``lease``,
+    which is made for it.
+    """
+
+    type: str = ""
+    address: str = ""
+    name: str = ""
+    platform: str = ""
+    capabilities: tuple[str, ...] = ()
+    exports: Mapping[str, str] = field(default_factory=dict)
+    namespace: str = ""
+    lease: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All that the daemon itself reads."""
 
@@ -63,10 +84,15 @@ class Config:
     grpc: GrpcConfig = field(default_factory=GrpcConfig)
     gc: GcConfig = field(default_factory=GcConfig)
     plugins: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    proxy_plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def for_plugin(self, kind: str, id: str) -> Mapping[str, Any]:
         """The table of one plugin, empty if there is none."""
         return self.plugins.get(kind, {}).get(id, {})
+
+    def proxies(self) -> Mapping[str, ProxyConfig]:
+        """``[proxy_plugins.*]``, checked. InvalidArgument."""
+        return {name: _proxy(name, table) for name, table in self.proxy_plugins.items()}
 
 
 def load(path: Path | None) -> Config:
@@ -88,6 +114,22 @@ def load(path: Path | None) -> Config:
         raise InvalidArgument(f"config file {wanted}: {error}") from error
     built: Config = _build(Config, table, str(wanted), "")
     return built
+
+
+def _proxy(name: str, table: Mapping[str, Any]) -> ProxyConfig:
+    where = f"proxy_plugins.{name}"
+    if not isinstance(table, dict):
+        raise InvalidArgument(f"config: {where!r} must be a table")
+    proxy: ProxyConfig = _build(ProxyConfig, table, "", f"{where}.")
+    if proxy.type not in PROXY_TYPES:
+        raise InvalidArgument(
+            f"config: {where}.type {proxy.type!r}: unknown", hint=f"one of {', '.join(PROXY_TYPES)}"
+        )
+    if not proxy.address.removeprefix("unix://").startswith("/"):
+        raise InvalidArgument(f"config: {where}.address must be an absolute socket path")
+    if proxy.lease and not proxy.namespace:
+        raise InvalidArgument(f"config: {where}.lease needs a namespace to be in")
+    return proxy
 
 
 def _build(cls: type[Any], table: Mapping[str, Any], source: str, where: str) -> Any:
@@ -136,6 +178,7 @@ def validate(config: Config) -> Config:
     for what, path in (("root", config.root), ("state", config.state)):
         if not path.is_absolute():
             raise InvalidArgument(f"{what} {path}: must be an absolute path")
+    config.proxies()
     address = config.address.removeprefix("unix://")
     if not address.startswith("/"):
         raise InvalidArgument(f"address {config.address}: must be an absolute socket path")

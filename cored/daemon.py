@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from cored import log
+from cored import linux, log, proxies
 from cored.abc.content import ContentStore
 from cored.abc.events import EventBus
 from cored.abc.records import ContainerStore, ImageStore, LeaseStore, NamespaceStore, SandboxStore
@@ -45,7 +45,7 @@ from cored.rpc.server import serve
 from cored.rpc.ttrpc_server import serve as serve_ttrpc
 from cored.services.shim_events import shim_events
 
-__all__ = ["assembled", "run"]
+__all__ = ["Lock", "assembled", "directory", "make_plugins", "notify", "run"]
 
 
 async def run(config: Config) -> None:
@@ -71,9 +71,11 @@ async def assembled(config: Config) -> AsyncIterator[Plugins]:
             "cored: needs root to mount and to make namespaces", hint="run it with sudo"
         )
     async with AsyncExitStack() as stack:
-        stack.enter_context(_Lock(_directory(config.root, 0o711) / "lock"))
-        _directory(config.state, 0o711)
-        plugins = _plugins(config)
+        stack.enter_context(Lock(directory(config.root, 0o711) / "lock"))
+        directory(config.state, 0o711)
+        plugins = make_plugins(config)
+        for kind, provider in proxies.providers(config):
+            plugins.offer(kind, provider, "configuration: proxy_plugins")
         exchange = Exchange(lambda envelope: plugins.hook.cored_event(envelope=envelope))
         plugins.provide(EventBus, exchange)  # type: ignore[type-abstract]
         await _open_storage(config, plugins, exchange, stack)
@@ -99,7 +101,7 @@ def notify(state: str) -> None:
         channel.sendto(state.encode(), target)
 
 
-class _Lock:
+class Lock:
     """One daemon per root: an flock that the kernel lets go of when we die."""
 
     def __init__(self, path: Path) -> None:
@@ -123,7 +125,8 @@ class _Lock:
         os.close(self._fd)
 
 
-def _directory(path: Path, mode: int) -> Path:
+def directory(path: Path, mode: int) -> Path:
+    """See that a directory is there."""
     try:
         path.mkdir(mode=mode, parents=True, exist_ok=True)
     except OSError as error:
@@ -131,15 +134,25 @@ def _directory(path: Path, mode: int) -> Path:
     return path
 
 
-def _plugins(config: Config) -> Plugins:
+def _empty(path: Path) -> Path:
+    """A directory for mounts of the moment, without those that a crash has left."""
+    directory(path, 0o700)
+    for place in path.iterdir():
+        linux.unmount_all(place, lazy=True)
+        place.rmdir()
+    return path
+
+
+def make_plugins(config: Config) -> Plugins:
+    """All plugins of the installation, none of them open."""
     manager, failed = discover()
 
     def context(plugins: Plugins, kind: PluginKind, id: str) -> Context:
         return Context(
             id=id,
             kind=kind,
-            root=_directory(config.root / f"{kind}.{id}", 0o711),
-            state=_directory(config.state / f"{kind}.{id}", 0o711),
+            root=directory(config.root / f"{kind}.{id}", 0o711),
+            state=directory(config.state / f"{kind}.{id}", 0o711),
             settings=config.for_plugin(kind, id),
             address=config.address,
             plugins=plugins,
@@ -220,7 +233,7 @@ async def _open_mounts(
 ) -> None:
     manager = MountManager(
         metadata.activations,
-        _directory(config.state / "mounts", 0o700),
+        directory(config.state / "mounts", 0o700),
         {"loop": LoopHandler()},
         (config.root,),
     )
@@ -241,7 +254,13 @@ async def _open_images(
     plugins.provide(Streams, Streams())
     plugins.provide(Pusher, Pusher(registry, metadata.content, metadata.leases))
     plugins.provide(Exporter, Exporter(metadata.content))
-    unpacker = Unpacker(metadata.content, metadata.snapshotters, pool, config.snapshotter)
+    unpacker = Unpacker(
+        metadata.content,
+        metadata.snapshotters,
+        pool,
+        config.snapshotter,
+        _empty(config.state / "unpack"),
+    )
     hook = plugins.hook.cored_image_pull
     plugins.provide(
         Puller,
@@ -254,7 +273,7 @@ async def _open_images(
             lambda namespace, reference: hook(namespace=namespace, reference=reference),
         ),
     )
-    spool = _directory(config.root / "spool", 0o700)
+    spool = directory(config.root / "spool", 0o700)
     plugins.provide(
         Importer, Importer(metadata.content, metadata.images, metadata.leases, unpacker, spool)
     )
@@ -273,7 +292,7 @@ async def _open_images(
         plugins.require(Tasks),
         images,
         metadata.snapshotters,
-        _directory(config.root / "containers", 0o700),
+        directory(config.root / "containers", 0o700),
         config.snapshotter,
     )
     plugins.provide(Containers, await stack.enter_async_context(containers.opened()))

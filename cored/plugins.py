@@ -107,6 +107,11 @@ class Plugins:
         self._disabled = disabled
         self._objects: dict[type[Any], Any] = {}
         self._loaded: list[LoadedPlugin] = list(failed)
+        self._offered: list[tuple[PluginKind, Provider[Any], str]] = []
+
+    def offer(self, kind: PluginKind, provider: Provider[Any], source: str) -> None:
+        """A provider from elsewhere than a package (the configuration): opened like the others."""
+        self._offered.append((kind, provider, source))
 
     def provide(self, cls: type[T], instance: T) -> None:
         """Make ``instance`` the answer to ``require(cls)`` from here on."""
@@ -147,14 +152,27 @@ class Plugins:
     async def open(self, kind: PluginKind, stack: AsyncExitStack) -> None:
         """Open every plugin of ``kind``; ``stack`` closes them."""
         for implementation in getattr(self.hook, f"cored_{kind}").get_hookimpls():
-            await self._open_one(kind, implementation, stack)
+            plugin = LoadedPlugin(
+                kind, implementation.plugin_name, implementation.function.__module__
+            )
+            await self._open_one(plugin, implementation.function, stack)
+        for of, provider, source in self._offered:
+            if of is kind:
+                plugin = LoadedPlugin(kind, provider.id, source)
+                await self._open_one(plugin, lambda provider=provider: provider, stack)  # type: ignore[misc]
 
-    async def _open_one(self, kind: PluginKind, implementation: Any, stack: AsyncExitStack) -> None:
-        plugin = LoadedPlugin(kind, implementation.plugin_name, implementation.function.__module__)
+    async def _open_one(
+        self,
+        plugin: LoadedPlugin,
+        offer: Callable[[], Provider[Any]],
+        stack: AsyncExitStack,
+    ) -> None:
+        kind = plugin.kind
+        assert kind is not None
         self._loaded.append(plugin)
         logger = log.get("plugins").bind(kind=str(kind), source=plugin.source)
         try:
-            provider: Provider[Any] = implementation.function()
+            provider = offer()
             plugin.provider, plugin.id = provider, provider.id
             if f"{kind}.{provider.id}" in self._disabled:
                 plugin.disabled, plugin.error = True, "disabled by configuration"

@@ -16,6 +16,7 @@ from cored.abc.snapshots import Snapshotter
 from cored.abc.values import Descriptor, Labels, Mount
 from cored.archive.fixups import apply_fixups
 from cored.archive.jobs import LayerJob, LayerResult, Source
+from cored.archive.place import Place, placed
 from cored.archive.pool import WorkerPool
 from cored.engine.progress import Progress, Report
 from cored.errors import (
@@ -60,12 +61,16 @@ class LayerUnpacker:
         content: ContentStore,
         snapshotter: Snapshotter,
         pool: WorkerPool,
+        state: Path,
         origin: Origin | None,
         report: Report,
     ) -> None:
         self._content = content
         self._snapshotter = snapshotter
         self._pool = pool
+        self._state = state
+        exports: Mapping[str, str] = getattr(snapshotter, "exports", {})
+        self._remote = exports.get("enable_remote_snapshot_annotations") == "true"
         self._origin = origin
         self._report = report
 
@@ -83,16 +88,17 @@ class LayerUnpacker:
             await _done(below)
         key = f"extract-{time.time_ns()}-{layer.chain_id}"
         parent = "" if rebase else layer.parent
-        mounts = await self._snapshotter.prepare(key, parent)
+        mounts = await self._prepared(layer, key, parent)
+        if mounts is None:
+            # a remote snapshotter has the layer: its blob is fetched when somebody reads it
+            self._tell(layer, "exists")
+            return
         try:
-            target = _directory(mounts)
-            result = await self._bring(layer, target, overlay=rebase)
-            if rebase and below is not None:
-                await _done(below)
-                lowers = await lower_directories(self._snapshotter, layer.parent)
-                await asyncio.to_thread(apply_fixups, result.fixups, target, lowers)
-            elif rebase:
-                await asyncio.to_thread(apply_fixups, result.fixups, target, [])
+            if rebase:
+                await self._above(layer, _directory(mounts), below)
+            else:
+                async with placed(mounts, self._state) as place:
+                    await self._bring(layer, place)
             await self._snapshotter.commit(layer.chain_id, key, parent=layer.parent or None)
         except AlreadyExists:
             # somebody else unpacked the same layer meanwhile: theirs is as good
@@ -103,9 +109,28 @@ class LayerUnpacker:
         await self._label(layer)
         self._tell(layer, "done")
 
+    async def _prepared(self, layer: Layer, key: str, parent: str) -> list[Mount] | None:
+        """The mounts of a new snapshot; None when the layer's is there by its name."""
+        labels = {"containerd.io/snapshot.ref": layer.chain_id} if self._remote else {}
+        try:
+            return await self._snapshotter.prepare(key, parent, labels)
+        except AlreadyExists:
+            if not await self._exists(layer.chain_id):
+                raise
+            return None
+
+    async def _above(self, layer: Layer, target: str, below: asyncio.Task[None] | None) -> None:
+        """Extract without the layers below, then fit it to them."""
+        result = await self._bring(layer, Place(target, ()))
+        lowers: list[str] = []
+        if below is not None:
+            await _done(below)
+            lowers = await lower_directories(self._snapshotter, layer.parent)
+        await asyncio.to_thread(apply_fixups, result.fixups, target, lowers)
+
     async def fetch(self, layer: Layer) -> None:
         """See that the blob is in the content store, without unpacking it."""
-        await self._bring(layer, "", overlay=False)
+        await self._bring(layer, None)
         await self._label(layer)
         self._tell(layer, "exists")
 
@@ -113,14 +138,14 @@ class LayerUnpacker:
         blob = layer.blob
         self._report(Progress(blob.digest, status, blob.size, blob.size, blob))
 
-    async def _bring(self, layer: Layer, target: str, *, overlay: bool) -> LayerResult:
+    async def _bring(self, layer: Layer, place: Place | None) -> LayerResult:
         """Run the worker over the blob, from the store or from where it can be fetched."""
         writer = await self._writer(layer.blob)
         if writer is None:
-            return await self._local(layer, target, overlay)
+            return await self._local(layer, place)
         async with writer:
             try:
-                return await self._remote(layer, target, overlay, writer)
+                return await self._fetched(layer, place, writer)
             except (InvalidArgument, FailedPrecondition):
                 # what came is not what was promised: nobody wants to go on from there
                 await writer.truncate(0)
@@ -139,34 +164,32 @@ class LayerUnpacker:
                 self._report(Progress(blob.digest, "waiting", 0, blob.size, blob))
                 await asyncio.sleep(0.1)
 
-    async def _local(self, layer: Layer, target: str, overlay: bool) -> LayerResult:
-        if not target:
+    async def _local(self, layer: Layer, place: Place | None) -> LayerResult:
+        if place is None:
             return LayerResult(layer.blob.digest, layer.blob.size, "", 0)
         async with await self._content.reader(layer.blob.digest) as reader:
             if reader.path is not None:
-                return await self._run(layer, Source(str(reader.path)), target, overlay)
+                return await self._run(layer, Source(str(reader.path)), place)
             with NamedTemporaryFile(prefix="cored-layer-") as spool:
                 offset = 0
                 while data := await reader.read_at(offset, 1 << 20):
                     spool.write(data)
                     offset += len(data)
                 spool.flush()
-                return await self._run(layer, Source(spool.name), target, overlay)
+                return await self._run(layer, Source(spool.name), place)
 
-    async def _remote(
-        self, layer: Layer, target: str, overlay: bool, writer: Writer
-    ) -> LayerResult:
+    async def _fetched(self, layer: Layer, place: Place | None, writer: Writer) -> LayerResult:
         if self._origin is None:
             raise NotFound(f"layer {layer.blob.digest}: is not in the content store")
         url, headers = await self._origin.locate(layer.blob)
         where = tuple(headers.items())
         if writer.path is not None:
             source = Source(str(writer.path), url, where, writer.status.offset)
-            result = await self._run(layer, source, target, overlay)
+            result = await self._run(layer, source, place)
             await writer.advance(result.size, result.digest)
         else:
             with NamedTemporaryFile(prefix="cored-layer-") as spool:
-                result = await self._run(layer, Source(spool.name, url, where), target, overlay)
+                result = await self._run(layer, Source(spool.name, url, where), place)
                 await writer.truncate(0)
                 while data := spool.read(1 << 20):
                     await writer.write(data)
@@ -179,7 +202,7 @@ class LayerUnpacker:
             log.get("pull").debug("blob came twice", digest=layer.blob.digest)
         return result
 
-    async def _run(self, layer: Layer, source: Source, target: str, overlay: bool) -> LayerResult:
+    async def _run(self, layer: Layer, source: Source, place: Place | None) -> LayerResult:
         blob = layer.blob
         status = "downloading" if source.url else "extracting"
         self._report(Progress(blob.digest, status, source.offset, blob.size, blob))
@@ -188,8 +211,10 @@ class LayerUnpacker:
             media_type=blob.media_type,
             digest=blob.digest,
             size=blob.size,
-            target=target,
-            overlay=overlay,
+            target=place.directory if place else "",
+            overlay=place is not None and place.lowers is not None,
+            # () stands for layers that are not there yet
+            lowers=place.lowers or None if place else None,
             diff_id=layer.diff_id,
         )
         return await self._pool.run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from cored.abc.content import ContentStore
 from cored.abc.snapshots import Snapshotter
@@ -21,7 +22,10 @@ __all__ = ["Unpacker"]
 
 
 class Unpacker:
-    """Unpacks manifests; ``default`` is the snapshotter when nobody names one."""
+    """Unpacks manifests; ``default`` is the snapshotter when nobody names one.
+
+    ``state`` is a directory for mounts of the moment.
+    """
 
     def __init__(
         self,
@@ -29,11 +33,13 @@ class Unpacker:
         snapshotters: Mapping[str, Snapshotter],
         pool: WorkerPool,
         default: str,
+        state: Path,
     ) -> None:
         self._content = content
         self._snapshotters = snapshotters
         self._pool = pool
         self._default = default
+        self._state = state
 
     def snapshotter(self, name: str = "") -> tuple[str, Snapshotter]:
         """A snapshotter by name, '' for the default one. NotFound."""
@@ -62,7 +68,7 @@ class Unpacker:
         """
         id, chosen = self.snapshotter(snapshotter)
         layers = _layers(manifest, config)
-        unpacker = LayerUnpacker(self._content, chosen, self._pool, origin, report)
+        unpacker = LayerUnpacker(self._content, chosen, self._pool, self._state, origin, report)
         await _all(unpacker, layers)
         if not layers:
             return ""
@@ -75,7 +81,7 @@ class Unpacker:
     async def fetch(self, blob: Descriptor, origin: Origin, report: Report = silent) -> None:
         """Bring a blob in without unpacking it: a layer nobody wants to run, an artifact's."""
         _, chosen = self.snapshotter()
-        await LayerUnpacker(self._content, chosen, self._pool, origin, report).fetch(
+        await LayerUnpacker(self._content, chosen, self._pool, self._state, origin, report).fetch(
             Layer(blob, "", "", "")
         )
 

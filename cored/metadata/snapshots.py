@@ -168,7 +168,12 @@ class NamespacedSnapshotter(Snapshotter):
                 await self._found(where, target)
             below = self._parent(self._db.read, where.namespace, parent)
             made = _fresh_key(where.namespace, key)
-            mounts = await make(made, below, _passed(labels))
+            try:
+                mounts = await make(made, below, _passed(labels))
+            except AlreadyExists:
+                if target:
+                    await self._adopt(where, target, parent, below, labels)
+                raise
 
             def work(connection: sqlite3.Connection) -> None:
                 self._check_free(connection, where.namespace, key)
@@ -192,6 +197,20 @@ class NamespacedSnapshotter(Snapshotter):
             return
         await self._db.write(lambda c: hold(c, where, f"snapshots/{self._id}", target))
         raise AlreadyExists(f"snapshot {target!r}: already exists")
+
+    async def _adopt(
+        self, where: Scope, target: str, parent: str, below: str, labels: Labels
+    ) -> None:
+        """A remote snapshotter has the layer that was to be made: it joins the namespace."""
+        wanted = f'kind==committed,labels."{_TARGET}"=={json.dumps(target)}'
+        async for found in self._backend.walk([wanted]):
+            if found.parent != below:
+                continue
+            kind, name = Kind.COMMITTED, found.name
+            await self._db.write(
+                lambda c: self._insert(c, where, kind, target, name, parent, labels)  # noqa: B023
+            )
+            raise AlreadyExists(f"snapshot {target!r}: already exists")
 
     def _insert(
         self,

@@ -7,17 +7,16 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from cored import linux
 from cored.abc.content import ContentStore, Reader
 from cored.abc.differ import Differ
 from cored.abc.values import NO_LABELS, Descriptor, Labels, Mount, Typed
 from cored.archive.jobs import DiffJob, LayerJob, Source
+from cored.archive.place import mounted, placed
 from cored.archive.pool import WorkerPool
-from cored.errors import AlreadyExists, Unimplemented, from_os_error
+from cored.errors import AlreadyExists, Unimplemented
 
 __all__ = ["WalkingDiffer"]
 
@@ -29,14 +28,6 @@ _LAYERS = (
     "application/vnd.docker.image.rootfs.foreign.diff.tar",
 )
 _COMPRESSIONS = {"": "", "+gzip": "gzip", ".gzip": "gzip", "+zstd": "zstd"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a tree lies: a directory, and for an overlay's upper one those below it."""
-
-    directory: str
-    lowers: tuple[str, ...] | None = None
 
 
 class WalkingDiffer(Differ):
@@ -58,7 +49,7 @@ class WalkingDiffer(Differ):
         if payloads or not layer.media_type.startswith(_LAYERS):
             raise Unimplemented(f"layer {layer.digest}: media type {layer.media_type!r} is unknown")
         async with await self._content.reader(layer.digest) as reader:
-            async with _file(reader) as path, self._place(mounts) as place:
+            async with _file(reader) as path, placed(mounts, self._state) as place:
                 job = LayerJob(
                     source=Source(path),
                     media_type=layer.media_type,
@@ -87,7 +78,7 @@ class WalkingDiffer(Differ):
         if compression is None:
             raise Unimplemented(f"layer of media type {media_type!r}: cannot be made")
         with NamedTemporaryFile(dir=self._state, prefix="diff-") as output:
-            async with self._mounted(lower) as old, self._mounted(upper) as new:
+            async with mounted(lower, self._state) as old, mounted(upper, self._state) as new:
                 job = DiffJob(
                     old if lower else "", new, output.name, compression, source_date_epoch
                 )
@@ -107,49 +98,6 @@ class WalkingDiffer(Differ):
                 await writer.commit(size, digest, labels)
         except AlreadyExists:
             await self._content.update(digest, dict(labels))
-
-    @asynccontextmanager
-    async def _place(self, mounts: Sequence[Mount]) -> AsyncIterator[_Place]:
-        """Where to extract to: behind the mounts where that is one directory, else mounted."""
-        direct = _direct(mounts)
-        if direct is not None:
-            yield direct
-        else:
-            async with self._mounted(mounts) as directory:
-                yield _Place(directory)
-
-    @asynccontextmanager
-    async def _mounted(self, mounts: Sequence[Mount]) -> AsyncIterator[str]:
-        """The mounts as a directory; a read-write overlay is looked at read-only here."""
-        direct = _direct(mounts)
-        if direct is not None and direct.lowers is None:
-            yield direct.directory
-            return
-        if not mounts:
-            yield ""
-            return
-        mount = linux.mounted(mounts, self._state)
-        try:
-            place = await asyncio.to_thread(mount.__enter__)
-        except OSError as error:
-            raise from_os_error("mounts of a diff", error) from error
-        try:
-            yield os.fspath(place)
-        finally:
-            await asyncio.to_thread(mount.__exit__, None, None, None)
-
-
-def _direct(mounts: Sequence[Mount]) -> _Place | None:
-    """The directory behind one writable mount."""
-    if len(mounts) != 1 or mounts[0].target:
-        return None
-    (mount,) = mounts
-    if mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options:
-        return _Place(mount.source)
-    values = dict(option.partition("=")[::2] for option in mount.options)
-    if mount.type == "overlay" and "upperdir" in values and "\\" not in values["lowerdir"]:
-        return _Place(values["upperdir"], tuple(values["lowerdir"].split(":")))
-    return None
 
 
 @asynccontextmanager

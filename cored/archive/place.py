@@ -1,0 +1,69 @@
+"""Where the tree behind some mounts lies: a directory, without mounting what is one anyway."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cored import linux
+from cored.abc.values import Mount
+from cored.errors import from_os_error
+
+__all__ = ["Place", "mounted", "placed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A directory to extract into, and for an overlay's upper one those below it, top down."""
+
+    directory: str
+    lowers: tuple[str, ...] | None = None
+
+
+@asynccontextmanager
+async def placed(mounts: Sequence[Mount], state: Path) -> AsyncIterator[Place]:
+    """Where to extract to: behind the mounts where that is one directory, else mounted."""
+    direct = _direct(mounts)
+    if direct is not None:
+        yield direct
+    else:
+        async with mounted(mounts, state) as directory:
+            yield Place(directory)
+
+
+@asynccontextmanager
+async def mounted(mounts: Sequence[Mount], state: Path) -> AsyncIterator[str]:
+    """The mounts as a directory, '' for none; below ``state`` while the body runs if need be."""
+    direct = _direct(mounts)
+    if direct is not None and direct.lowers is None:
+        yield direct.directory
+        return
+    if not mounts:
+        yield ""
+        return
+    mount = linux.mounted(mounts, state)
+    try:
+        place = await asyncio.to_thread(mount.__enter__)
+    except OSError as error:
+        raise from_os_error("mounts", error) from error
+    try:
+        yield os.fspath(place)
+    finally:
+        await asyncio.to_thread(mount.__exit__, None, None, None)
+
+
+def _direct(mounts: Sequence[Mount]) -> Place | None:
+    """The directory behind one writable mount."""
+    if len(mounts) != 1 or mounts[0].target:
+        return None
+    (mount,) = mounts
+    if mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options:
+        return Place(mount.source)
+    values = dict(option.partition("=")[::2] for option in mount.options)
+    if mount.type == "overlay" and "upperdir" in values and "\\" not in values["lowerdir"]:
+        return Place(values["upperdir"], tuple(values["lowerdir"].split(":")))
+    return None
