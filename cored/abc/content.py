@@ -88,7 +88,10 @@ class Writer(ABC):
 
     @abstractmethod
     async def truncate(self, size: int) -> None:
-        """Cut the ingest back to ``size`` bytes (0 is what retries need). OutOfRange beyond it."""
+        """Cut the ingest back to ``size`` bytes. OutOfRange beyond it.
+
+        0 is what retries need; a store may answer Unimplemented to all other sizes.
+        """
 
     @abstractmethod
     async def digest(self) -> str:

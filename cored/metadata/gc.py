@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from cored import log
 from cored.abc.content import ContentStore
@@ -58,8 +59,8 @@ class Collector:
         async with self._guard.collecting():
             removed = await self._db.write(_sweep)
             for id, snapshotter in self._snapshotters.items():
-                await self._sweep_snapshots(id, snapshotter)
-            await self._sweep_content()
+                await self._tried(f"snapshotter {id}", self._sweep_snapshots(id, snapshotter))
+            await self._tried("content store", self._sweep_content())
             for sweep in self.sweepers:
                 await sweep()
         for node in removed:
@@ -67,6 +68,13 @@ class Collector:
         done = Collected(tuple(removed), time.monotonic() - start)
         self._log.debug("collected", removed=len(removed), seconds=round(done.seconds, 4))
         return done
+
+    async def _tried(self, what: str, sweep: Coroutine[Any, Any, None]) -> None:
+        """A backend that is away (a proxy's peer) is swept the next time."""
+        try:
+            await sweep
+        except CoredError as error:
+            self._log.warning("not swept", what=what, error=str(error))
 
     async def _tell(self, node: Node) -> None:
         match node.type.partition("/"):

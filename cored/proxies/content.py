@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -11,7 +10,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from cored._pb.containerd.services.content.v1 import content_pb2 as pb
 from cored.abc.content import ContentStore, Info, Reader, Status, Writer
 from cored.abc.values import NO_LABELS, Labels
-from cored.errors import FailedPrecondition, OutOfRange, Unimplemented
+from cored.errors import FailedPrecondition, InvalidArgument, OutOfRange, Unimplemented
 from cored.proxies.peer import Peer
 from cored.rpc.channel import Conversation
 
@@ -49,7 +48,10 @@ class ProxyContent(ContentStore):
         await self._peer.call("Delete", pb.DeleteContentRequest(digest=digest), Empty)
 
     async def reader(self, digest: str) -> Reader:
-        return _ProxyReader(self._peer, digest, (await self.info(digest)).size)
+        reader = _ProxyReader(self._peer, digest, (await self.info(digest)).size)
+        # most read from the start, and what is being read stays when it is deleted
+        await reader.open(0)
+        return reader
 
     async def writer(self, ref: str, *, size: int = 0, expected: str = "") -> Writer:
         conversation = self._peer.conversation("Write", pb.WriteContentResponse)
@@ -57,7 +59,7 @@ class ProxyContent(ContentStore):
         try:
             found = await conversation.ask(request)
         except BaseException:
-            conversation.cancel()
+            await conversation.close()
             raise
         status = Status(
             ref,
@@ -94,14 +96,24 @@ class _ProxyReader(Reader):
         self._position = 0
         self._rest = b""
 
+    async def open(self, offset: int) -> None:
+        """Begin to read at ``offset``."""
+        await self.close()
+        if offset >= self.size:
+            return
+        request = pb.ReadContentRequest(digest=self._digest, offset=offset)
+        self._stream = self._peer.stream("Read", request, pb.ReadContentResponse)
+        self._position = offset
+        self._rest = (await anext(self._stream)).data
+
     async def read_at(self, offset: int, count: int) -> bytes:
-        if offset >= self.size or count <= 0:
+        if offset < 0 or count < 0:
+            raise InvalidArgument(f"blob {self._digest}: {count} bytes from {offset}")
+        if offset >= self.size or not count:
             return b""
         if self._stream is None or offset != self._position:
-            await self.close()
-            request = pb.ReadContentRequest(digest=self._digest, offset=offset)
-            self._stream = self._peer.stream("Read", request, pb.ReadContentResponse)
-            self._position = offset
+            await self.open(offset)
+        assert self._stream is not None
         parts = [self._rest]
         got = len(self._rest)
         while got < count:
@@ -127,6 +139,7 @@ class _ProxyWriter(Writer):
     def __init__(self, conversation: Conversation[pb.WriteContentResponse], status: Status) -> None:
         self._conversation = conversation
         self._status = status
+        self._closed = False
 
     @property
     def status(self) -> Status:
@@ -143,10 +156,11 @@ class _ProxyWriter(Writer):
             view = view[len(piece) :]
 
     async def truncate(self, size: int) -> None:
+        self._check_open()
         if size == self._status.offset:
             return
-        if size > self._status.offset:
-            raise OutOfRange(f"ingest {self._status.ref!r}: is shorter than {size} bytes")
+        if not 0 <= size < self._status.offset:
+            raise OutOfRange(f"ingest {self._status.ref!r}: has no {size} bytes")
         if size:
             raise Unimplemented(f"ingest {self._status.ref!r}: can only be begun again")
         await self._ask(pb.WriteContentRequest(action=pb.WRITE, offset=0))
@@ -171,11 +185,16 @@ class _ProxyWriter(Writer):
         return done.digest or expected
 
     async def close(self) -> None:
-        with suppress(Exception):  # a call that ended by itself
-            await self._conversation.finish()
-        self._conversation.cancel()
+        if not self._closed:
+            self._closed = True
+            await self._conversation.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise FailedPrecondition(f"ingest {self._status.ref!r}: its writer is closed")
 
     async def _ask(self, request: pb.WriteContentRequest) -> pb.WriteContentResponse:
+        self._check_open()
         found = await self._conversation.ask(request)
         old = self._status
         self._status = Status(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from cored import log
 from cored.errors import CoredError, Unavailable
 from cored.rpc.status import to_error
 
@@ -17,6 +19,8 @@ __all__ = ["Channel", "Conversation"]
 M = TypeVar("M", bound=Message)
 Metadata = tuple[tuple[str, str], ...]
 _MESSAGE_SIZE = 16 << 20
+# for a server to end a call that has nothing to come, seconds
+_PATIENCE = 5.0
 
 
 class Channel:
@@ -52,7 +56,7 @@ class Channel:
         """One unary call of ``/service/Method``."""
         method = self._channel.unary_unary(
             path,
-            request_serializer=Message.SerializeToString,
+            request_serializer=_serialised,
             response_deserializer=answer.FromString,
         )
         try:
@@ -67,7 +71,7 @@ class Channel:
         """One call with many answers."""
         method = self._channel.unary_stream(
             path,
-            request_serializer=Message.SerializeToString,
+            request_serializer=_serialised,
             response_deserializer=answer.FromString,
         )
         call = method(request, metadata=_pairs(metadata))
@@ -85,7 +89,7 @@ class Channel:
         """A call with many requests and answers."""
         method = self._channel.stream_stream(
             path,
-            request_serializer=Message.SerializeToString,
+            request_serializer=_serialised,
             response_deserializer=answer.FromString,
         )
         return Conversation(self, method(metadata=_pairs(metadata)))
@@ -124,14 +128,24 @@ class Conversation(Generic[M]):
         message: M = found
         return message
 
-    async def finish(self) -> None:
-        """Say that there is no more, and let the server end."""
-        if not self._call.done():
+    async def close(self) -> None:
+        """Say that there is no more, and wait for the server to end. May be called twice."""
+        if self._call.done():
+            return
+        try:
             await self._call.done_writing()
+            async with asyncio.timeout(_PATIENCE):
+                while await self._call.read() is not grpc.aio.EOF:
+                    pass
+        except TimeoutError:
+            self._call.cancel()
+        except grpc.aio.AioRpcError as error:
+            log.get("proxy").debug("a call ended with an error", error=error.details())
 
-    def cancel(self) -> None:
-        """Break it off. May be called twice."""
-        self._call.cancel()
+
+def _serialised(message: Message) -> bytes:
+    data: bytes = message.SerializeToString()
+    return data
 
 
 def _pairs(metadata: Mapping[str, str]) -> Metadata:

@@ -15,6 +15,7 @@ from cored.errors import (
     NotFound,
     OutOfRange,
     Unavailable,
+    Unimplemented,
 )
 
 __all__ = ["ContentStoreContract", "digest_of"]
@@ -245,7 +246,10 @@ class ContentStoreContract:
     async def test_truncate_forgets_the_end(self, store: ContentStore) -> None:
         async with await store.writer("ref") as writer:
             await writer.write(b"0123456789")
-            await writer.truncate(4)
+            try:
+                await writer.truncate(4)
+            except Unimplemented:
+                pytest.skip("this store can only begin again")
             assert writer.status.offset == 4
             assert await writer.digest() == digest_of(b"0123")
             for size in (5, -1):
@@ -289,7 +293,7 @@ class ContentStoreContract:
             await writing
         await writer.close()
         async with await store.writer("ref") as again:
-            assert again.status.offset in (0, 5 << 20)
+            assert again.status.offset <= 5 << 20
             assert await again.digest() == digest_of(bytes(again.status.offset))
 
     async def test_a_cancelled_opening_frees_the_ref(self, store: ContentStore) -> None:

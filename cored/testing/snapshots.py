@@ -144,29 +144,29 @@ class SnapshotterContract:
 
     async def test_what_is_not_there_is_not_found(self, snapshotter: Snapshotter) -> None:
         for attempt in (
-            snapshotter.stat("x"),
-            snapshotter.mounts("x"),
-            snapshotter.usage("x"),
-            snapshotter.update("x", {}),
-            snapshotter.remove("x"),
-            snapshotter.commit("y", "x"),
-            snapshotter.prepare("y", "x"),
-            snapshotter.view("y", "x"),
+            lambda: snapshotter.stat("x"),
+            lambda: snapshotter.mounts("x"),
+            lambda: snapshotter.usage("x"),
+            lambda: snapshotter.update("x", {}),
+            lambda: snapshotter.remove("x"),
+            lambda: snapshotter.commit("y", "x"),
+            lambda: snapshotter.prepare("y", "x"),
+            lambda: snapshotter.view("y", "x"),
         ):
             with pytest.raises(NotFound):
-                await attempt
+                await attempt()
 
     async def test_names_are_taken_once(self, snapshotter: Snapshotter) -> None:
         await committed(snapshotter, "base", "", {})
         await snapshotter.prepare("a")
         for attempt in (
-            snapshotter.prepare("a"),
-            snapshotter.view("a", "base"),
-            snapshotter.prepare("base"),
-            snapshotter.commit("base", "a"),
+            lambda: snapshotter.prepare("a"),
+            lambda: snapshotter.view("a", "base"),
+            lambda: snapshotter.prepare("base"),
+            lambda: snapshotter.commit("base", "a"),
         ):
             with pytest.raises(AlreadyExists):
-                await attempt
+                await attempt()
 
     async def test_an_empty_key_is_refused(self, snapshotter: Snapshotter) -> None:
         with pytest.raises(InvalidArgument):
@@ -177,14 +177,14 @@ class SnapshotterContract:
         await snapshotter.prepare("child", "base")
         await snapshotter.view("v", "base")
         for attempt in (
-            snapshotter.remove("base"),
-            snapshotter.commit("x", "v"),
-            snapshotter.commit("x", "base"),
-            snapshotter.prepare("x", "child"),
-            snapshotter.mounts("base"),
+            lambda: snapshotter.remove("base"),
+            lambda: snapshotter.commit("x", "v"),
+            lambda: snapshotter.commit("x", "base"),
+            lambda: snapshotter.prepare("x", "child"),
+            lambda: snapshotter.mounts("base"),
         ):
             with pytest.raises(FailedPrecondition):
-                await attempt
+                await attempt()
 
     async def test_removal_in_order_leaves_nothing(self, snapshotter: Snapshotter) -> None:
         await committed(snapshotter, "base", "", {"f": "1"})
