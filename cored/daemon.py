@@ -305,6 +305,7 @@ async def _services(
     from cored.services.content import ContentService
     from cored.services.diff import DiffService
     from cored.services.events import EventsService
+    from cored.services.garbage import GarbageService
     from cored.services.images import ImagesService
     from cored.services.introspection import IntrospectionService
     from cored.services.leases import LeasesService
@@ -336,6 +337,7 @@ async def _services(
         MountsService(plugins.require(MountManager)),
         SandboxStoreService(metadata.sandboxes),
         SandboxControllerService(plugins.require(Sandboxes)),
+        GarbageService(metadata.gc),
         StreamingService(plugins.require(Streams)),
         TransferService(
             plugins.require(Streams),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -161,19 +160,26 @@ class MountManager:
         await self._store.remove(name)
 
     def _take_away(self, place: Path) -> None:
-        """Unmount from the last to the first, and remove the directory."""
+        """Unmount from the last to the first, and remove the directory.
+
+        Nothing is removed but what was made here: whatever cannot be unmounted stays as it is.
+        """
         if not place.exists():
             return
         for point in sorted(place.iterdir(), reverse=True):
-            kind = point.with_suffix(".type")
             if point.suffix == ".type":
                 continue
+            kind = point.with_suffix(".type")
             if kind.exists():
                 self._handlers[kind.read_text()].unmount(point)
-            elif os.path.ismount(point):
-                try:
-                    linux.unmount_all(point)
-                except OSError as error:
-                    log.get("mounts").warning("still in use", place=str(point), error=str(error))
-                    linux.unmount_all(point, lazy=True)
-        shutil.rmtree(place)
+                kind.unlink()
+                continue
+            try:
+                linux.unmount_all(point)
+            except OSError as error:
+                log.get("mounts").warning("still in use", place=str(point), error=str(error))
+                linux.unmount_all(point, lazy=True)
+            point.rmdir()
+        for kind in place.iterdir():
+            kind.unlink()  # of a handler that failed before it made anything
+        place.rmdir()

@@ -14,6 +14,8 @@ __all__ = ["Stream", "Streams"]
 
 # messages on their way to a client that does not take them: whoever sends more, waits
 _AHEAD = 16
+# seconds
+_FAREWELL = 0.02
 
 
 class Stream:
@@ -50,9 +52,13 @@ class Stream:
         end = asyncio.ensure_future(self._closed.wait())
         try:
             await asyncio.wait((take, end), return_when=asyncio.FIRST_COMPLETED)
-            if not take.done():
+            if take.done() and take.result() is not None:
+                return take.result()
+            # a client that leaves looks at first like one that has said its last
+            await asyncio.wait((end,), timeout=_FAREWELL)
+            if end.done():
                 raise Unavailable(f"stream {self.id!r}: has ended")
-            return take.result()
+            return None
         finally:
             take.cancel()
             end.cancel()

@@ -17,6 +17,7 @@ from cored.abc.snapshots import Snapshotter
 from cored.config import GcConfig
 from cored.database import Database
 from cored.errors import CoredError, FailedPrecondition, NotFound
+from cored.metadata.explain import Chain, explain, known, named
 from cored.metadata.graph import Graph, Node
 from cored.metadata.guard import Guard
 
@@ -68,6 +69,17 @@ class Collector:
         done = Collected(tuple(removed), time.monotonic() - start)
         self._log.debug("collected", removed=len(removed), seconds=round(done.seconds, 4))
         return done
+
+    def unreachable(self) -> list[Node]:
+        """What :meth:`run` would remove now, looked up without removing it."""
+        kept = Graph.read(self._db.read).marked()
+        never = ("container", "sandbox")
+        return [n for n in known(self._db.read) if n not in kept and n.type not in never]
+
+    def explain(self, namespace: str, id: str) -> dict[Node, list[Chain]]:
+        """What ``id`` names, and the chains of references that keep each."""
+        graph = Graph.read(self._db.read)
+        return {node: explain(graph, node) for node in named(known(self._db.read), namespace, id)}
 
     async def _tried(self, what: str, sweep: Coroutine[Any, Any, None]) -> None:
         """A backend that is away (a proxy's peer) is swept the next time."""
@@ -216,6 +228,14 @@ class Scheduler:
     async def collect(self) -> Collected:
         """Collect now and return when it is done."""
         return await self._collector.run()
+
+    async def unreachable(self) -> list[Node]:
+        """What a collection would remove now."""
+        return self._collector.unreachable()
+
+    async def explain(self, namespace: str, id: str) -> dict[Node, list[Chain]]:
+        """By each thing that ``id`` names: what keeps it. Empty when nothing has this name."""
+        return self._collector.explain(namespace, id)
 
     def _changed(self) -> None:
         deletions, mutations = self._guard.deletions, self._guard.mutations

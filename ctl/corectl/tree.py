@@ -26,6 +26,7 @@ _ROOT = {
     "images": ("images:ls", "List images."),
     "rmi": ("images:rm", "Remove images."),
     "image": ("", "Work with images: import, ls, rm."),
+    "gc": ("garbage:gc", "Remove what nothing refers to; say why the rest is kept."),
     "plugins": ("daemon:plugins", "List the daemon's plugins and how they fare."),
     "version": ("daemon:version", "Show the versions of corectl and the daemon."),
 }

@@ -1,0 +1,216 @@
+"""containerd's sandbox Store and Controller with a plain client, kept by our own shim."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from cored._pb.containerd.events import sandbox_pb2 as events
+from tests.api import Api, connected, refused
+from tests.daemons import Daemon, cored
+
+pytestmark = pytest.mark.root
+RUNTIME = {"name": "io.containerd.cored.v2"}
+CONTROLLER = "containerd.services.sandbox.v1.Controller"
+
+
+@pytest.fixture(scope="module")
+def running(private_mounts: None) -> Iterator[Daemon]:
+    with cored() as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def api(running: Daemon, request: pytest.FixtureRequest) -> Iterator[Api]:
+    with connected(running.address, request.node.name[:60]) as api:
+        yield api
+
+
+def record(id: str = "box", **values: Any) -> dict[str, Any]:
+    return {"sandbox_id": id, "runtime": RUNTIME, "sandboxer": "shim", **values}
+
+
+def begin(api: Api, id: str = "box") -> Any:
+    api.Store.Create(sandbox=record(id))
+    made = api.Controller.Create(sandbox_id=id, sandbox=record(id), sandboxer="shim")
+    assert made.sandbox_id == id
+    return api.Controller.Start(sandbox_id=id, sandboxer="shim")
+
+
+def end(api: Api, id: str = "box") -> None:
+    api.Controller.Shutdown(sandbox_id=id, sandboxer="shim")
+    api.Store.Delete(sandbox_id=id)
+
+
+class Events:
+    """The sandbox events of a namespace, as they come."""
+
+    def __init__(self, api: Api) -> None:
+        self.seen: list[tuple[str, Any]] = []
+        self._stream = api.Events.Subscribe(
+            filters=[f'namespace=={api.namespace},topic~="/sandboxes/"']
+        )
+        threading.Thread(target=self._run, daemon=True).start()
+        time.sleep(0.2)  # the subscription exists when the daemon has seen the call
+
+    def _run(self) -> None:
+        kinds = {
+            "/sandboxes/create": events.SandboxCreate,
+            "/sandboxes/start": events.SandboxStart,
+            "/sandboxes/exit": events.SandboxExit,
+        }
+        try:
+            for envelope in self._stream:
+                kind = kinds[envelope.topic]
+                assert envelope.event.type_url == kind.DESCRIPTOR.full_name
+                self.seen.append((envelope.topic, kind.FromString(envelope.event.value)))
+        except Exception:
+            assert self._stream.cancelled()
+
+    def wait(self, count: int) -> list[str]:
+        finish = time.monotonic() + 10
+        while len(self.seen) < count and time.monotonic() < finish:
+            time.sleep(0.02)
+        time.sleep(0.1)
+        return [topic for topic, _ in self.seen]
+
+    def stop(self) -> None:
+        self._stream.cancel()
+
+
+def test_records_are_kept_updated_listed_and_deleted(api: Api) -> None:
+    spec = {"type_url": "some/spec", "value": b"{}"}
+    extension = {"type_url": "x/y", "value": b"1"}
+    made = api.Store.Create(
+        sandbox=record(labels={"a.b": "1"}, spec=spec, extensions={"e": extension})
+    ).sandbox
+    assert made.created_at.seconds == made.updated_at.seconds > 0
+    assert api.Store.Get(sandbox_id="box").sandbox == made
+    assert (made.spec.type_url, made.spec.value) == ("some/spec", b"{}")
+    with refused("ALREADY_EXISTS"):
+        api.Store.Create(sandbox=record())
+    changed = api.Store.Update(
+        sandbox=record(labels={"a.b": "2", "c": "3"}), fields=["labels.a.b"]
+    ).sandbox
+    assert dict(changed.labels) == {"a.b": "2"}
+    assert changed.extensions["e"].value == b"1"
+    with refused("INVALID_ARGUMENT"):
+        api.Store.Update(sandbox=record(), fields=["created_at"])
+    api.Store.Create(sandbox=record("other"))
+
+    def ids(*filters: str) -> list[str]:
+        return [found.sandbox_id for found in api.Store.List(filters=filters).list]
+
+    assert ids() == ["box", "other"]
+    assert ids('labels."a.b"==2') == ["box"]
+    assert ids("id==other") == ["other"]
+    assert list(api.within("elsewhere").Store.List().list) == []
+    with refused("NOT_FOUND"):
+        api.within("elsewhere").Store.Get(sandbox_id="box")
+    with refused("INVALID_ARGUMENT"):
+        ids("==")
+    for id in ("box", "other"):
+        api.Store.Delete(sandbox_id=id)
+        with refused("NOT_FOUND"):
+            api.Store.Delete(sandbox_id=id)
+    for bad in ("", "a/b", "x" * 77):
+        with refused("INVALID_ARGUMENT"):
+            api.Store.Create(sandbox=record(bad))
+    with refused("FAILED_PRECONDITION", "namespace"):
+        api.within("").Store.Get(sandbox_id="box")
+
+
+def test_a_sandbox_lives_its_life_and_tells(api: Api) -> None:
+    told = Events(api)
+    started = begin(api)
+    assert started.pid > 0
+    assert started.address.startswith("unix://")
+    status = api.Controller.Status(sandbox_id="box", sandboxer="shim", verbose=True)
+    assert (status.state, status.pid) == ("SANDBOX_READY", started.pid)
+    assert status.created_at == started.created_at
+    platform = api.Controller.Platform(sandbox_id="box", sandboxer="shim").platform
+    assert platform.os == "linux"
+    metrics = api.Controller.Metrics(sandbox_id="box", sandboxer="shim").metrics
+    assert (metrics.id, metrics.timestamp.seconds > 0) == ("box", True)
+    api.Controller.Update(sandbox_id="box", sandboxer="shim", sandbox=record(), fields=["labels"])
+    waits: list[Any] = []
+    waiters = [
+        threading.Thread(
+            target=lambda: waits.append(api.Controller.Wait(sandbox_id="box", sandboxer="shim"))
+        )
+        for _ in range(3)
+    ]
+    for waiter in waiters:
+        waiter.start()
+    api.Controller.Stop(sandbox_id="box", sandboxer="shim", timeout_secs=5)
+    for waiter in waiters:
+        waiter.join(10)
+    assert [w.exit_status for w in waits] == [0, 0, 0]
+    assert api.Controller.Status(sandbox_id="box", sandboxer="shim").state == "SANDBOX_NOTREADY"
+    end(api)
+    # one exit, however many have waited
+    assert told.wait(3) == ["/sandboxes/create", "/sandboxes/start", "/sandboxes/exit"]
+    told.stop()
+    assert not os.path.exists(f"/proc/{started.pid}")
+
+
+def test_errors_have_their_codes(api: Api) -> None:
+    begin(api)
+    with refused("ALREADY_EXISTS"):
+        api.Controller.Create(sandbox_id="box", sandbox=record(), sandboxer="shim")
+    with refused("FAILED_PRECONDITION"):
+        api.Controller.Start(sandbox_id="box", sandboxer="shim")
+    for method in ("Start", "Platform", "Wait", "Status", "Shutdown", "Metrics"):
+        with refused("NOT_FOUND", "'none'"):
+            getattr(api.Controller, method)(sandbox_id="none", sandboxer="shim")
+        with refused("NOT_FOUND", "controller 'nobody'"):
+            getattr(api.Controller, method)(sandbox_id="box", sandboxer="nobody")
+        with refused("INVALID_ARGUMENT"):
+            getattr(api.Controller, method)(sandbox_id="box")
+        with refused("NOT_FOUND"):
+            getattr(api.within("elsewhere").Controller, method)(sandbox_id="box", sandboxer="shim")
+    # stopping what is not there is fine
+    api.Controller.Stop(sandbox_id="none", sandboxer="shim")
+    with refused("NOT_FOUND"):
+        api.Controller.Update(sandbox_id="none", sandboxer="shim", sandbox=record("none"))
+    with refused("INVALID_ARGUMENT"):
+        api.Controller.Update(sandbox_id="box", sandboxer="shim")
+    with refused("INVALID_ARGUMENT"):
+        api.Controller.Create(sandbox_id="../up", sandboxer="shim")
+    with refused("NOT_FOUND", "not on PATH"):
+        strange = record("strange", runtime={"name": "io.containerd.strange.v9"})
+        api.Controller.Create(sandbox_id="strange", sandbox=strange, sandboxer="shim")
+    with refused("FAILED_PRECONDITION", "namespace"):
+        api.within("").Controller.Status(sandbox_id="box", sandboxer="shim")
+    end(api)
+
+
+def test_a_sandbox_outlives_the_daemon(api: Api, running: Daemon) -> None:
+    started = begin(api)
+    running.kill()
+    running.start()
+    with connected(running.address, api.namespace) as again:
+        status = again.Controller.Status(sandbox_id="box", sandboxer="shim")
+        assert (status.state, status.pid) == ("SANDBOX_READY", started.pid)
+        told = Events(again)
+        again.Controller.Stop(sandbox_id="box", sandboxer="shim")
+        assert told.wait(1) == ["/sandboxes/exit"]
+        told.stop()
+        end(again)
+
+
+def test_the_death_of_its_shim_is_the_sandboxs_end(api: Api) -> None:
+    started = begin(api)
+    told = Events(api)
+    os.kill(started.pid, signal.SIGKILL)
+    assert api.Controller.Wait(sandbox_id="box", sandboxer="shim").exit_status == 137
+    assert told.wait(1) == ["/sandboxes/exit"]
+    told.stop()
+    assert api.Controller.Status(sandbox_id="box", sandboxer="shim").state == "SANDBOX_NOTREADY"
+    end(api)
