@@ -142,11 +142,22 @@ def _field(out: bytearray, number: int, kind: str, value: Any) -> None:
 
 
 def encode_table(fields: dict[int, Any]) -> bytes:
-    """A message given by field numbers: numbers and nested messages; zeros are left out."""
+    """A message given by field numbers: numbers, texts, nested messages and lists of one of them.
+
+    Zeros, empty texts and empty lists are left out; an empty message is not.
+    """
     out = bytearray()
     for number, value in fields.items():
         if isinstance(value, dict):
             _bytes(out, number, encode_table(value))
+        elif isinstance(value, list) and value and isinstance(value[0], int):
+            packed = bytearray()
+            for each in value:
+                _number(packed, each)
+            _bytes(out, number, bytes(packed))
+        elif isinstance(value, list):
+            for each in value:
+                out += encode_table({number: each})
         elif value:
-            _field(out, number, "int", value)
+            _field(out, number, "str" if isinstance(value, str) else "int", value)
     return bytes(out)

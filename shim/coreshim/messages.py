@@ -112,6 +112,7 @@ MESSAGES: dict[str, Table] = {
     ),
     "Metric": _table("1 timestamp Timestamp", "2 id str", "3 data Any"),
     "SandboxMetricsResponse": _table("1 metrics Metric"),
+    "TaskOOM": _table("1 container_id str"),
     "TaskExecAdded": _table("1 container_id str", "2 exec_id str"),
     "TaskExecStarted": _table("1 container_id str", "2 exec_id str", "3 pid int"),
     "TaskPaused": _table("1 container_id str"),
@@ -148,8 +149,8 @@ PROTOBUF_NAMES = {
     **{
         name: f"containerd.events.{name}"
         for name in (
-            "TaskIO", "TaskCreate", "TaskStart", "TaskDelete", "TaskExit", "TaskExecAdded",
-            "TaskExecStarted", "TaskPaused", "TaskResumed",
+            "TaskOOM", "TaskIO", "TaskCreate", "TaskStart", "TaskDelete", "TaskExit",
+            "TaskExecAdded", "TaskExecStarted", "TaskPaused", "TaskResumed",
         )
     },
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Events for a containerd that started this shim: over ttrpc, in order. cored asks for none."""
+"""Events for the manager that started this shim: over ttrpc, in order."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ _KEPT = 4096
 
 
 class Publisher:
-    """Sends events to ``address`` (a socket path; '' for nobody), again after a reconnect."""
+    """Sends events to ``address`` (a socket path; '' for nobody), again after a reconnect.
 
-    def __init__(self, loop: Loop, namespace: str, address: str) -> None:
+    ``all``: whether the manager wants to hear of what it asked for itself; cored does not.
+    """
+
+    def __init__(self, loop: Loop, namespace: str, address: str, *, all: bool = True) -> None:
         self._loop = loop
+        self._all = all
         self._namespace = namespace
         self._address = address
         self._queue: deque[tuple[int, bytes]] = deque()
@@ -35,11 +39,6 @@ class Publisher:
         self._decoder = Decoder()
         self._out = bytearray()
         self._retrying = False
-
-    @property
-    def pending(self) -> bool:
-        """Whether there are events that nobody has acknowledged yet."""
-        return bool(self._queue)
 
     def task_created(self, id: str, bundle: str, request: dict[str, Any], pid: int) -> None:
         io = {key: request[key] for key in ("stdin", "stdout", "stderr", "terminal")}
@@ -83,6 +82,15 @@ class Publisher:
         if not exec_id:
             self._event("delete", "TaskDelete", {"container_id": id, **answer})
 
+    def oom(self, id: str) -> None:
+        self._event("oom", "TaskOOM", {"container_id": id})
+
+    async def told(self, patience: float) -> None:
+        """Return when everything is acknowledged, or after so many seconds."""
+        end = time.monotonic() + patience
+        while self._queue and time.monotonic() < end:
+            await self._loop.sleep(0.01)
+
     def paused(self, id: str) -> None:
         self._event("paused", "TaskPaused", {"container_id": id})
 
@@ -90,7 +98,7 @@ class Publisher:
         self._event("resumed", "TaskResumed", {"container_id": id})
 
     def _event(self, topic: str, name: str, values: dict[str, Any]) -> None:
-        if not self._address:
+        if not self._address or not (self._all or topic == "oom"):
             return
         now = time.time_ns()
         envelope = {

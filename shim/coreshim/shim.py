@@ -78,10 +78,16 @@ def serve(
     path: str,
     events: str,
     ready: Callable[[str], None],
+    *,
+    all_events: bool = True,
 ) -> None:
-    """Listen on ``path``, tell ``ready`` the address, and serve until Shutdown."""
+    """Listen on ``path``, tell ``ready`` the address, and serve until Shutdown.
+
+    ``events`` is where the manager takes events, and ``all_events`` whether it wants every one.
+    """
     loop = Loop()
-    service = TaskService(loop, namespace, id, bundle, Publisher(loop, namespace, events))
+    publisher = Publisher(loop, namespace, events, all=all_events)
+    service = TaskService(loop, namespace, id, bundle, publisher)
     sandbox = SandboxService(loop, loop.stop)
     server = _listening(loop, path, service.methods() | sandbox.methods())
     address = f"unix://{path}"

@@ -17,6 +17,7 @@ from coreshim import fast
 from coreshim.codec import decode, encode
 from coreshim.console import Console
 from coreshim.loop import Future, Loop
+from coreshim.oom import OomWatch
 from coreshim.process import CREATED, PAUSED, RUNNING, STOPPED, Process
 from coreshim.publish import Publisher
 from coreshim.reaper import Ended, Reaper
@@ -70,6 +71,7 @@ class TaskService:
         self._own_pids = True
         self._mounted = 0
         self._cgroups: list[str] = []
+        self._oom: OomWatch | None = None
 
     def methods(self) -> dict[tuple[str, str], Method]:
         """The handlers by (service, method), for both versions of the service."""
@@ -143,6 +145,7 @@ class TaskService:
         self._runtime = runtime
         self._own_pids = _has_pid_namespace(self._bundle)
         self._cgroups = fast.cgroups_of(process.pid)
+        self._oom = OomWatch(self._loop, self._cgroups, lambda: self._publish.oom(self._id))
         self._processes[""] = process
         self._loop.spawn(self._await_exit(process))
         self._publish.task_created(self._id, self._bundle, request, process.pid)
@@ -221,6 +224,8 @@ class TaskService:
             await process.streams.drained(_DRAIN)
         process.close_streams()
         if not process.exec_id:
+            if self._oom is not None:
+                self._oom.close()
             fast.remove_cgroups(self._cgroups)
             self._unmount()
         self._processes.pop(process.exec_id, None)
@@ -330,10 +335,7 @@ class TaskService:
 
     async def _stop(self) -> None:
         """End when all events are told, or nobody listens to them."""
-        for _ in range(40):
-            if not self._publish.pending:
-                break
-            await self._loop.sleep(0.05)
+        await self._publish.told(_DRAIN)
         self._loop.stop()
 
     def _process(self, request: Mapping[str, Any]) -> Process:
@@ -404,6 +406,8 @@ class TaskService:
     async def _await_exit(self, process: Process) -> None:
         assert process.reaped is not None
         ended: Ended = await process.reaped
+        if self._oom is not None and self._oom.check():
+            await self._publish.told(_DRAIN)  # the cause before the effect
         if not process.exec_id:
             self._record(process.pid, ended)
             if not self._own_pids:

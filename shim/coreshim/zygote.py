@@ -110,7 +110,11 @@ def _become(channel: socket.socket, request: dict[str, Any]) -> None:
     try:
         shim.detach(request["bundle"])
         path = shim.socket_path(request["address"], request["namespace"], request["id"])
-        shim.serve(request["namespace"], request["id"], request["bundle"], path, "", ready)
+        events = f"{request['address']}.ttrpc"
+        shim.serve(
+            request["namespace"], request["id"], request["bundle"], path, events, ready,
+            all_events=False,
+        )  # fmt: skip
     except BaseException as error:
         if not answered:
             text = f"{type(error).__name__}: {error}"
