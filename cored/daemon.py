@@ -22,6 +22,7 @@ from cored.abc.runtime import Runtime
 from cored.abc.service import Service
 from cored.archive.pool import WorkerPool
 from cored.config import Config
+from cored.engine.checkpoints import Checkpoints
 from cored.engine.containers import Containers
 from cored.engine.events import Exchange
 from cored.engine.export import Exporter
@@ -217,6 +218,15 @@ async def _open_engine(
         )
     )
     plugins.provide(Tasks, tasks)
+    checkpoints = Checkpoints(
+        tasks,
+        metadata.containers,
+        metadata.content,
+        pool,
+        directory(config.state / "checkpoints", 0o700),
+    )
+    checkpoints.clean()
+    plugins.provide(Checkpoints, checkpoints)
     await plugins.open(PluginKind.SANDBOX_CONTROLLER, stack)
     sandboxes = Sandboxes(
         plugins.open_of(PluginKind.SANDBOX_CONTROLLER), metadata.sandboxes, exchange
@@ -332,7 +342,7 @@ async def _services(
         SnapshotsService(metadata.snapshotters, config.snapshotter),
         DiffService(plugins.open_of(PluginKind.DIFFER)),
         ContainersService(metadata.containers),
-        TasksService(tasks),
+        TasksService(tasks, metadata.containers, plugins.require(Checkpoints)),
         EventsService(exchange),
         MountsService(plugins.require(MountManager)),
         SandboxStoreService(metadata.sandboxes),

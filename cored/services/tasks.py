@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import DecodeError, Message
 
 from cored import filters as language
 from cored import scope
+from cored._pb.containerd.runc.v1 import oci_pb2
 from cored._pb.containerd.services.tasks.v1 import tasks_pb2 as pb
 from cored._pb.containerd.types import metrics_pb2
 from cored._pb.containerd.v1.types import task_pb2
+from cored.abc.records import ContainerStore
 from cored.abc.runtime import ExecOptions, Exit, ProcessState, Status, Stdio
 from cored.abc.service import Service
+from cored.abc.values import Typed
+from cored.engine.checkpoints import Checkpoints
 from cored.engine.tasks import Tasks
-from cored.errors import CoredError, InvalidArgument, Unimplemented
-from cored.services.wire import mount_values, timestamp, typed_message, typed_value
+from cored.errors import CoredError, InvalidArgument
+from cored.services.wire import (
+    descriptor_message,
+    descriptor_value,
+    mount_values,
+    timestamp,
+    typed_message,
+    typed_value,
+)
 
 __all__ = ["TasksService"]
 
@@ -33,20 +46,41 @@ _STATUS = {
 class TasksService(Service):
     service = "containerd.services.tasks.v1.Tasks"
 
-    def __init__(self, tasks: Tasks) -> None:
+    def __init__(self, tasks: Tasks, containers: ContainerStore, checkpoints: Checkpoints) -> None:
         self._tasks = tasks
+        self._containers = containers
+        self._checkpoints = checkpoints
 
     async def Create(self, request: pb.CreateTaskRequest) -> pb.CreateTaskResponse:
-        if request.HasField("checkpoint") and request.checkpoint.digest:
-            raise Unimplemented(f"task {request.container_id!r}: restore is not built yet")
+        options = typed_value(request, "options")
+        path = _options(oci_pb2.Options, options).criu_image_path
+        if request.HasField("checkpoint") and request.checkpoint.digest and not path:
+            image = descriptor_value(request.checkpoint)
+            async with self._checkpoints.restored(request.container_id, image) as path:
+                return await self._create(request, options, path)
+        return await self._create(request, options, path)
+
+    async def _create(
+        self, request: pb.CreateTaskRequest, options: Typed | None, checkpoint: str
+    ) -> pb.CreateTaskResponse:
         state = await self._tasks.create(
             request.container_id,
             rootfs=mount_values(request.rootfs),
             stdio=_stdio(request),
-            options=typed_value(request, "options"),
+            checkpoint=checkpoint,
+            options=options,
             runtime=request.runtime_path,
         )
         return pb.CreateTaskResponse(container_id=state.id, pid=state.pid)
+
+    async def Checkpoint(self, request: pb.CheckpointTaskRequest) -> pb.CheckpointTaskResponse:
+        options = typed_value(request, "options")
+        path = _options(oci_pb2.CheckpointOptions, options).image_path
+        record = await self._containers.get(request.container_id)
+        spec = typed_message(record.spec)
+        packed = spec.SerializeToString() if spec else b""
+        made = await self._checkpoints.make(request.container_id, options, path, packed)
+        return pb.CheckpointTaskResponse(descriptors=map(descriptor_message, made))
 
     async def Start(self, request: pb.StartRequest) -> pb.StartResponse:
         pid = await self._tasks.start(request.container_id, request.exec_id)
@@ -134,6 +168,21 @@ class TasksService(Service):
     async def Wait(self, request: pb.WaitRequest) -> pb.WaitResponse:
         exit = await self._tasks.wait(request.container_id, request.exec_id)
         return pb.WaitResponse(exit_status=exit.status, exited_at=timestamp(exit.exited_at))
+
+
+_O = TypeVar("_O", bound=Message)
+
+
+def _options(kind: type[_O], given: Typed | None) -> _O:
+    """Options of a runtime in runc's messages; defaults where they are another one's."""
+    parsed: _O = kind()
+    if given is None or given.type_url.rpartition("/")[2] != kind.DESCRIPTOR.full_name:
+        return parsed
+    try:
+        parsed.ParseFromString(given.value)
+    except DecodeError as error:
+        raise InvalidArgument(f"task: its {kind.DESCRIPTOR.name} are damaged: {error}") from error
+    return parsed
 
 
 def _fields(id: str, namespace: str) -> Callable[[tuple[str, ...]], str | None]:

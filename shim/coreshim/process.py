@@ -22,6 +22,7 @@ class Process:
         self.stderr: str = request["stderr"]
         self.terminal: bool = request["terminal"]
         self.spec: bytes = b""
+        self.image = ""  # a checkpoint that it is to be restored from
         self.begun = False
         self.pid = 0
         self.status = CREATED

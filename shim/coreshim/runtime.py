@@ -54,6 +54,37 @@ class OciRuntime:
             arguments += ["--console-socket", console]
         await self._run(arguments, files)
 
+    async def checkpoint(self, image: str, options: Mapping[str, Any]) -> None:
+        """``checkpoint`` into the directory ``image``; options are CheckpointOptions."""
+        arguments = ["checkpoint", "--image-path", image]
+        if options["work_path"]:
+            arguments += ["--work-path", options["work_path"]]
+        for name, wanted in (
+            ("leave-running", not options["exit"]),
+            ("tcp-established", options["open_tcp"]),
+            ("ext-unix-sk", options["external_unix_sockets"]),
+            ("shell-job", options["terminal"]),
+            ("file-locks", options["file_locks"]),
+        ):
+            if wanted:
+                arguments.append(f"--{name}")
+        for namespace in options["empty_namespaces"]:
+            arguments += ["--empty-ns", namespace]
+        await self._run(arguments, {})
+
+    async def restore(
+        self, files: Mapping[int, int], pid_file: str, console: str, image: str
+    ) -> None:
+        """``restore``: a running container from the checkpoint in the directory ``image``."""
+        arguments = ["restore", "--bundle", self._bundle, "--detach", "--pid-file", pid_file]
+        arguments += ["--image-path", image]
+        work = self._options["criu_work_path"] or os.path.join(self._bundle, "criu")
+        os.makedirs(work, mode=0o700, exist_ok=True)
+        arguments += ["--work-path", work]
+        if console:
+            arguments += ["--console-socket", console]
+        await self._run(arguments, files)
+
     async def simple(self, verb: str, *arguments: str) -> None:
         """``start``, ``pause``, ``resume``, ``delete``, … of this container."""
         await self._run([verb, *arguments], {})

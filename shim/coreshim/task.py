@@ -27,11 +27,11 @@ from coreshim.server import (
     INVALID,
     NOT_FOUND,
     PRECONDITION,
-    UNIMPLEMENTED,
     UNKNOWN,
     Failure,
     Method,
 )
+from coreshim.spec import has_pid_namespace, with_terminal
 
 __all__ = ["TaskService"]
 
@@ -40,7 +40,6 @@ _DRAIN = 2.0
 # the exit status of a process that could not be started
 _NOT_STARTED = 255
 _EXEC_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_PID_NAMESPACE = re.compile(rb'\{[^{}]*"type"\s*:\s*"pid"[^{}]*\}')
 
 
 class _Mount:
@@ -118,8 +117,6 @@ class TaskService:
     async def create(self, request: dict[str, Any]) -> dict[str, Any]:
         if self._processes or self._reaper.starting:
             raise Failure(EXISTS, f"task {request['id']!r}: already exists in this shim")
-        if request["checkpoint"]:
-            raise Failure(UNIMPLEMENTED, f"task {request['id']!r}: restoring is not supported yet")
         options = request["options"] or {"type_url": "", "value": b""}
         known = options["type_url"].endswith("runc.v1.Options")
         runtime = OciRuntime(
@@ -133,9 +130,11 @@ class TaskService:
         self._reaper.begin()
         try:
             self._mount(request["rootfs"])
-            await self._begin(process, lambda files, console: runtime.create(
-                files, self._pid_file(process), console
-            ))  # fmt: skip
+            process.image = request["checkpoint"]
+            if not process.image:
+                await self._begin(process, lambda files, console: runtime.create(
+                    files, self._pid_file(process), console
+                ))  # fmt: skip
         except BaseException:
             process.close_streams()
             await self._undo(runtime)
@@ -143,11 +142,10 @@ class TaskService:
         finally:
             self._reaper.settle()
         self._runtime = runtime
-        self._own_pids = _has_pid_namespace(self._bundle)
-        self._cgroups = fast.cgroups_of(process.pid)
-        self._oom = OomWatch(self._loop, self._cgroups, lambda: self._publish.oom(self._id))
+        self._own_pids = has_pid_namespace(self._bundle)
         self._processes[""] = process
-        self._loop.spawn(self._await_exit(process))
+        if process.pid:
+            self._watch_init(process)
         self._publish.task_created(self._id, self._bundle, request, process.pid)
         return {"pid": process.pid}
 
@@ -162,6 +160,11 @@ class TaskService:
             if process.exec_id:
                 await self._start_exec(process)
                 self._loop.spawn(self._await_exit(process))
+            elif process.image:
+                await self._begin(process, lambda files, console: self._oci().restore(
+                    files, self._pid_file(process), console, process.image
+                ))  # fmt: skip
+                self._watch_init(process)
             else:
                 await self._start_init(process)
             process.status = RUNNING
@@ -185,7 +188,7 @@ class TaskService:
         if init.status == STOPPED:
             raise Failure(PRECONDITION, f"task {self._id!r}: has ended")
         process = Process(self._loop, exec_id, request)
-        process.spec = _with_terminal(request)
+        process.spec = with_terminal(request)
         self._processes[exec_id] = process
         self._publish.exec_added(self._id, exec_id)
 
@@ -213,7 +216,9 @@ class TaskService:
     async def delete(self, request: dict[str, Any]) -> dict[str, Any]:
         process = self._process(request)
         never_ran = process.exec_id and not process.pid and not process.begun
-        if process.status == CREATED and not process.exec_id:
+        if process.status == CREATED and not process.exec_id and not process.pid:
+            process.ended(0, time.time_ns())  # a checkpoint that was never restored
+        elif process.status == CREATED and not process.exec_id:
             await self._oci().simple("delete", "--force")
             await process.exit
         elif process.status != STOPPED and not never_ran:
@@ -302,18 +307,7 @@ class TaskService:
     async def checkpoint(self, request: dict[str, Any]) -> None:
         given = request["options"] or {"value": b""}
         options = decode("CheckpointOptions", given["value"])
-        flags = [
-            f"--{name}"
-            for name, wanted in (
-                ("leave-running", not options["exit"]),
-                ("tcp-established", options["open_tcp"]),
-                ("ext-unix-sk", options["external_unix_sockets"]),
-                ("shell-job", options["terminal"]),
-                ("file-locks", options["file_locks"]),
-            )
-            if wanted
-        ]
-        await self._oci().simple("checkpoint", "--image-path", request["path"], *flags)
+        await self._oci().checkpoint(request["path"], options)
 
     async def stats(self, request: dict[str, Any]) -> dict[str, Any]:
         from coreshim.metrics import metrics  # half a page of tables that most shims never need
@@ -377,6 +371,12 @@ class TaskService:
         with open(self._pid_file(process)) as file:
             process.pid = int(file.read())
         process.reaped = self._reaper.ended(process.pid)
+
+    def _watch_init(self, process: Process) -> None:
+        """The container runs, or waits to: look after its init and its memory."""
+        self._cgroups = fast.cgroups_of(process.pid)
+        self._oom = OomWatch(self._loop, self._cgroups, lambda: self._publish.oom(self._id))
+        self._loop.spawn(self._await_exit(process))
 
     async def _start_init(self, process: Process) -> None:
         oci = self._oci()
@@ -465,23 +465,3 @@ class TaskService:
         if self._mounted:
             self._mounted = 0
             linux.unmount_all(self._rootfs, lazy=True)
-
-
-def _with_terminal(request: dict[str, Any]) -> bytes:
-    """The OCI process of an exec request; whether it has a terminal is the request's word."""
-    given: bytes = request["spec"]["value"] if request["spec"] else b"{}"
-    try:
-        spec = json.loads(given)
-        if bool(spec.get("terminal")) == request["terminal"]:
-            return given
-    except (ValueError, AttributeError) as error:
-        name = request["exec_id"]
-        raise Failure(INVALID, f"process {name!r}: its spec is no OCI process: {error}") from error
-    return json.dumps({**spec, "terminal": request["terminal"]}).encode()
-
-
-def _has_pid_namespace(bundle: str) -> bool:
-    """Whether config.json asks for a new one. Read as text: its objects would stay in memory."""
-    with open(os.path.join(bundle, "config.json"), "rb") as file:
-        entry = _PID_NAMESPACE.search(file.read())
-    return entry is not None and b'"path"' not in entry[0]

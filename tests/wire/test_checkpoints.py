@@ -1,0 +1,128 @@
+"""Checkpoint and restore through the Tasks service: with gVisor, which needs nobody's help for it,
+and with the runtimes that go through criu, where criu works."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
+
+from cored._pb.containerd.runc.v1 import oci_pb2
+from tests.api import Api, connected, refused
+from tests.daemons import Daemon, cored
+
+pytestmark = pytest.mark.root
+IMAGE = "docker.io/library/busybox:latest"
+COUNT = "i=0; while :; do i=$((i+1)); echo $i > /count; sleep 0.1; done"
+CRIU = "application/vnd.containerd.container.criu.checkpoint.criu.tar"
+
+
+@pytest.fixture(scope="module")
+def gvisor(
+    private_mounts: None, busybox: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Daemon]:
+    wrapper = tmp_path_factory.mktemp("runtime") / "runsc-ptrace"
+    wrapper.write_text(
+        '#!/bin/sh\nexec runsc --platform=ptrace --network=none --ignore-cgroups "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    with cored(f'[plugins.runtime.shim]\nruntime = "{wrapper}"\n') as daemon:
+        daemon.ctr("images", "import", str(busybox))
+        yield daemon
+
+
+@pytest.fixture
+def api(gvisor: Daemon) -> Iterator[Api]:
+    with connected(gvisor.address) as api:
+        api.Leases.Create(id="checkpoints")
+        yield api.within("default", "checkpoints")
+        api.Leases.Delete(id="checkpoints")
+
+
+def counted(daemon: Daemon, id: str) -> int:
+    done = daemon.ctr("tasks", "exec", "--exec-id", f"e{time.time_ns()}", id, "cat", "/count")
+    return int(done.stdout)
+
+
+def options(**values: object) -> AnyMessage:
+    made = oci_pb2.CheckpointOptions(**values)  # type: ignore[arg-type]
+    return AnyMessage(type_url=made.DESCRIPTOR.full_name, value=made.SerializeToString())
+
+
+def test_a_task_goes_into_a_blob_and_comes_back(api: Api, gvisor: Daemon) -> None:
+    gvisor.ctr("run", "-d", IMAGE, "frozen", "sh", "-c", COUNT)
+    time.sleep(1.5)
+    before = counted(gvisor, "frozen")
+    assert before > 3
+    image, spec = api.Tasks.Checkpoint(
+        container_id="frozen", options=options(exit=True)
+    ).descriptors
+    assert image.media_type == CRIU
+    assert "checkpoint.config" in spec.media_type
+    kept = AnyMessage.FromString(
+        b"".join(page.data for page in api.Content.Read(digest=spec.digest))
+    )
+    assert kept == api.Containers.Get(id="frozen").container.spec
+    api.Tasks.Wait(container_id="frozen")
+    api.Tasks.Delete(container_id="frozen")
+
+    mounts = api.Snapshots.Mounts(snapshotter="overlayfs", key="frozen").mounts
+    made = api.Tasks.Create(container_id="frozen", rootfs=mounts, checkpoint=image)
+    assert made.pid == 0
+    assert api.Tasks.Get(container_id="frozen").process.status == 1  # created
+    started = api.Tasks.Start(container_id="frozen")
+    assert started.pid > 0
+    time.sleep(0.5)
+    # it went on counting where it was, in memory that nothing else has
+    assert before <= counted(gvisor, "frozen") < before + 30
+    api.Tasks.Kill(container_id="frozen", signal=9)
+    assert api.Tasks.Wait(container_id="frozen").exit_status == 137
+    api.Tasks.Delete(container_id="frozen")
+    api.Containers.Delete(id="frozen")
+    assert list((gvisor.home / "state/checkpoints").glob(".*")) == []
+
+
+def test_a_restored_task_that_never_starts_can_be_deleted(api: Api, gvisor: Daemon) -> None:
+    gvisor.ctr("run", "-d", IMAGE, "cold", "sh", "-c", COUNT)
+    time.sleep(0.5)
+    image, _ = api.Tasks.Checkpoint(container_id="cold", options=options(exit=True)).descriptors
+    api.Tasks.Wait(container_id="cold")
+    api.Tasks.Delete(container_id="cold")
+    mounts = api.Snapshots.Mounts(snapshotter="overlayfs", key="cold").mounts
+    with refused("INVALID_ARGUMENT", "some/thing"):
+        wrong = type(image)(media_type="some/thing", digest=image.digest, size=image.size)
+        api.Tasks.Create(container_id="cold", rootfs=mounts, checkpoint=wrong)
+    with refused("NOT_FOUND"):
+        gone = type(image)(media_type=CRIU, digest="sha256:" + "0" * 64, size=1)
+        api.Tasks.Create(container_id="cold", rootfs=mounts, checkpoint=gone)
+    api.Tasks.Create(container_id="cold", rootfs=mounts, checkpoint=image)
+    api.Tasks.Delete(container_id="cold")
+    api.Containers.Delete(id="cold")
+    with refused("NOT_FOUND"):
+        api.Tasks.Checkpoint(container_id="cold")
+
+
+def test_checkpoints_go_through_criu_where_it_works(daemon: Daemon, tmp_path: Path) -> None:
+    works = shutil.which("criu") is not None and (
+        subprocess.run(["criu", "check"], capture_output=True, check=False).returncode == 0
+    )
+    daemon.ctr("run", "-d", IMAGE, "criu", "sh", "-c", COUNT)
+    (tmp_path / "image").mkdir()
+    done = daemon.ctr(
+        "tasks", "checkpoint", "--image-path", str(tmp_path / "image"), "criu", check=False
+    )
+    if works:
+        assert done.returncode == 0, done.stderr
+        assert any((tmp_path / "image").iterdir())
+    else:
+        assert done.returncode == 1
+        assert "checkpoint" in done.stderr
+    # leave-running is the default: it is none the worse for it
+    assert daemon.ctr("tasks", "ls").stdout.split().count("RUNNING") == 1
+    daemon.ctr("tasks", "rm", "-f", "criu")
+    daemon.ctr("containers", "rm", "criu")
