@@ -501,7 +501,6 @@ def test_what_a_shim_does_not_know_is_an_error(runc: Zygote) -> None:
     for method, request, code in (
         ("Start", pb.StartRequest(id=task.id), NOT_FOUND),
         ("Nonsense", pb.StartRequest(), UNIMPLEMENTED),
-        ("Create", pb.CreateTaskRequest(id=task.id, checkpoint="/x"), UNIMPLEMENTED),
     ):
         with pytest.raises(Refused) as refused:
             task.client.call(method, request)
