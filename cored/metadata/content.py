@@ -18,12 +18,14 @@ from cored.errors import AlreadyExists, FailedPrecondition, NotFound
 from cored.filters import parse
 from cored.metadata.guard import Guard
 from cored.metadata.names import check_labels
-from cored.metadata.records import hold, label_field, touch
+from cored.metadata.records import check_lease, hold, label_field, let_go, touch
 from cored.metadata.rows import dumped
 from cored.scope import Scope
 
 __all__ = ["NamespacedContent", "changed_labels"]
 
+_INGEST_LIFE = 24 * 3600 * 1_000_000_000
+"""How long an ingest that no lease holds is kept after its last writer came, ns."""
 _SELECT = "SELECT digest, size, labels, created_at, updated_at FROM blobs WHERE namespace = ?"
 
 
@@ -61,7 +63,7 @@ class NamespacedContent(ContentStore):
             return _find(connection, namespace, digest)
 
         info = await self._db.write(work)
-        self._guard.mutated(deletion=True)
+        self._guard.mutated()
         return info
 
     async def walk(self, filters: Sequence[str] = ()) -> AsyncIterator[Info]:
@@ -73,13 +75,14 @@ class NamespacedContent(ContentStore):
                 yield info
 
     async def delete(self, digest: str) -> None:
-        namespace = scope.namespace()
+        where = scope.current()
 
         def work(connection: sqlite3.Connection) -> None:
-            _find(connection, namespace, digest)
+            _find(connection, where.namespace, digest)
             connection.execute(
-                "DELETE FROM blobs WHERE namespace = ? AND digest = ?", (namespace, digest)
+                "DELETE FROM blobs WHERE namespace = ? AND digest = ?", (where.namespace, digest)
             )
+            let_go(connection, where, "content", digest)
 
         await self._db.write(work)
         self._guard.mutated(deletion=True)
@@ -91,24 +94,21 @@ class NamespacedContent(ContentStore):
 
     async def writer(self, ref: str, *, size: int = 0, expected: str = "") -> Writer:
         where = scope.current()
-        if expected:
-            async with self._guard.using():
-                await self._adopt(where, expected)
-        try:
-            inner = await self._backend.writer(
-                _backend_ref(where.namespace, ref), size=size, expected=expected
-            )
-        except AlreadyExists:
-            # it came in the meantime, through another namespace
-            async with self._guard.using():
-                await self._adopt(where, expected)
-            raise
-        try:
+        while True:
+            if expected:
+                async with self._guard.using():
+                    await self._adopt(where, expected)
+            # the row comes first: a collection aborts what has none
             await self._db.write(lambda c: _note_ingest(c, where, ref, expected))
-        except BaseException:
-            await inner.close()
-            raise
-        return _Writer(self, inner, where, ref)
+            try:
+                inner = await self._backend.writer(
+                    _backend_ref(where.namespace, ref), size=size, expected=expected
+                )
+            except AlreadyExists:
+                if not expected:
+                    raise
+                continue  # it came in the meantime, through another namespace
+            return _Writer(self, inner, where, ref)
 
     async def status(self, ref: str) -> Status:
         found = await self._backend.status(_backend_ref(scope.namespace(), ref))
@@ -124,9 +124,9 @@ class NamespacedContent(ContentStore):
                     yield mine
 
     async def abort(self, ref: str) -> None:
-        namespace = scope.namespace()
-        await self._backend.abort(_backend_ref(namespace, ref))
-        await self._db.write(lambda c: _forget_ingest(c, namespace, ref))
+        where = scope.current()
+        await self._backend.abort(_backend_ref(where.namespace, ref))
+        await self._db.write(lambda c: _forget_ingest(c, where, ref))
 
     async def _adopt(self, where: Scope, digest: str) -> None:
         """AlreadyExists when the blob is there, in this namespace by then; else nothing."""
@@ -144,6 +144,7 @@ class NamespacedContent(ContentStore):
     ) -> str:
         """Finish an ingest: the backend's blob first, then the namespace's row."""
         async with self._guard.using():
+            check_lease(self._db.read, where)
             length = inner.status.offset
             digest = await inner.digest()
             try:
@@ -159,7 +160,7 @@ class NamespacedContent(ContentStore):
                     ) from None
 
             def work(connection: sqlite3.Connection) -> bool:
-                _forget_ingest(connection, where.namespace, ref)
+                _forget_ingest(connection, where, ref)
                 return _insert(connection, where, digest, length, labels)
 
             new = await self._db.write(work)
@@ -221,20 +222,22 @@ def _backend_ref(namespace: str, ref: str) -> str:
 
 
 def _note_ingest(connection: sqlite3.Connection, where: Scope, ref: str, expected: str) -> None:
+    """A lease keeps an ingest; without one it has a day, which a lease later does not take away."""
     touch(connection, where.namespace)
+    life = 0 if where.lease is not None else time.time_ns() + _INGEST_LIFE
     connection.execute(
-        "INSERT OR REPLACE INTO ingests VALUES (?, ?, ?, ?)",
-        (where.namespace, ref, _backend_ref(where.namespace, ref), expected),
+        "INSERT INTO ingests VALUES (?, ?, ?, ?, ?) ON CONFLICT (namespace, ref) DO UPDATE"
+        " SET expected = excluded.expected, expires_at = MAX(expires_at, excluded.expires_at)",
+        (where.namespace, ref, _backend_ref(where.namespace, ref), expected, life),
     )
     hold(connection, where, "ingests", ref)
 
 
-def _forget_ingest(connection: sqlite3.Connection, namespace: str, ref: str) -> None:
-    connection.execute("DELETE FROM ingests WHERE namespace = ? AND ref = ?", (namespace, ref))
+def _forget_ingest(connection: sqlite3.Connection, where: Scope, ref: str) -> None:
     connection.execute(
-        "DELETE FROM lease_resources WHERE namespace = ? AND type = 'ingests' AND id = ?",
-        (namespace, ref),
+        "DELETE FROM ingests WHERE namespace = ? AND ref = ?", (where.namespace, ref)
     )
+    let_go(connection, where, "ingests", ref)
 
 
 def _insert(

@@ -8,22 +8,32 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from cored import log
 from cored.abc.content import ContentStore
 from cored.abc.events import ContentDelete, EventBus, ImageDelete, SnapshotRemove
-from cored.abc.snapshots import Snapshotter
+from cored.abc.snapshots import Snapshot, Snapshotter
 from cored.config import GcConfig
 from cored.database import Database
-from cored.errors import CoredError, FailedPrecondition, NotFound
+from cored.errors import CoredError, FailedPrecondition, NotFound, Unavailable
 from cored.metadata.explain import Chain, explain, known, named
 from cored.metadata.graph import Graph, Node
 from cored.metadata.guard import Guard
+from cored.metadata.rows import dumped
+from cored.metadata.snapshots import renamed_from
 
 __all__ = ["Collected", "Collector", "Scheduler"]
 
-_INGEST_LIFE = 24 * 3600 * 1_000_000_000
+# what a collection looks at: type of node, rows as (namespace, id), how to delete one of them
+_KINDS = (
+    ("lease", "leases", "id"),
+    ("image", "images", "name"),
+    ("content", "blobs", "digest"),
+    ("ingests", "ingests", "ref"),
+    ("mounts", "activations", "name"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +68,8 @@ class Collector:
         """Collect now. Requests that make or remove things wait meanwhile."""
         start = time.monotonic()
         async with self._guard.collecting():
+            for id, snapshotter in self._snapshotters.items():
+                await self._tried(f"snapshotter {id}", self._mend(id, snapshotter))
             removed = await self._db.write(_sweep)
             for id, snapshotter in self._snapshotters.items():
                 await self._tried(f"snapshotter {id}", self._sweep_snapshots(id, snapshotter))
@@ -101,34 +113,41 @@ class Collector:
             case _:
                 pass
 
+    async def _mend(self, id: str, snapshotter: Snapshotter) -> None:
+        """Finish, in the rows, the commits that a crash cut short; drop rows with no backend."""
+        found = {s.name: s async for s in snapshotter.walk()}
+        rows = self._db.read.execute(
+            "SELECT backend_key, namespace, key FROM snapshots WHERE snapshotter = ?", (id,)
+        )
+        known = {backend_key: (namespace, key) for backend_key, namespace, key in rows}
+        committed = {renamed_from(name)[0]: found[name] for name in found.keys() - known.keys()}
+        for backend_key in known.keys() - found.keys():
+            namespace, key = known[backend_key]
+            start = "/".join(backend_key.split("/", 2)[:2]) + "/"
+            made = committed.get(start)
+            self._log.warning(
+                "snapshot without a backend", snapshotter=id, key=key, mended=made is not None
+            )
+            over = known.get(made.parent, ("", ""))[1] if made else ""
+            await self._db.write(partial(_mended, namespace, id, key, made, over))
+
     async def _sweep_snapshots(self, id: str, snapshotter: Snapshotter) -> None:
-        """Bring backend and rows together: what only one of them knows, a crash left."""
+        """Remove what only the backend knows."""
         known = {
             key
             for (key,) in self._db.read.execute(
                 "SELECT backend_key FROM snapshots WHERE snapshotter = ?", (id,)
             )
         }
-        found = {s.name: s.parent async for s in snapshotter.walk()}
-        extra = {name: parent for name, parent in found.items() if name not in known}
+        extra = {s.name: s.parent async for s in snapshotter.walk() if s.name not in known}
         while extra:
             # children before their parents
-            leaves = [name for name in extra if name not in extra.values()]
-            for name in leaves:
+            for name in extra.keys() - set(extra.values()):
                 del extra[name]
                 try:
                     await snapshotter.remove(name)
                 except (NotFound, FailedPrecondition) as error:
                     self._log.warning("snapshot not removed", snapshotter=id, error=str(error))
-        missing = known - found.keys()
-        if missing:
-            self._log.warning("snapshots without a backend dropped", snapshotter=id, n=len(missing))
-            await self._db.write(
-                lambda c: c.executemany(
-                    "DELETE FROM snapshots WHERE snapshotter = ? AND backend_key = ?",
-                    [(id, key) for key in missing],
-                )
-            )
 
     async def _sweep_content(self) -> None:
         known = {d for (d,) in self._db.read.execute("SELECT DISTINCT digest FROM blobs")}
@@ -138,19 +157,13 @@ class Collector:
                 await self._content.delete(digest)
             except NotFound:
                 continue  # gone already: what we wanted
-        refs = {ref for (ref,) in self._db.read.execute(
-            "SELECT i.backend_ref FROM ingests i JOIN lease_resources r"
-            " ON r.namespace = i.namespace AND r.type = 'ingests' AND r.id = i.ref"
-        )}  # fmt: skip
-        old = time.time_ns() - _INGEST_LIFE
-        abandoned = [
-            status.ref
-            async for status in self._content.ingests()
-            if status.ref not in refs and status.updated_at < old
-        ]
+        refs = {ref for (ref,) in self._db.read.execute("SELECT backend_ref FROM ingests")}
+        abandoned = [s.ref async for s in self._content.ingests() if s.ref not in refs]
         for ref in abandoned:
             try:
                 await self._content.abort(ref)
+            except Unavailable:
+                continue  # somebody writes: it goes, or becomes a blob, when they are done
             except CoredError as error:
                 self._log.warning("ingest not removed", ref=ref, error=str(error))
 
@@ -160,27 +173,15 @@ def _sweep(connection: sqlite3.Connection) -> list[Node]:
     graph = Graph.read(connection)
     kept = graph.marked()
     removed = []
-    for type, sql, delete in (
-        (
-            "content",
-            "SELECT namespace, digest FROM blobs",
-            "DELETE FROM blobs WHERE namespace = ? AND digest = ?",
-        ),
-        (
-            "lease",
-            "SELECT namespace, id FROM leases",
-            "DELETE FROM leases WHERE namespace = ? AND id = ?",
-        ),
-        (
-            "mounts",
-            "SELECT namespace, name FROM activations",
-            "DELETE FROM activations WHERE namespace = ? AND name = ?",
-        ),
-    ):
-        for namespace, id in connection.execute(sql).fetchall():
+    for type, table, column in _KINDS:
+        for namespace, id in connection.execute(
+            f"SELECT namespace, {column} FROM {table}"
+        ).fetchall():
             node = Node(type, namespace, id)
             if node not in kept:
-                connection.execute(delete, (namespace, id))
+                connection.execute(
+                    f"DELETE FROM {table} WHERE namespace = ? AND {column} = ?", (namespace, id)
+                )
                 removed.append(node)
     for namespace, snapshotter, key in connection.execute(
         "SELECT namespace, snapshotter, key FROM snapshots"
@@ -193,6 +194,37 @@ def _sweep(connection: sqlite3.Connection) -> list[Node]:
             )
             removed.append(node)
     return removed
+
+
+def _mended(
+    namespace: str,
+    id: str,
+    key: str,
+    made: Snapshot | None,
+    parent: str,
+    connection: sqlite3.Connection,
+) -> None:
+    """Replace the row ``key`` by one for ``made``, held by the same leases; drop it for None."""
+    row = (namespace, id, key)
+    name = renamed_from(made.name)[1] if made else ""
+    where = "WHERE namespace = ? AND snapshotter = ? AND key = ?"
+    taken = connection.execute(f"SELECT 1 FROM snapshots {where}", (namespace, id, name)).fetchone()
+    if made is None or taken:
+        connection.execute(f"DELETE FROM snapshots {where}", row)
+        return
+    connection.execute(
+        "UPDATE snapshots SET key = ?, backend_key = ?, kind = ?, parent = ?, labels = ?,"
+        f" created_at = ?, updated_at = ? {where}",
+        (
+            *(name, made.name, str(made.kind), parent, dumped(dict(made.labels))),
+            *(made.created_at, made.updated_at, *row),
+        ),
+    )
+    connection.execute(
+        "INSERT OR IGNORE INTO lease_resources SELECT namespace, lease, type, ? FROM"
+        " lease_resources WHERE namespace = ? AND type = ? AND id = ?",
+        (name, namespace, f"snapshots/{id}", key),
+    )
 
 
 class Scheduler:
@@ -240,7 +272,8 @@ class Scheduler:
     def _changed(self) -> None:
         deletions, mutations = self._guard.deletions, self._guard.mutations
         config = self._config
-        enough = deletions and config.mutation_threshold and mutations >= config.mutation_threshold
+        # without a deletion, too: leases expire, and labels change
+        enough = config.mutation_threshold and mutations >= config.mutation_threshold
         if enough or (config.deletion_threshold and deletions >= config.deletion_threshold):
             self._wanted.set()
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from cored import scope
 from cored.abc.events import EventBus, ImageCreate, ImageDelete, ImageUpdate
 from cored.abc.records import Image, ImageStore
 from cored.abc.values import Descriptor
 from cored.database import Database
 from cored.errors import InvalidArgument, NotFound
+from cored.metadata.conditions import EXPIRE
 from cored.metadata.fields import merged
 from cored.metadata.guard import Guard
 from cored.metadata.names import check_labels
-from cored.metadata.records import Table, label_field
+from cored.metadata.records import Table, hold, label_field, let_go
 from cored.metadata.rows import image_row, image_value
+from cored.scope import Scope
 
 __all__ = ["Images"]
 
@@ -47,7 +51,8 @@ class Images(ImageStore):
         _check(record)
         now = time.time_ns()
         made = replace(record, created_at=now, updated_at=now)
-        await self._table.insert(record.name, made)
+        where = scope.current()
+        await self._table.insert(record.name, made, lambda c, new: _hold(c, where, new))
         self._guard.mutated()
         await self._events.publish(ImageCreate(made.name, made.labels))
         return made
@@ -58,13 +63,17 @@ class Images(ImageStore):
             _check(new)
             return new
 
-        made = await self._table.change(record.name, changed)
+        where = scope.current()
+        made = await self._table.change(record.name, changed, lambda c, new: _hold(c, where, new))
         self._guard.mutated(deletion=True)
         await self._events.publish(ImageUpdate(made.name, made.labels))
         return made
 
     async def delete(self, name: str, *, target: Descriptor | None = None) -> None:
-        def check(record: Image) -> None:
+        where = scope.current()
+
+        def check(connection: sqlite3.Connection, record: Image) -> None:
+            let_go(connection, where, "images", name)
             if target is not None and record.target.digest != target.digest:
                 raise NotFound(
                     f"image {name!r}: points to {record.target.digest} by now",
@@ -74,6 +83,12 @@ class Images(ImageStore):
         await self._table.remove(name, check)
         self._guard.mutated(deletion=True)
         await self._events.publish(ImageDelete(name))
+
+
+def _hold(connection: sqlite3.Connection, where: Scope, record: Image) -> None:
+    """Only an image that expires needs a lease."""
+    if EXPIRE in record.labels:
+        hold(connection, where, "images", record.name)
 
 
 def _merged(old: Image, new: Image, fields: Sequence[str]) -> Image:

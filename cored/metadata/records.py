@@ -12,11 +12,13 @@ from cored.errors import AlreadyExists, FailedPrecondition, NotFound
 from cored.filters import parse
 from cored.scope import Scope
 
-__all__ = ["Columns", "Table", "hold", "label_field", "touch"]
+__all__ = ["Columns", "Table", "check_lease", "hold", "label_field", "let_go", "touch"]
 
 T = TypeVar("T")
 Field = Callable[[T, tuple[str, ...]], str | None]
 Columns = Callable[[T], Mapping[str, str]]
+Also = Callable[[sqlite3.Connection, T], None]
+"""What else a transaction does, with the record that it wrote or removed."""
 
 
 def touch(connection: sqlite3.Connection, namespace: str) -> None:
@@ -34,15 +36,38 @@ def hold(connection: sqlite3.Connection, where: Scope, type: str, id: str) -> No
             (where.namespace, where.lease, type, id),
         )
     except sqlite3.IntegrityError as error:
-        raise FailedPrecondition(
-            f"lease {where.lease!r}: does not exist",
-            hint="it may have been deleted or have expired; make another",
-        ) from error
+        raise _no_lease(where) from error
+
+
+def check_lease(connection: sqlite3.Connection, where: Scope) -> None:
+    """FailedPrecondition, as :func:`hold` would, before something is done that cannot be undone."""
+    if (
+        where.lease is not None
+        and not connection.execute(
+            "SELECT 1 FROM leases WHERE namespace = ? AND id = ?", (where.namespace, where.lease)
+        ).fetchone()
+    ):
+        raise _no_lease(where)
+
+
+def let_go(connection: sqlite3.Connection, where: Scope, type: str, id: str) -> None:
+    """Take a resource that is gone from the lease of the request; other leases still name it."""
+    connection.execute(
+        "DELETE FROM lease_resources WHERE namespace = ? AND lease = ? AND type = ? AND id = ?",
+        (where.namespace, where.lease, type, id),
+    )
 
 
 def label_field(labels: Mapping[str, str], rest: Sequence[str]) -> str | None:
     """A label for filters: ``labels."a.b"`` and ``labels.a.b`` name the same one."""
     return labels.get(".".join(rest))
+
+
+def _no_lease(where: Scope) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"lease {where.lease!r}: does not exist",
+        hint="it may have been deleted or have expired; make another",
+    )
 
 
 class Table(Generic[T]):
@@ -82,7 +107,7 @@ class Table(Generic[T]):
         records = (self._value(name, text) for name, text in rows)
         return [r for r in records if wanted.match(lambda path, r=r: self._field(r, path))]  # type: ignore[misc]
 
-    async def insert(self, name: str, record: T) -> None:
+    async def insert(self, name: str, record: T, also: Also[T] | None = None) -> None:
         """Add a record. AlreadyExists."""
         namespace = scope.namespace()
         columns = {"namespace": namespace, self._key: name, "record": self._row(record)}
@@ -95,10 +120,12 @@ class Table(Generic[T]):
                 connection.execute(sql, tuple(columns.values()))
             except sqlite3.IntegrityError as error:
                 raise AlreadyExists(f"{self._what} {name!r}: already exists") from error
+            if also is not None:
+                also(connection, record)
 
         await self._db.write(work)
 
-    async def change(self, name: str, changed: Callable[[T], T]) -> T:
+    async def change(self, name: str, changed: Callable[[T], T], also: Also[T] | None = None) -> T:
         """Replace a record by what ``changed`` makes of it, in one transaction. NotFound."""
         namespace = scope.namespace()
 
@@ -110,18 +137,20 @@ class Table(Generic[T]):
                 f"UPDATE {self._table} SET {assignments} WHERE namespace = ? AND {self._key} = ?",
                 (*columns.values(), namespace, name),
             )
+            if also is not None:
+                also(connection, record)
             return record
 
         return await self._db.write(work)
 
-    async def remove(self, name: str, check: Callable[[T], None] | None = None) -> None:
-        """Delete a record, unless ``check`` raises. NotFound."""
+    async def remove(self, name: str, also: Also[T] | None = None) -> None:
+        """Delete a record, unless ``also`` raises. NotFound."""
         namespace = scope.namespace()
 
         def work(connection: sqlite3.Connection) -> None:
             record = self._get(connection, namespace, name)
-            if check is not None:
-                check(record)
+            if also is not None:
+                also(connection, record)
             connection.execute(
                 f"DELETE FROM {self._table} WHERE namespace = ? AND {self._key} = ?",
                 (namespace, name),

@@ -50,11 +50,14 @@ MIGRATIONS = [
     CREATE INDEX snapshots_parent ON snapshots (namespace, snapshotter, parent);
     CREATE UNIQUE INDEX snapshots_backend ON snapshots (snapshotter, backend_key);
     """,
+    # until when an ingest is kept without a lease, ns; those from before get a day
     """
     CREATE TABLE activations (
         number INTEGER PRIMARY KEY AUTOINCREMENT, namespace TEXT NOT NULL, name TEXT NOT NULL,
         ready INTEGER NOT NULL, record TEXT NOT NULL,
         UNIQUE (namespace, name)
     );
+    ALTER TABLE ingests ADD COLUMN expires_at INTEGER NOT NULL DEFAULT 0;
+    UPDATE ingests SET expires_at = (CAST(strftime('%s', 'now') AS INTEGER) + 86400) * 1000000000;
     """,
 ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +21,11 @@ from cored.filters import parse
 from cored.metadata.content import changed_labels
 from cored.metadata.guard import Guard
 from cored.metadata.names import check_labels
-from cored.metadata.records import hold, label_field, touch
+from cored.metadata.records import check_lease, hold, label_field, let_go, touch
 from cored.metadata.rows import dumped
 from cored.scope import Scope
 
-__all__ = ["NamespacedSnapshotter"]
+__all__ = ["NamespacedSnapshotter", "renamed_from"]
 
 _SELECT = """
     SELECT key, backend_key, kind, parent, labels, created_at, updated_at FROM snapshots
@@ -32,12 +34,41 @@ _SELECT = """
 # what a backend is told of; the rest is between client and daemon
 _INHERITED = "containerd.io/snapshot/"
 _TARGET = "containerd.io/snapshot.ref"
+_RENAMED = "+"
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
     snapshot: Snapshot
     backend_key: str
+
+
+class _Claims:
+    """Keys that a request is making, renaming or removing: the next one waits for its end.
+
+    Rows and backend change one after the other; two requests in between would tear them apart.
+    """
+
+    def __init__(self) -> None:
+        self._taken: set[tuple[str, str]] = set()
+        self._freed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def of(self, namespace: str, *keys: str) -> AsyncIterator[None]:
+        """Hold ``keys``, all or none."""
+        wanted = {(namespace, key) for key in keys}
+        async with self._freed:
+            await self._freed.wait_for(lambda: self._taken.isdisjoint(wanted))
+            self._taken |= wanted
+        try:
+            yield
+        finally:
+            self._taken -= wanted
+            await asyncio.shield(self._tell())
+
+    async def _tell(self) -> None:
+        async with self._freed:
+            self._freed.notify_all()
 
 
 class NamespacedSnapshotter(Snapshotter):
@@ -51,6 +82,7 @@ class NamespacedSnapshotter(Snapshotter):
         self._backend = backend
         self._events = events
         self._guard = guard
+        self._claims = _Claims()
         self.capabilities = backend.capabilities
         self.exports: Mapping[str, str] = getattr(backend, "exports", {})
 
@@ -77,7 +109,7 @@ class NamespacedSnapshotter(Snapshotter):
         passed = _passed(changed.snapshot.labels)
         if passed:
             await self._backend.update(changed.backend_key, dict(passed))
-        self._guard.mutated(deletion=True)
+        self._guard.mutated()
         return changed.snapshot
 
     async def usage(self, key: str) -> Usage:
@@ -99,18 +131,20 @@ class NamespacedSnapshotter(Snapshotter):
         if not name:
             raise InvalidArgument(f"snapshot {key!r}: cannot be committed without a name")
         where = scope.current()
-        async with self._guard.using():
+        async with self._guard.using(), self._claims.of(where.namespace, name, key):
+            await self._check_new(where, name)
             row = self._find(self._db.read, where.namespace, key)
             if row.snapshot.kind is not Kind.ACTIVE:
                 raise FailedPrecondition(f"snapshot {key!r}: is {row.snapshot.kind}, not active")
-            self._check_free(self._db.read, where.namespace, name)
             below = self._parent(self._db.read, where.namespace, parent or "")
-            made = _fresh_key(where.namespace, name)
-            await self._backend.commit(made, row.backend_key, _passed(labels), parent=below or None)
+            check_lease(self._db.read, where)
+            made = renamed_key(row.backend_key, name)
+            # all labels: when a crash comes before the row, the backend knows what it was to be
+            await self._backend.commit(made, row.backend_key, labels, parent=below or None)
             over = row.snapshot.parent or parent or ""
 
             def work(connection: sqlite3.Connection) -> None:
-                self._delete(connection, where.namespace, key)
+                self._delete(connection, where, key)
                 self._insert(connection, where, Kind.COMMITTED, name, made, over, labels)
 
             await self._db.write(work)
@@ -118,7 +152,8 @@ class NamespacedSnapshotter(Snapshotter):
         await self._events.publish(SnapshotCommit(key, name, self._id))
 
     async def remove(self, key: str) -> None:
-        namespace = scope.namespace()
+        where = scope.current()
+        namespace = where.namespace
 
         def work(connection: sqlite3.Connection) -> str:
             row = self._find(connection, namespace, key)
@@ -130,10 +165,10 @@ class NamespacedSnapshotter(Snapshotter):
                 raise FailedPrecondition(
                     f"snapshot {key!r}: cannot remove, has children", hint=f"such as {child[0]!r}"
                 )
-            self._delete(connection, namespace, key)
+            self._delete(connection, where, key)
             return row.backend_key
 
-        async with self._guard.using():
+        async with self._guard.using(), self._claims.of(namespace, key):
             backend_key = await self._db.write(work)
             await self._backend.remove(backend_key)
         self._guard.mutated(deletion=True)
@@ -162,10 +197,10 @@ class NamespacedSnapshotter(Snapshotter):
         if not key:
             raise InvalidArgument("snapshot: its key is empty")
         where = scope.current()
-        async with self._guard.using():
-            self._check_free(self._db.read, where.namespace, key)
+        async with self._guard.using(), self._claims.of(where.namespace, key):
             if target := labels.get(_TARGET):
-                await self._found(where, target)
+                await self._check_new(where, target)
+            await self._check_new(where, key)
             below = self._parent(self._db.read, where.namespace, parent)
             made = _fresh_key(where.namespace, key)
             try:
@@ -189,14 +224,16 @@ class NamespacedSnapshotter(Snapshotter):
         await self._events.publish(SnapshotPrepare(key, parent, self._id))
         return mounts
 
-    async def _found(self, where: Scope, target: str) -> None:
-        """AlreadyExists when the snapshot that the client is about to make is there by name."""
+    async def _check_new(self, where: Scope, name: str) -> None:
+        """AlreadyExists when the snapshot that the client is about to make is there by name.
+
+        By then the client's lease holds it, as if the client had made it.
+        """
         try:
-            self._find(self._db.read, where.namespace, target)
-        except NotFound:
-            return
-        await self._db.write(lambda c: hold(c, where, f"snapshots/{self._id}", target))
-        raise AlreadyExists(f"snapshot {target!r}: already exists")
+            self._check_free(self._db.read, where.namespace, name)
+        except AlreadyExists:
+            await self._db.write(lambda c: hold(c, where, f"snapshots/{self._id}", name))
+            raise
 
     async def _adopt(
         self, where: Scope, target: str, parent: str, below: str, labels: Labels
@@ -234,15 +271,12 @@ class NamespacedSnapshotter(Snapshotter):
             raise AlreadyExists(f"snapshot {key!r}: already exists") from error
         hold(connection, where, f"snapshots/{self._id}", key)
 
-    def _delete(self, connection: sqlite3.Connection, namespace: str, key: str) -> None:
+    def _delete(self, connection: sqlite3.Connection, where: Scope, key: str) -> None:
         connection.execute(
             "DELETE FROM snapshots WHERE namespace = ? AND snapshotter = ? AND key = ?",
-            (namespace, self._id, key),
+            (where.namespace, self._id, key),
         )
-        connection.execute(
-            "DELETE FROM lease_resources WHERE namespace = ? AND type = ? AND id = ?",
-            (namespace, f"snapshots/{self._id}", key),
-        )
+        let_go(connection, where, f"snapshots/{self._id}", key)
 
     def _find(self, connection: sqlite3.Connection, namespace: str, key: str) -> _Row:
         row = connection.execute(f"{_SELECT} AND key = ?", (namespace, self._id, key)).fetchone()
@@ -274,6 +308,18 @@ class NamespacedSnapshotter(Snapshotter):
 def _fresh_key(namespace: str, key: str) -> str:
     """A key that the backend has never seen."""
     return f"{namespace}/{time.time_ns():x}/{key}"
+
+
+def renamed_key(backend_key: str, name: str) -> str:
+    """The backend's key of a snapshot that is committed as ``name``: it tells where it is from."""
+    namespace, stamp, _ = backend_key.split("/", 2)
+    return f"{namespace}/{stamp}{_RENAMED}/{name}"
+
+
+def renamed_from(backend_key: str) -> tuple[str, str]:
+    """Of a key made by :func:`renamed_key`: how the former key began, and the name; '' if not."""
+    start, mark, name = backend_key.partition(f"{_RENAMED}/")
+    return (f"{start}/", name) if mark and start.count("/") == 1 else ("", "")
 
 
 def _passed(labels: Labels) -> dict[str, str]:

@@ -206,6 +206,35 @@ async def test_a_write_in_flight_is_not_collected(store: Metadata) -> None:
     assert (await store.content.info(digest)).size == 4
 
 
+async def test_many_changes_bring_a_collection_without_any_deletion(tmp_path: Path) -> None:
+    config = GcConfig(startup_delay=0, schedule_delay=0, deletion_threshold=0, mutation_threshold=3)
+    content = LocalContentStore(tmp_path / "content")
+    async with Metadata.opened(tmp_path, Exchange(), content, {}, config) as store:
+        here()
+        digests = [await write_blob(store.content, f"r{n}", b"%d" % n) for n in range(3)]
+        async with asyncio.timeout(10):
+            while [info.digest async for info in store.content.walk()]:
+                await asyncio.sleep(0.01)
+        assert len(set(digests)) == 3
+
+
+async def test_an_image_that_expires_goes_unless_something_keeps_it(store: Metadata) -> None:
+    here()
+    past = {"containerd.io/gc.expire": "2001-01-01T00:00:00Z"}
+    blob = await write_blob(store.content, "ref", b"data")
+    target = Descriptor("m", blob, 4)
+    await store.images.create(Image("free", target, past))
+    await store.images.create(Image("nonsense", target, {"containerd.io/gc.expire": "2001-01-01"}))
+    await store.leases.create(Lease("lease"))
+    here("lease")
+    await store.images.create(Image("held", target, past))
+    here()
+    assert {node.id for node in (await store.gc.collect()).removed} == {"free"}
+    await store.leases.delete("lease")
+    await store.images.delete("nonsense")
+    assert {node.id for node in (await store.gc.collect()).removed} == {"held", blob}
+
+
 async def test_a_container_keeps_its_snapshot(store: Metadata) -> None:
     here()
     await store.snapshotters["native"].prepare("rootfs")
