@@ -1,7 +1,9 @@
-"""cored beside containerd, in one interleaved run of the same unmodified ctr: ratios.
+"""cored beside containerd, in one interleaved run of the same unmodified clients: ratios.
 
-    .venv/bin/python -m tests.bench [--rounds 20] [--import-rounds 5] [--shims 30]
+    .venv/bin/python -m tests.bench [SECTION ...] [--rounds 20] [--import-rounds 5] [--shims 30]
 
+Run, memory and import are measured through ctr; unary, content and events through a load generator
+that speaks gRPC by hand (load.py), so that a daemon's own time is what counts.
 Starts a private daemon of each kind, on private roots in a mount namespace of its own, and leaves
 nothing behind but the Debian image that it made for itself (in --cache, some 150 MB).
 """
@@ -17,35 +19,16 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests import daemons
+from tests.bench import api
+from tests.bench.compare import Row, interleaved
 from tests.bench.debian import debian_image
 from tests.daemons import Daemon
 
 PROJECT = Path(__file__).resolve().parents[2]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One comparison: medians, the ratio of medians, and what is aimed at."""
-
-    what: str
-    unit: str
-    ours: float
-    peer: float
-    target: float
-    spread: tuple[float, float]
-
-    def __str__(self) -> str:
-        ratio = self.ours / self.peer
-        verdict = "reached" if ratio <= self.target else "MISSED"
-        low, high = self.spread
-        return (
-            f"{self.what:34} {self.ours:9.2f} {self.peer:11.2f} {self.unit:4} "
-            f"{ratio:7.2f}  (rounds {low:.2f}-{high:.2f})  target {self.target:.2f}  {verdict}"
-        )
 
 
 def main() -> None:
@@ -56,7 +39,7 @@ def main() -> None:
         os.environ["CORED_BENCH_NAMESPACE"] = "1"
         inside = ["unshare", "--mount", "--propagation", "private", sys.executable]
         os.execvp(inside[0], [*inside, "-m", "tests.bench", *sys.argv[1:]])
-    image = debian_image(options.cache)
+    image = debian_image(options.cache) if "import" in options.sections else None
     print(f"{'':34} {'cored':>9} {'containerd':>11} {'':4} {'ratio':>7}")
     with ExitStack() as stack:
         ours = stack.enter_context(daemons.cored())
@@ -65,42 +48,33 @@ def main() -> None:
         subprocess.run([PROJECT / "deploy/quickstart/busybox-image", busybox], check=True)
         for daemon in (ours, peer):
             daemon.ctr("images", "import", str(busybox))
-        print(_run(ours, peer, options.rounds), flush=True)
-        print(_memory(ours, peer, options.shims), flush=True)
-        for row in _import(ours, peer, image, options.import_rounds):
-            print(row, flush=True)
+        for section in options.sections:
+            for row in _SECTIONS[section](ours, peer, image, options):
+                print(row, flush=True)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tests.bench", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "sections",
+        nargs="*",
+        metavar="SECTION",
+        help=f"what to measure, everything without: {', '.join(_SECTIONS)}",
+    )
+    parser.add_argument("--api-rounds", type=int, default=7, help="of unary, content, events")
+    parser.add_argument("--records", type=int, default=1000, help="containers that are listed")
+    parser.add_argument("--blob", type=int, default=256, help="MiB of content written and read")
+    parser.add_argument("--subscribers", type=int, default=100, help="of events")
+    parser.add_argument("--events", type=int, default=200, help="that each of them gets")
     parser.add_argument("--rounds", type=int, default=20, help="of ctr run --rm")
     parser.add_argument("--import-rounds", type=int, default=5, help="of import + unpack")
     parser.add_argument("--shims", type=int, default=30, help="containers of each daemon for PSS")
     parser.add_argument("--cache", type=Path, default=Path("/var/tmp/cored-bench"))
-    return parser.parse_args()
-
-
-def _interleaved(
-    what: str,
-    unit: str,
-    target: float,
-    rounds: int,
-    measure: Callable[[Daemon, int], float],
-    ours: Daemon,
-    peer: Daemon,
-) -> Row:
-    """One warm-up, then rounds in which each daemon is first every other time."""
-    figures: dict[int, list[float]] = {id(ours): [], id(peer): []}
-    for number in range(rounds + 1):
-        order = (ours, peer) if number % 2 else (peer, ours)
-        for daemon in order:
-            figure = measure(daemon, number)
-            if number:
-                figures[id(daemon)].append(figure)
-    mine, theirs = figures[id(ours)], figures[id(peer)]
-    ratios = [a / b for a, b in zip(mine, theirs, strict=True)]
-    middle = statistics.median
-    return Row(what, unit, middle(mine), middle(theirs), target, (min(ratios), max(ratios)))
+    options = parser.parse_args()
+    if unknown := set(options.sections) - set(_SECTIONS):
+        parser.error(f"unknown section {', '.join(sorted(unknown))}")
+    options.sections = options.sections or list(_SECTIONS)
+    return options
 
 
 def _run(ours: Daemon, peer: Daemon, rounds: int) -> Row:
@@ -109,10 +83,10 @@ def _run(ours: Daemon, peer: Daemon, rounds: int) -> Row:
         daemon.ctr("run", "--rm", "docker.io/library/busybox:latest", f"run{number}", "true")
         return (time.perf_counter() - start) * 1000
 
-    return _interleaved("ctr run --rm IMAGE true", "ms", 0.9, rounds, once, ours, peer)
+    return interleaved("ctr run --rm IMAGE true", "ms", 0.9, rounds, once, ours, peer)
 
 
-def _import(ours: Daemon, peer: Daemon, image: Path, rounds: int) -> list[Row]:
+def _import(ours: Daemon, peer: Daemon, image: Path | None, rounds: int) -> list[Row]:
     processor: dict[int, list[float]] = {id(ours): [], id(peer): []}
 
     def once(daemon: Daemon, number: int) -> float:
@@ -127,7 +101,7 @@ def _import(ours: Daemon, peer: Daemon, image: Path, rounds: int) -> list[Row]:
         daemon.ctr("images", "rm", "--sync", *names)
         return wall
 
-    wall = _interleaved("import + unpack, Debian 300+ MB", "s", 0.8, rounds, once, ours, peer)
+    wall = interleaved("import + unpack, Debian 300+ MB", "s", 0.8, rounds, once, ours, peer)
     mine, theirs = processor[id(ours)], processor[id(peer)]
     ratios = [a / b for a, b in zip(mine, theirs, strict=True)]
     user = Row(
@@ -189,6 +163,17 @@ def _pss(pid: int) -> float:
             return int(line.split()[1]) / 1024
     raise RuntimeError(f"process {pid}: no PSS")
 
+
+_SECTIONS: dict[str, Callable[[Daemon, Daemon, Path | None, Any], list[Row]]] = {
+    "run": lambda ours, peer, _, options: [_run(ours, peer, options.rounds)],
+    "memory": lambda ours, peer, _, options: [_memory(ours, peer, options.shims)],
+    "unary": lambda ours, peer, _, o: api.unary(ours, peer, o.api_rounds, o.records),
+    "content": lambda ours, peer, _, o: api.content(ours, peer, o.api_rounds, o.blob),
+    "events": lambda ours, peer, _, o: [
+        api.events(ours, peer, o.api_rounds, o.subscribers, o.events)
+    ],
+    "import": lambda ours, peer, image, o: _import(ours, peer, image, o.import_rounds),
+}
 
 if __name__ == "__main__":
     # two daemons and their shims share this shell's limit of open files

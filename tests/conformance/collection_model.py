@@ -268,6 +268,10 @@ def _open(m: Model, op: Op) -> None:
     m.writing[name] = None
 
 
+def _truncate(m: Model, op: Op) -> None:
+    m.ingests[op.namespace, op.arguments[0]] = b""
+
+
 def _write(m: Model, op: Op) -> None:
     m.ingests[op.namespace, op.arguments[0]] = PAYLOADS[op.arguments[1]]
 
@@ -444,7 +448,7 @@ def _take(things: dict[Name, Any], op: Op) -> None:
 
 
 STEPS: Mapping[str, Sequence[Step]] = {
-    "begin": (_adopt, _note, _begin, _write, _close),
+    "begin": (_adopt, _note, _begin, _truncate, _write, _close),
     "note": (_adopt, _note),
     "finish": (_note, _open, _publish, _register),
     "abort": (_abort,),
