@@ -3,12 +3,14 @@
 Grammar: a filter is selectors joined by commas, all of which must hold; several filters are
 alternatives. A selector is a field path (parts joined by dots, quoted where they hold other
 characters) alone, which asks for presence, or with ``==``, ``!=`` or ``~=`` (regular expression,
-found anywhere) and a value, bare or quoted.
+found anywhere, where an absent field is empty) and a value, bare or quoted; a regular expression
+may be quoted by ``/`` or ``|``, too. Quotes take Go's escapes: a backslash is written as two.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -20,13 +22,16 @@ __all__ = ["Adaptor", "Filter", "parse"]
 Adaptor = Callable[[tuple[str, ...]], str | None]
 """Answers a field by its path: the text, or None where it is absent."""
 
-_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_VALUE = re.compile(r"[^\s,\"]+|(?=,|$)")
-_OPERATOR = re.compile(r"==|!=|~=")
+_SPACE = re.compile(r"\s*")
+_FIELD = re.compile(r"[A-Za-z0-9_]+")
+_VALUE = re.compile(r"[^\s,\"=!~\0][^\s,\0]*")
+_OPERATOR = re.compile(r"[=!~]+")
 _QUOTED = re.compile(r'"(?:[^"\\\n]|\\.)*"')
-_PATTERN = re.compile(r"/((?:[^/\\]|\\.)*)/|\|((?:[^|\\]|\\.)*)\|")
-_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|([0-7]{3})|(.))", re.DOTALL)
-_NAMED = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+_PATTERN = re.compile(r"/(?:[^/\\\n]|\\.)*/|\|(?:[^|\\\n]|\\.)*\|")
+_ESCAPE = re.compile(
+    r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-3][0-7]{2})|(.))", re.DOTALL
+)
+_NAMED = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ class _Selector:
                 return found != self.value
             case _:
                 assert self.pattern is not None
-                return found is not None and self.pattern.search(found) is not None
+                return self.pattern.search(found or "") is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +83,10 @@ class _Parser:
 
     def chain(self) -> tuple[_Selector, ...]:
         found: list[_Selector] = []
-        if not self._text.strip():
+        if not self._text:
             return ()
         while True:
             found.append(self._selector())
-            self._skip()
             if self._at == len(self._text):
                 return tuple(found)
             if self._text[self._at] != ",":
@@ -94,68 +98,68 @@ class _Parser:
         while self._text.startswith(".", self._at):
             self._at += 1
             path.append(self._part())
-        operator = self._take(_OPERATOR)
-        if operator is None:
+        if self._at == len(self._text) or self._text[self._at] == ",":
             return _Selector(tuple(path))
+        self._skip()
+        operator = self._take(_OPERATOR)
+        if operator not in ("==", "!=", "~="):
+            self._fail("expected one of == != ~=")
+        self._skip()
         if operator == "~=":
             start = self._at
-            text = self._regex()
+            text = self._value(_PATTERN, _QUOTED)
             try:
                 return _Selector(tuple(path), operator, text, re.compile(text))
-            except re.error as error:
+            except (re.error, OverflowError) as error:
                 self._at = start
                 self._fail(f"bad regular expression: {error}")
-        return _Selector(tuple(path), operator, self._value())
+        return _Selector(tuple(path), operator, self._value(_QUOTED))
 
     def _part(self) -> str:
+        self._skip()
         quoted = self._take(_QUOTED)
         if quoted is not None:
-            return _unquoted(quoted)
+            return self._unquoted(quoted)
         bare = self._take(_FIELD)
         if bare is None:
             self._fail("expected a field name")
         return bare
 
-    def _value(self) -> str:
-        quoted = self._take(_QUOTED)
-        if quoted is not None:
-            return _unquoted(quoted)
+    def _value(self, *quotes: re.Pattern[str]) -> str:
+        for pattern in quotes:
+            quoted = self._take(pattern)
+            if quoted is not None:
+                return self._unquoted(quoted)
         bare = self._take(_VALUE)
         if bare is None:
-            self._fail("expected a value", "quote values that hold spaces or quotes")
+            self._fail("expected a value", "quote values that are empty, or hold spaces or quotes")
         return bare
 
-    def _regex(self) -> str:
-        found = _PATTERN.match(self._text, self._at)
-        if found is None:
-            return self._value()
-        self._at = found.end()
-        return found[1] if found[1] is not None else found[2]
+    def _skip(self) -> None:
+        self._take(_SPACE)
 
     def _take(self, pattern: re.Pattern[str]) -> str | None:
-        self._skip()
         found = pattern.match(self._text, self._at)
         if found is None:
             return None
         self._at = found.end()
         return found[0]
 
-    def _skip(self) -> None:
-        """Spaces between the parts of a filter mean nothing."""
-        while self._text[self._at : self._at + 1].isspace():
-            self._at += 1
+    def _unquoted(self, text: str) -> str:
+        """The text of a quoted part, with Go's escapes."""
+        quote = text[0]
+
+        def character(found: re.Match[str]) -> str:
+            for digits, radix in zip(found.groups()[:4], (16, 16, 16, 8), strict=True):
+                if digits is not None and int(digits, radix) <= sys.maxunicode:
+                    return chr(int(digits, radix))
+            if found[5] == quote:
+                return quote
+            if found[5] not in _NAMED:
+                self._fail(f"bad escape {found[0]}", "write a backslash as two")
+            return _NAMED[found[5]]
+
+        return _ESCAPE.sub(character, text[1:-1])
 
     def _fail(self, what: str, hint: str | None = None) -> NoReturn:
         raise InvalidArgument(f"filter {self._text!r}: {what} at position {self._at}", hint=hint)
-
-
-def _unquoted(text: str) -> str:
-    """The text of a quoted part, with Go's escapes."""
-
-    def character(found: re.Match[str]) -> str:
-        for digits, radix in ((found[1], 16), (found[2], 16), (found[3], 8)):
-            if digits is not None:
-                return chr(int(digits, radix))
-        return _NAMED.get(found[4], found[4])
-
-    return _ESCAPE.sub(character, text[1:-1])

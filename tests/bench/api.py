@@ -148,7 +148,9 @@ def _latency(link: Connection, path: str, request: bytes, calls: int) -> float:
 
 
 def _container(number: int) -> containers_pb2.CreateContainerRequest:
-    spec = json.dumps(build(SpecOptions(args=("sh",), env=("PATH=/usr/bin:/bin", "TERM=xterm")))).encode()
+    spec = json.dumps(
+        build(SpecOptions(args=("sh",), env=("PATH=/usr/bin:/bin", "TERM=xterm")))
+    ).encode()
     request = containers_pb2.CreateContainerRequest()
     made = request.container
     made.id = f"container{number}"

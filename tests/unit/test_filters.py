@@ -38,6 +38,14 @@ RECORD = {
         (["kind==active,absent"], False),
         (["kind==view", "target.digest==sha256:abc"], True),
         (['labels.plain=="\\x77ith space"'], True),
+        (["absent~=^$"], True),
+        (["absent~=."], False),
+        (["name~=/\\\\w+$/"], True),
+        (['name~="^docker\\\\.io"'], True),
+        (["name~=|a\\|debian|"], True),
+        ([" kind\t== active, labels.plain"], True),
+        (['labels.plain!=a"b'], True),
+        (["name~=.*"], True),
     ],
 )
 def test_filters_match(filters: list[str], matches: bool) -> None:
@@ -45,7 +53,10 @@ def test_filters_match(filters: list[str], matches: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["=", "kind=active", "kind==a b", "kind==active,", ".kind", 'labels."a', "name~=[", "!"]
+    "text",
+    ["=", "kind=active", "kind==a b", "kind==active,", ".kind", 'labels."a', "name~=[", "!", " "]
+    + ["kind==", "kind===active", "kind=!active", "kind ,name", "kind==active ", "name~=/\\d/"]
+    + ['kind=="\\q"', 'kind=="a\nb"', 'kind=="\\U00110000"', 'kind=="a"b', "kind==a\0b"],
 )
 def test_nonsense_is_refused_with_its_place(text: str) -> None:
     with pytest.raises(InvalidArgument, match=r"filter .* position \d+"):
