@@ -19,8 +19,8 @@ from cored.metadata.rows import container_row, container_value
 __all__ = ["Containers"]
 
 _MUTABLE = ("labels", "image", "spec", "extensions", "snapshot_key")
-# "runtime", "snapshotter" and their fields come in masks of clients that changed nothing of them
-_IGNORED = ("runtime", "snapshotter", "created_at", "updated_at")
+# masks say it as containerd's clients do, which is not as the field is called
+_SPELT = {"snapshotkey": "snapshot_key"}
 
 
 class Containers(ContainerStore):
@@ -59,16 +59,15 @@ class Containers(ContainerStore):
 
     async def update(self, record: Container, fields: Sequence[str] = ()) -> Container:
         what = f"container {record.id!r}"
+        if not record.id:
+            raise InvalidArgument("container: its id is empty")
+        paths = [_SPELT.get(path, path) for path in fields]
 
         def changed(old: Container) -> Container:
             for name in ("runtime", "snapshotter"):
-                given = getattr(record, name)
-                if (name in fields or not fields) and given and given != getattr(old, name):
+                if not paths and getattr(record, name) != getattr(old, name):
                     raise InvalidArgument(f"{what}: {name} cannot be changed")
-            wanted = [path for path in fields if path not in _IGNORED]
-            if fields and not wanted:
-                return old
-            new = replace(merged(what, old, record, wanted, _MUTABLE), updated_at=time.time_ns())
+            new = replace(merged(what, old, record, paths, _MUTABLE), updated_at=time.time_ns())
             _check(new)
             return new
 
@@ -93,6 +92,8 @@ def _check(record: Container) -> None:
         raise InvalidArgument(f"{what}: needs a runtime name")
     if record.spec is None and not record.sandbox:
         raise InvalidArgument(f"{what}: needs a spec")
+    if "" in record.extensions:
+        raise InvalidArgument(f"{what}: has an extension without a name")
     if record.snapshot_key and not record.snapshotter:
         raise InvalidArgument(f"{what}: has a snapshot key, and no snapshotter")
 
