@@ -18,7 +18,7 @@ from cored.metadata.rows import dumped
 
 __all__ = ["Namespaces"]
 
-_CONTENTS = ("containers", "images", "blobs", "snapshots", "sandboxes", "leases")
+_CONTENTS = ("containers", "images", "blobs", "snapshots", "sandboxes")
 
 
 class Namespaces(NamespaceStore):
@@ -90,8 +90,9 @@ class Namespaces(NamespaceStore):
                     f"namespace {name!r}: must be empty, has {', '.join(left)}",
                     hint="remove them first",
                 )
+            for table in ("leases", "ingests"):
+                connection.execute(f"DELETE FROM {table} WHERE namespace = ?", (name,))
             connection.execute("DELETE FROM namespaces WHERE name = ?", (name,))
-            connection.execute("DELETE FROM ingests WHERE namespace = ?", (name,))
 
         await self._db.write(work)
         await self._events.publish(NamespaceDelete(name), namespace=name)
