@@ -10,7 +10,7 @@ from cored._pb.containerd.services.containers.v1 import containers_pb2 as pb
 from cored.abc.records import Container, ContainerStore
 from cored.abc.service import Service
 from cored.abc.values import Typed
-from cored.services.wire import timestamp, typed_message, typed_value
+from cored.services.wire import labels_value, timestamp, typed_message, typed_value
 
 __all__ = ["ContainersService"]
 
@@ -73,7 +73,7 @@ def _message(value: Container) -> pb.Container:
 def _value(message: pb.Container) -> Container:
     return Container(
         id=message.id,
-        labels=dict(message.labels),
+        labels=labels_value(message.labels),
         image=message.image,
         runtime=message.runtime.name,
         runtime_options=typed_value(message.runtime, "options"),

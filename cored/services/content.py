@@ -10,7 +10,7 @@ from cored._pb.containerd.services.content.v1 import content_pb2 as pb
 from cored.abc.content import ContentStore, Info, Status, Writer
 from cored.abc.service import Service
 from cored.errors import AlreadyExists, InvalidArgument, NotFound, OutOfRange
-from cored.services.wire import label_changes, timestamp
+from cored.services.wire import label_changes, labels_value, timestamp
 
 __all__ = ["ContentService"]
 
@@ -126,7 +126,7 @@ class _Session:
             answer.offset, answer.total = self._writer.status.offset, self._total
             if request.action == pb.COMMIT:
                 answer.digest = await self._writer.commit(
-                    self._total, self._expected, dict(request.labels)
+                    self._total, self._expected, labels_value(request.labels)
                 )
                 self.committed = True
             else:

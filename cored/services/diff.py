@@ -10,7 +10,7 @@ from cored.abc.service import Service
 from cored.abc.values import Descriptor, Typed
 from cored.errors import Unimplemented
 from cored.oci import mediatypes
-from cored.services.wire import descriptor_message, descriptor_value, mount_values
+from cored.services.wire import descriptor_message, descriptor_value, labels_value, mount_values
 
 __all__ = ["DiffService"]
 
@@ -50,7 +50,7 @@ class DiffService(Service):
                     mount_values(request.right),
                     media_type=request.media_type or mediatypes.OCI_LAYER_GZIP,
                     ref=request.ref,
-                    labels=dict(request.labels),
+                    labels=labels_value(request.labels),
                     source_date_epoch=epoch,
                 )
             except Unimplemented as error:

@@ -8,7 +8,7 @@ from cored._pb.containerd.services.images.v1 import images_pb2 as pb
 from cored.abc.records import Image, ImageStore
 from cored.abc.service import Service
 from cored.metadata.gc import Scheduler
-from cored.services.wire import descriptor_message, descriptor_value, timestamp
+from cored.services.wire import descriptor_message, descriptor_value, labels_value, timestamp
 
 __all__ = ["ImagesService"]
 
@@ -54,4 +54,4 @@ def _message(value: Image) -> pb.Image:
 
 
 def _value(message: pb.Image) -> Image:
-    return Image(message.name, descriptor_value(message.target), dict(message.labels))
+    return Image(message.name, descriptor_value(message.target), labels_value(message.labels))

@@ -11,7 +11,7 @@ from cored._pb.containerd.services.leases.v1 import leases_pb2 as pb
 from cored.abc.records import Lease, LeaseStore, Resource
 from cored.abc.service import Service
 from cored.metadata.gc import Scheduler
-from cored.services.wire import timestamp
+from cored.services.wire import labels_value, timestamp
 
 __all__ = ["LeasesService"]
 
@@ -25,7 +25,7 @@ class LeasesService(Service):
 
     async def Create(self, request: pb.CreateRequest) -> pb.CreateResponse:
         id = request.id or f"{time.time_ns()}-{secrets.token_urlsafe(6)}"
-        made = await self._store.create(Lease(id, dict(request.labels)))
+        made = await self._store.create(Lease(id, labels_value(request.labels)))
         return pb.CreateResponse(lease=_message(made))
 
     async def Delete(self, request: pb.DeleteRequest) -> Empty:

@@ -7,6 +7,7 @@ from google.protobuf.empty_pb2 import Empty
 from cored._pb.containerd.services.namespaces.v1 import namespace_pb2 as pb
 from cored.abc.records import Namespace, NamespaceStore
 from cored.abc.service import Service
+from cored.services.wire import labels_value
 
 __all__ = ["NamespacesService"]
 
@@ -45,4 +46,4 @@ def _message(value: Namespace) -> pb.Namespace:
 
 
 def _value(message: pb.Namespace) -> Namespace:
-    return Namespace(message.name, dict(message.labels))
+    return Namespace(message.name, labels_value(message.labels))

@@ -10,7 +10,7 @@ from cored._pb.containerd.services.snapshots.v1 import snapshots_pb2 as pb
 from cored.abc.service import Service
 from cored.abc.snapshots import Kind, Snapshot, Snapshotter
 from cored.errors import InvalidArgument
-from cored.services.wire import label_changes, mount_message, timestamp
+from cored.services.wire import label_changes, labels_value, mount_message, timestamp
 
 __all__ = ["SnapshotsService"]
 
@@ -37,13 +37,13 @@ class SnapshotsService(Service):
 
     async def Prepare(self, request: pb.PrepareSnapshotRequest) -> pb.PrepareSnapshotResponse:
         mounts = await self._one(request.snapshotter).prepare(
-            request.key, request.parent, dict(request.labels)
+            request.key, request.parent, labels_value(request.labels)
         )
         return pb.PrepareSnapshotResponse(mounts=map(mount_message, mounts))
 
     async def View(self, request: pb.ViewSnapshotRequest) -> pb.ViewSnapshotResponse:
         mounts = await self._one(request.snapshotter).view(
-            request.key, request.parent, dict(request.labels)
+            request.key, request.parent, labels_value(request.labels)
         )
         return pb.ViewSnapshotResponse(mounts=map(mount_message, mounts))
 
@@ -53,7 +53,7 @@ class SnapshotsService(Service):
 
     async def Commit(self, request: pb.CommitSnapshotRequest) -> Empty:
         await self._one(request.snapshotter).commit(
-            request.name, request.key, dict(request.labels), parent=request.parent or None
+            request.name, request.key, labels_value(request.labels), parent=request.parent or None
         )
         return Empty()
 

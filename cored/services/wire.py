@@ -16,6 +16,7 @@ __all__ = [
     "descriptor_message",
     "descriptor_value",
     "label_changes",
+    "labels_value",
     "mount_message",
     "mount_values",
     "timestamp",
@@ -71,6 +72,11 @@ def descriptor_value(message: descriptor_pb2.Descriptor) -> Descriptor:
     return Descriptor(message.media_type, message.digest, message.size, dict(message.annotations))
 
 
+def labels_value(labels: Mapping[str, str]) -> dict[str, str]:
+    """A map of a message: one without a value is none (containerd keeps none either)."""
+    return {key: value for key, value in labels.items() if value}
+
+
 def label_changes(labels: Labels, paths: Sequence[str]) -> tuple[Mapping[str, str | None], bool]:
     """(changes, replace) for seams whose only mutable field is their labels.
 
@@ -78,7 +84,7 @@ def label_changes(labels: Labels, paths: Sequence[str]) -> tuple[Mapping[str, st
     one, or removes it when the record does not have it.
     """
     if not paths or "labels" in paths:
-        return dict(labels), True
+        return labels_value(labels), True
     changes: dict[str, str | None] = {}
     for path in paths:
         noun, _, key = path.partition(".")
