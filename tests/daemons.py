@@ -107,12 +107,16 @@ class Daemon:
 
     def remove_all(self) -> None:
         """Kill and remove every task and container, so that no process outlives the test."""
-        for namespace in self.ctr("namespaces", "ls", "-q").stdout.split():
-            with_namespace = ("--namespace", namespace)
-            for task in self.ctr(*with_namespace, "tasks", "ls", "-q").stdout.split():
-                self.ctr(*with_namespace, "tasks", "rm", "-f", task, check=False)
-            for container in self.ctr(*with_namespace, "containers", "ls", "-q").stdout.split():
-                self.ctr(*with_namespace, "containers", "rm", container, check=False)
+        from tests.grpc_client import Client
+
+        with Client(self.address) as api:
+            for namespace in api.namespaces.List().namespaces:
+                inside = api.within(namespace.name)
+                with_namespace = ("--namespace", namespace.name)
+                for task in inside.tasks.List().tasks:
+                    self.ctr(*with_namespace, "tasks", "rm", "-f", task.id, check=False)
+                for container in inside.containers.List().containers:
+                    self.ctr(*with_namespace, "containers", "rm", container.id, check=False)
 
 
 @contextmanager
