@@ -118,14 +118,16 @@ class ImageStore(ABC):
     async def list(self, filters: Sequence[str] = ()) -> list[Image]: ...
 
     @abstractmethod
-    async def create(self, record: Image) -> Image: ...
+    async def create(self, record: Image) -> Image:
+        """AlreadyExists; InvalidArgument. ``created_at`` counts when it is given (not 0)."""
 
     @abstractmethod
-    async def update(self, record: Image, fields: Sequence[str] = ()) -> Image: ...
+    async def update(self, record: Image, fields: Sequence[str] = ()) -> Image:
+        """NotFound; InvalidArgument. ``updated_at`` counts when it is given (not 0)."""
 
     @abstractmethod
     async def delete(self, name: str, *, target: Descriptor | None = None) -> None:
-        """NotFound, also when ``target`` is given and the image's is another by now."""
+        """NotFound, also when ``target`` has a digest and the image's is another by now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from cored.metadata.guard import Guard
 from cored.metadata.names import check_labels
 from cored.metadata.records import Table, hold, label_field, let_go
 from cored.metadata.rows import image_row, image_value
+from cored.oci import digest
 from cored.scope import Scope
 
 __all__ = ["Images"]
@@ -49,7 +50,7 @@ class Images(ImageStore):
 
     async def create(self, record: Image) -> Image:
         _check(record)
-        now = time.time_ns()
+        now = record.created_at or time.time_ns()
         made = replace(record, created_at=now, updated_at=now)
         where = scope.current()
         await self._table.insert(record.name, made, lambda c, new: _hold(c, where, new))
@@ -58,8 +59,11 @@ class Images(ImageStore):
         return made
 
     async def update(self, record: Image, fields: Sequence[str] = ()) -> Image:
+        _check_name(record)
+        now = record.updated_at or time.time_ns()
+
         def changed(old: Image) -> Image:
-            new = replace(_merged(old, record, fields), updated_at=time.time_ns())
+            new = replace(_merged(old, record, fields), updated_at=now)
             _check(new)
             return new
 
@@ -74,9 +78,10 @@ class Images(ImageStore):
 
         def check(connection: sqlite3.Connection, record: Image) -> None:
             let_go(connection, where, "images", name)
-            if target is not None and record.target.digest != target.digest:
+            wanted = target.digest if target is not None else ""
+            if wanted and record.target.digest != wanted:
                 raise NotFound(
-                    f"image {name!r}: points to {record.target.digest} by now",
+                    f"image {name!r}: points to {record.target.digest} by now, not to {wanted}",
                     hint="nothing was deleted",
                 )
 
@@ -103,14 +108,19 @@ def _merged(old: Image, new: Image, fields: Sequence[str]) -> Image:
     return result
 
 
-def _check(record: Image) -> None:
-    what = f"image {record.name!r}"
+def _check_name(record: Image) -> None:
     if not record.name:
         raise InvalidArgument("image: its name is empty")
+
+
+def _check(record: Image) -> None:
+    what = f"image {record.name!r}"
+    _check_name(record)
     check_labels(what, record.labels)
     target = record.target
-    if not target.digest or not target.media_type or target.size <= 0:
+    if not target.media_type or target.size <= 0:
         raise InvalidArgument(f"{what}: its target needs a digest, a media type and a size")
+    digest.check(target.digest)
 
 
 def _field(record: Image, path: tuple[str, ...]) -> str | None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from google.protobuf.empty_pb2 import Empty
 
 from cored._pb.containerd.services.images.v1 import images_pb2 as pb
 from cored.abc.records import Image, ImageStore
 from cored.abc.service import Service
 from cored.metadata.gc import Scheduler
-from cored.services.wire import descriptor_message, descriptor_value, labels_value, timestamp
+from cored.services.wire import (
+    descriptor_message,
+    descriptor_value,
+    labels_value,
+    nanoseconds,
+    timestamp,
+)
 
 __all__ = ["ImagesService"]
 
@@ -28,11 +36,12 @@ class ImagesService(Service):
         return pb.ListImagesResponse(images=map(_message, found))
 
     async def Create(self, request: pb.CreateImageRequest) -> pb.CreateImageResponse:
-        made = await self._store.create(_value(request.image))
+        made = await self._store.create(replace(_value(request.image), created_at=_epoch(request)))
         return pb.CreateImageResponse(image=_message(made))
 
     async def Update(self, request: pb.UpdateImageRequest) -> pb.UpdateImageResponse:
-        changed = await self._store.update(_value(request.image), tuple(request.update_mask.paths))
+        wanted = replace(_value(request.image), updated_at=_epoch(request))
+        changed = await self._store.update(wanted, tuple(request.update_mask.paths))
         return pb.UpdateImageResponse(image=_message(changed))
 
     async def Delete(self, request: pb.DeleteImageRequest) -> Empty:
@@ -41,6 +50,11 @@ class ImagesService(Service):
         if request.sync:
             await self._gc.collect()
         return Empty()
+
+
+def _epoch(request: pb.CreateImageRequest | pb.UpdateImageRequest) -> int:
+    """The date that a reproducible build wants, ns; 0 for now."""
+    return nanoseconds(request.source_date_epoch)
 
 
 def _message(value: Image) -> pb.Image:
@@ -54,4 +68,6 @@ def _message(value: Image) -> pb.Image:
 
 
 def _value(message: pb.Image) -> Image:
-    return Image(message.name, descriptor_value(message.target), labels_value(message.labels))
+    target = descriptor_value(message.target)
+    target = replace(target, annotations=labels_value(target.annotations))
+    return Image(message.name, target, labels_value(message.labels))

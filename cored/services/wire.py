@@ -19,17 +19,28 @@ __all__ = [
     "labels_value",
     "mount_message",
     "mount_values",
+    "nanoseconds",
     "timestamp",
     "typed_message",
     "typed_value",
 ]
 
 _NS = 1_000_000_000
+# the years 1 to 9999: what a Timestamp may say
+_FIRST = -62_135_596_800
+_LAST = 253_402_300_799
 
 
 def timestamp(ns: int) -> Timestamp | None:
     """A Timestamp from ns since the epoch; None (an absent field) for 0."""
     return Timestamp(seconds=ns // _NS, nanos=ns % _NS) if ns else None
+
+
+def nanoseconds(message: Timestamp) -> int:
+    """ns since the epoch; 0 for an absent Timestamp. InvalidArgument for what is no date."""
+    if not (_FIRST <= message.seconds <= _LAST and 0 <= message.nanos < _NS):
+        raise InvalidArgument(f"timestamp {message.seconds} s {message.nanos} ns: is no date")
+    return int(message.seconds * _NS + message.nanos)
 
 
 def typed_message(value: Typed | None) -> AnyMessage | None:
