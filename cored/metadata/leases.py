@@ -10,11 +10,12 @@ from dataclasses import replace
 from cored import scope
 from cored.abc.records import Lease, LeaseStore, Resource
 from cored.database import Database
-from cored.errors import InvalidArgument
+from cored.errors import InvalidArgument, Unimplemented
 from cored.metadata.guard import Guard
 from cored.metadata.names import check_labels
 from cored.metadata.records import Table, hold, label_field
 from cored.metadata.rows import lease_row, lease_value
+from cored.oci import digest
 from cored.scope import Scope
 
 __all__ = ["Leases"]
@@ -44,20 +45,14 @@ class Leases(LeaseStore):
         return self._table.list(filters)
 
     async def add(self, id: str, resource: Resource) -> None:
-        kind, _, rest = resource.type.partition("/")
-        if kind not in ("content", "ingests", "snapshots", "images", "mounts") or (
-            (kind == "snapshots") != bool(rest)
-        ):
-            raise InvalidArgument(
-                f"lease {id!r}: resource type {resource.type!r} is unknown",
-                hint="content, ingests, or snapshots/<snapshotter>",
-            )
         self._table.get(id)
+        _check(id, resource)
         where = Scope(scope.namespace(), id)
         await self._db.write(lambda c: hold(c, where, resource.type, resource.id))
 
     async def discard(self, id: str, resource: Resource) -> None:
         self._table.get(id)
+        _check(id, resource)
         namespace = scope.namespace()
 
         def work(connection: sqlite3.Connection) -> None:
@@ -77,6 +72,25 @@ class Leases(LeaseStore):
             (scope.namespace(), id),
         )
         return [Resource(*row) for row in rows]
+
+
+def _check(id: str, resource: Resource) -> None:
+    """InvalidArgument; Unimplemented for a type of resources that leases do not know."""
+    what = f"lease {id!r}: resource type {resource.type!r}"
+    kind, *rest = resource.type.split("/")
+    if kind not in ("content", "ingests", "images", "snapshots"):
+        raise Unimplemented(
+            f"{what}: is unknown", hint="content, ingests, images, or snapshots/<snapshotter>"
+        )
+    if len(rest) != (kind == "snapshots"):
+        raise InvalidArgument(
+            f"{what}: invalid", hint="only snapshots have one more part, the snapshotter's id"
+        )
+    if kind == "content":
+        try:
+            digest.check(resource.id)
+        except InvalidArgument as error:
+            raise InvalidArgument(f"lease {id!r}: {error.message}") from error
 
 
 def _field(record: Lease, path: tuple[str, ...]) -> str | None:
