@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from cored import scope
 from cored.database import Database
-from cored.errors import AlreadyExists, FailedPrecondition, NotFound
+from cored.errors import AlreadyExists, NotFound
 from cored.filters import parse
 from cored.scope import Scope
 
@@ -40,7 +40,7 @@ def hold(connection: sqlite3.Connection, where: Scope, type: str, id: str) -> No
 
 
 def check_lease(connection: sqlite3.Connection, where: Scope) -> None:
-    """FailedPrecondition, as :func:`hold` would, before something is done that cannot be undone."""
+    """NotFound, as :func:`hold` would, before something is done that cannot be undone."""
     if (
         where.lease is not None
         and not connection.execute(
@@ -63,8 +63,8 @@ def label_field(labels: Mapping[str, str], rest: Sequence[str]) -> str | None:
     return labels.get(".".join(rest))
 
 
-def _no_lease(where: Scope) -> FailedPrecondition:
-    return FailedPrecondition(
+def _no_lease(where: Scope) -> NotFound:
+    return NotFound(
         f"lease {where.lease!r}: does not exist",
         hint="it may have been deleted or have expired; make another",
     )

@@ -221,7 +221,8 @@ class NamespacedSnapshotter(Snapshotter):
                 await self._backend.remove(made)
                 raise
         self._guard.mutated()
-        await self._events.publish(SnapshotPrepare(key, parent, self._id))
+        if kind is Kind.ACTIVE:
+            await self._events.publish(SnapshotPrepare(key, parent, self._id))
         return mounts
 
     async def _check_new(self, where: Scope, name: str) -> None:
@@ -339,7 +340,7 @@ def _fields(snapshot: Snapshot) -> Callable[[tuple[str, ...]], str | None]:
             case ("name",):
                 return snapshot.name
             case ("parent",):
-                return snapshot.parent or None
+                return snapshot.parent
             case ("kind",):
                 return str(snapshot.kind)
             case ("labels", *rest):

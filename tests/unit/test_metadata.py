@@ -192,7 +192,7 @@ async def test_a_flat_lease_keeps_no_more_than_it_lists(store: Metadata) -> None
 
 async def test_a_lease_that_is_gone_cannot_hold(store: Metadata) -> None:
     here("never-made")
-    with pytest.raises(FailedPrecondition, match="lease"):
+    with pytest.raises(NotFound, match="lease"):
         await write_blob(store.content, "ref", b"data")
 
 
