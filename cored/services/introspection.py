@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import DecodeError
 
 from cored import filters as language
 from cored._pb.containerd.services.introspection.v1 import introspection_pb2 as pb
@@ -16,7 +18,7 @@ from cored._pb.containerd.types import introspection_pb2, platform_pb2
 from cored._pb.google.rpc import status_pb2
 from cored.abc.service import Service
 from cored.engine.tasks import Tasks
-from cored.errors import Internal, NotFound
+from cored.errors import Internal, InvalidArgument, NotFound, Unimplemented
 from cored.hookspecs import PluginKind
 from cored.oci.platforms import host
 from cored.plugins import LoadedPlugin, Plugins
@@ -86,13 +88,12 @@ class IntrospectionService(Service):
             raise NotFound(f"plugin {request.type}.{request.id}: not found")
         answer = pb.PluginInfoResponse(plugin=plugin)
         if request.type == _TYPES[PluginKind.RUNTIME]:
-            answer.extra.CopyFrom(await self._runtime(request))
+            answer.extra.CopyFrom(await self._runtime(_runtime_request(request)))
+        elif request.HasField("options"):
+            raise Unimplemented(f"plugin {request.type}.{request.id}: has no more to tell")
         return answer
 
-    async def _runtime(self, request: pb.PluginInfoRequest) -> object:
-        asked = introspection_pb2.RuntimeRequest()
-        if request.HasField("options"):
-            asked.ParseFromString(request.options.value)
+    async def _runtime(self, asked: introspection_pb2.RuntimeRequest) -> AnyMessage:
         info = await self._tasks.runtime_info(asked.runtime_path, typed_value(asked, "options"))
         message = introspection_pb2.RuntimeInfo(
             name=info.name,
@@ -100,8 +101,6 @@ class IntrospectionService(Service):
             features=typed_message(info.features),
             annotations=info.annotations,
         )
-        from google.protobuf.any_pb2 import Any as AnyMessage
-
         return AnyMessage(type_url=message.DESCRIPTOR.full_name, value=message.SerializeToString())
 
     def _all(self) -> Iterator[pb.Plugin]:
@@ -111,6 +110,23 @@ class IntrospectionService(Service):
             yield pb.Plugin(type=_TYPES[PluginKind.SERVICE], id=name)
         for kind, name in _BUILT_IN:
             yield pb.Plugin(type=kind, id=name, platforms=[_platform(None)])
+
+
+def _runtime_request(request: pb.PluginInfoRequest) -> introspection_pb2.RuntimeRequest:
+    asked = introspection_pb2.RuntimeRequest()
+    what = f"plugin {request.type}.{request.id}: options"
+    if not request.HasField("options"):
+        return asked
+    if request.options.type_url.rpartition("/")[2] != asked.DESCRIPTOR.full_name:
+        raise Unimplemented(
+            f"{what} of type {request.options.type_url!r}: are unknown",
+            hint=asked.DESCRIPTOR.full_name,
+        )
+    try:
+        asked.ParseFromString(request.options.value)
+    except DecodeError as error:
+        raise InvalidArgument(f"{what}: cannot be read") from error
+    return asked
 
 
 def _message(plugin: LoadedPlugin) -> pb.Plugin:
