@@ -1,7 +1,7 @@
 """A plain gRPC client: every RPC of a service, from the descriptors alone, and what it refuses.
 
-``api.containers.Create(container=…)`` calls ``containerd.services.containers.v1.Containers/Create``;
-keyword arguments make the request message. Nothing of the daemon's code takes part.
+``api.images.Get(name="x")`` calls ``containerd.services.images.v1.Images/Get``; keyword arguments
+make the request message. Nothing of the daemon's code takes part.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ _MODULES = (
     *(f"events.{noun}_pb2" for noun in ("container", "content", "image", "namespace", "snapshot")),
     "events.task_pb2",
     "types.event_pb2",
+    "types.introspection_pb2",
     "types.mount_pb2",
     "v1.types.task_pb2",
     "runc.v1.oci_pb2",
@@ -148,6 +149,12 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def put(self, data: bytes, ref: str = "put", **fields: Any) -> str:
+        """Write content; its digest."""
+        request = self.content.Write.request(action="COMMIT", ref=ref, data=data, **fields)
+        # containerd says the last thing twice
+        return str(next(iter(self.content.Write([request]))).digest)
+
     def close(self) -> None:
         """Close the connection."""
         self.channel.close()
@@ -184,9 +191,9 @@ class _Rpc:
         )
 
     def __call__(
-        self, given: Iterable[Any] | None = None, *, timeout: float = _TIMEOUT, **fields: Any
+        self, given: Iterable[Any] | None = None, /, *, timeout: float = _TIMEOUT, **fields: Any
     ) -> Any:
-        request = given if given is not None else self.request(**fields)
+        request = self.request(**fields) if given is None else iter(given)
         return self._call(request, timeout=timeout, metadata=self._client.metadata)
 
 

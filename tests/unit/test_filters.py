@@ -54,9 +54,21 @@ def test_filters_match(filters: list[str], matches: bool) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["=", "kind=active", "kind==a b", "kind==active,", ".kind", 'labels."a', "name~=[", "!", " "]
-    + ["kind==", "kind===active", "kind=!active", "kind ,name", "kind==active ", "name~=/\\d/"]
-    + ['kind=="\\q"', 'kind=="a\nb"', 'kind=="\\U00110000"', 'kind=="a"b', "kind==a\0b"],
+    [
+        *(
+            "=",
+            "kind=active",
+            "kind==a b",
+            "kind==active,",
+            ".kind",
+            'labels."a',
+            "name~=[",
+            "!",
+            " ",
+        ),
+        *("kind==", "kind===active", "kind=!active", "kind ,name", "kind==active ", "name~=/\\d/"),
+        *('kind=="\\q"', 'kind=="a\nb"', 'kind=="\\U00110000"', 'kind=="a"b', "kind==a\0b"),
+    ],
 )
 def test_nonsense_is_refused_with_its_place(text: str) -> None:
     with pytest.raises(InvalidArgument, match=r"filter .* position \d+"):

@@ -173,8 +173,23 @@ def test_filters(api: Client) -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    ["==", "id=", "id=a", "id==", "id==a,", ",", "id===a", "a b", 'id=="a', "\0", " ", "id==a "]
-    + ['id=="\\q"', "id~=/\\d/", 'id=="a"b', "id!==a", ".id", "id..a", "id ,image"],
+    [
+        *(
+            "==",
+            "id=",
+            "id=a",
+            "id==",
+            "id==a,",
+            ",",
+            "id===a",
+            "a b",
+            'id=="a',
+            "\0",
+            " ",
+            "id==a ",
+        ),
+        *('id=="\\q"', "id~=/\\d/", 'id=="a"b', "id!==a", ".id", "id..a", "id ,image"),
+    ],
 )
 def test_bad_filters_are_refused(api: Client, bad: str) -> None:
     with api.refused("INVALID_ARGUMENT", "filter"):
