@@ -24,27 +24,33 @@ __all__ = ["SERVICES", "Client", "Seen", "kept", "message", "only_cored", "opene
 
 SERVICES = {
     "containers": "containerd.services.containers.v1.Containers",
+    "controller": "containerd.services.sandbox.v1.Controller",
     "content": "containerd.services.content.v1.Content",
     "diff": "containerd.services.diff.v1.Diff",
     "events": "containerd.services.events.v1.Events",
     "images": "containerd.services.images.v1.Images",
     "introspection": "containerd.services.introspection.v1.Introspection",
     "leases": "containerd.services.leases.v1.Leases",
+    "mounts": "containerd.services.mounts.v1.Mounts",
     "namespaces": "containerd.services.namespaces.v1.Namespaces",
     "snapshots": "containerd.services.snapshots.v1.Snapshots",
+    "store": "containerd.services.sandbox.v1.Store",
+    "streaming": "containerd.services.streaming.v1.Streaming",
     "tasks": "containerd.services.tasks.v1.Tasks",
+    "transfer": "containerd.services.transfer.v1.Transfer",
     "version": "containerd.services.version.v1.Version",
 }
 _MODULES = (
     *(
         f"services.{noun}.v1.{'namespace' if noun == 'namespaces' else noun}_pb2"
-        for noun in SERVICES
+        for noun in {full.split(".")[2] for full in SERVICES.values()}
     ),
     *(f"events.{noun}_pb2" for noun in ("container", "content", "image", "namespace", "snapshot")),
     "events.task_pb2",
     "types.event_pb2",
     "types.introspection_pb2",
     "types.mount_pb2",
+    "types.transfer.container_pb2",
     "v1.types.task_pb2",
     "runc.v1.oci_pb2",
 )

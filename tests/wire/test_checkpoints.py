@@ -13,8 +13,8 @@ import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from cored._pb.containerd.runc.v1 import oci_pb2
-from tests.api import Api, connected, refused
 from tests.daemons import Daemon, cored
+from tests.grpc_client import Client
 
 pytestmark = pytest.mark.root
 IMAGE = "docker.io/library/busybox:latest"
@@ -37,11 +37,11 @@ def gvisor(
 
 
 @pytest.fixture
-def api(gvisor: Daemon) -> Iterator[Api]:
-    with connected(gvisor.address) as api:
-        api.Leases.Create(id="checkpoints")
+def api(gvisor: Daemon) -> Iterator[Client]:
+    with Client(gvisor.address, "default") as api:
+        api.leases.Create(id="checkpoints")
         yield api.within("default", "checkpoints")
-        api.Leases.Delete(id="checkpoints")
+        api.leases.Delete(id="checkpoints")
 
 
 def counted(daemon: Daemon, id: str) -> int:
@@ -54,57 +54,57 @@ def options(**values: object) -> AnyMessage:
     return AnyMessage(type_url=made.DESCRIPTOR.full_name, value=made.SerializeToString())
 
 
-def test_a_task_goes_into_a_blob_and_comes_back(api: Api, gvisor: Daemon) -> None:
+def test_a_task_goes_into_a_blob_and_comes_back(api: Client, gvisor: Daemon) -> None:
     gvisor.ctr("run", "-d", IMAGE, "frozen", "sh", "-c", COUNT)
     time.sleep(1.5)
     before = counted(gvisor, "frozen")
     assert before > 3
-    image, spec = api.Tasks.Checkpoint(
+    image, spec = api.tasks.Checkpoint(
         container_id="frozen", options=options(exit=True)
     ).descriptors
     assert image.media_type == CRIU
     assert "checkpoint.config" in spec.media_type
     kept = AnyMessage.FromString(
-        b"".join(page.data for page in api.Content.Read(digest=spec.digest))
+        b"".join(page.data for page in api.content.Read(digest=spec.digest))
     )
-    assert kept == api.Containers.Get(id="frozen").container.spec
-    api.Tasks.Wait(container_id="frozen")
-    api.Tasks.Delete(container_id="frozen")
+    assert kept == api.containers.Get(id="frozen").container.spec
+    api.tasks.Wait(container_id="frozen")
+    api.tasks.Delete(container_id="frozen")
 
-    mounts = api.Snapshots.Mounts(snapshotter="overlayfs", key="frozen").mounts
-    made = api.Tasks.Create(container_id="frozen", rootfs=mounts, checkpoint=image)
+    mounts = api.snapshots.Mounts(snapshotter="overlayfs", key="frozen").mounts
+    made = api.tasks.Create(container_id="frozen", rootfs=mounts, checkpoint=image)
     assert made.pid == 0
-    assert api.Tasks.Get(container_id="frozen").process.status == 1  # created
-    started = api.Tasks.Start(container_id="frozen")
+    assert api.tasks.Get(container_id="frozen").process.status == 1  # created
+    started = api.tasks.Start(container_id="frozen")
     assert started.pid > 0
     time.sleep(0.5)
     # it went on counting where it was, in memory that nothing else has
     assert before <= counted(gvisor, "frozen") < before + 30
-    api.Tasks.Kill(container_id="frozen", signal=9)
-    assert api.Tasks.Wait(container_id="frozen").exit_status == 137
-    api.Tasks.Delete(container_id="frozen")
-    api.Containers.Delete(id="frozen")
+    api.tasks.Kill(container_id="frozen", signal=9)
+    assert api.tasks.Wait(container_id="frozen").exit_status == 137
+    api.tasks.Delete(container_id="frozen")
+    api.containers.Delete(id="frozen")
     assert list((gvisor.home / "state/checkpoints").glob(".*")) == []
 
 
-def test_a_restored_task_that_never_starts_can_be_deleted(api: Api, gvisor: Daemon) -> None:
+def test_a_restored_task_that_never_starts_can_be_deleted(api: Client, gvisor: Daemon) -> None:
     gvisor.ctr("run", "-d", IMAGE, "cold", "sh", "-c", COUNT)
     time.sleep(0.5)
-    image, _ = api.Tasks.Checkpoint(container_id="cold", options=options(exit=True)).descriptors
-    api.Tasks.Wait(container_id="cold")
-    api.Tasks.Delete(container_id="cold")
-    mounts = api.Snapshots.Mounts(snapshotter="overlayfs", key="cold").mounts
-    with refused("INVALID_ARGUMENT", "some/thing"):
+    image, _ = api.tasks.Checkpoint(container_id="cold", options=options(exit=True)).descriptors
+    api.tasks.Wait(container_id="cold")
+    api.tasks.Delete(container_id="cold")
+    mounts = api.snapshots.Mounts(snapshotter="overlayfs", key="cold").mounts
+    with api.refused("INVALID_ARGUMENT", "some/thing"):
         wrong = type(image)(media_type="some/thing", digest=image.digest, size=image.size)
-        api.Tasks.Create(container_id="cold", rootfs=mounts, checkpoint=wrong)
-    with refused("NOT_FOUND"):
+        api.tasks.Create(container_id="cold", rootfs=mounts, checkpoint=wrong)
+    with api.refused("NOT_FOUND"):
         gone = type(image)(media_type=CRIU, digest="sha256:" + "0" * 64, size=1)
-        api.Tasks.Create(container_id="cold", rootfs=mounts, checkpoint=gone)
-    api.Tasks.Create(container_id="cold", rootfs=mounts, checkpoint=image)
-    api.Tasks.Delete(container_id="cold")
-    api.Containers.Delete(id="cold")
-    with refused("NOT_FOUND"):
-        api.Tasks.Checkpoint(container_id="cold")
+        api.tasks.Create(container_id="cold", rootfs=mounts, checkpoint=gone)
+    api.tasks.Create(container_id="cold", rootfs=mounts, checkpoint=image)
+    api.tasks.Delete(container_id="cold")
+    api.containers.Delete(id="cold")
+    with api.refused("NOT_FOUND"):
+        api.tasks.Checkpoint(container_id="cold")
 
 
 def test_checkpoints_go_through_criu_where_it_works(daemon: Daemon, tmp_path: Path) -> None:

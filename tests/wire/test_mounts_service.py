@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.api import Api, connected, refused
 from tests.daemons import Daemon, cored
+from tests.grpc_client import Client
 
 pytestmark = pytest.mark.root
 
@@ -21,12 +21,12 @@ def running(private_mounts: None) -> Iterator[Daemon]:
 
 
 @pytest.fixture
-def api(running: Daemon, request: pytest.FixtureRequest) -> Iterator[Api]:
-    with connected(running.address, request.node.name[:60]) as api:
-        api.Leases.Create(id="test")
+def api(running: Daemon, request: pytest.FixtureRequest) -> Iterator[Client]:
+    with Client(running.address, request.node.name[:60]) as api:
+        api.leases.Create(id="test")
         yield api.within(api.namespace, "test")
-        for found in api.Mounts.List():
-            api.Mounts.Deactivate(name=found.info.name)
+        for found in api.mounts.List():
+            api.mounts.Deactivate(name=found.info.name)
         assert list((running.home / "state/mounts").iterdir()) == []
 
 
@@ -43,33 +43,33 @@ def a_tree(tmp_path: Path, name: str) -> dict[str, object]:
     return {"type": "bind", "source": str(tmp_path / name), "options": ["rbind", "ro"]}
 
 
-def test_what_mount_can_do_alone_is_left_to_the_caller(api: Api, tmp_path: Path) -> None:
-    with refused("UNIMPLEMENTED"):
-        api.Mounts.Activate(name="plain", mounts=[a_tree(tmp_path, "a")])
-    with refused("NOT_FOUND"):
-        api.Mounts.Info(name="plain")
+def test_what_mount_can_do_alone_is_left_to_the_caller(api: Client, tmp_path: Path) -> None:
+    with api.refused("UNIMPLEMENTED"):
+        api.mounts.Activate(name="plain", mounts=[a_tree(tmp_path, "a")])
+    with api.refused("NOT_FOUND"):
+        api.mounts.Info(name="plain")
 
 
 def test_a_temporary_chain_is_mounted_and_one_bind_is_left(
-    api: Api, running: Daemon, tmp_path: Path
+    api: Client, running: Daemon, tmp_path: Path
 ) -> None:
-    info = api.Mounts.Activate(
+    info = api.mounts.Activate(
         name="tmp", mounts=[a_tree(tmp_path, "a")], labels={"x": "1"}, temporary=True
     ).info
     (active,) = info.active
     assert mounted(active.mount_point, running)
     assert (info.system[0].type, info.system[0].source) == ("bind", active.mount_point)
     assert Path(active.mount_point, "a").read_text() == "a"
-    assert api.Mounts.Info(name="tmp").info == info
-    with refused("ALREADY_EXISTS"):
-        api.Mounts.Activate(name="tmp", mounts=[active.mount], temporary=True)
-    api.Mounts.Deactivate(name="tmp")
+    assert api.mounts.Info(name="tmp").info == info
+    with api.refused("ALREADY_EXISTS"):
+        api.mounts.Activate(name="tmp", mounts=[active.mount], temporary=True)
+    api.mounts.Deactivate(name="tmp")
     assert not mounted(active.mount_point, running)
-    with refused("NOT_FOUND"):
-        api.Mounts.Deactivate(name="tmp")
+    with api.refused("NOT_FOUND"):
+        api.mounts.Deactivate(name="tmp")
 
 
-def test_formats_name_the_mounts_before(api: Api, running: Daemon, tmp_path: Path) -> None:
+def test_formats_name_the_mounts_before(api: Client, running: Daemon, tmp_path: Path) -> None:
     upper = running.home / "root/upper-test"
     options = [
         "lowerdir={{ overlay 1 0 }}",
@@ -79,7 +79,7 @@ def test_formats_name_the_mounts_before(api: Api, running: Daemon, tmp_path: Pat
         f"X-containerd.mkdir.path={upper}/fs:755",
         f"X-containerd.mkdir.path={upper}/work:711:0:0",
     ]
-    info = api.Mounts.Activate(
+    info = api.mounts.Activate(
         name="overlay",
         mounts=[
             a_tree(tmp_path, "a"),
@@ -100,12 +100,12 @@ def test_formats_name_the_mounts_before(api: Api, running: Daemon, tmp_path: Pat
 
 
 def test_an_image_file_is_made_attached_and_mounted(
-    api: Api, running: Daemon, tmp_path: Path
+    api: Client, running: Daemon, tmp_path: Path
 ) -> None:
     image = running.home / "root/disk.img"
     if not os.access("/dev/loop-control", os.R_OK):
         pytest.skip("this kernel has no loop devices")
-    info = api.Mounts.Activate(
+    info = api.mounts.Activate(
         name="disk",
         mounts=[
             {
@@ -122,7 +122,7 @@ def test_an_image_file_is_made_attached_and_mounted(
     assert device.startswith("/dev/loop")
     assert mounted(info.active[1].mount_point, running)
     assert image.stat().st_size == 8 << 20
-    api.Mounts.Deactivate(name="disk")
+    api.mounts.Deactivate(name="disk")
     backing = Path("/sys/block") / Path(device).name / "loop/backing_file"
     assert not backing.exists() or backing.read_text().strip() != str(image)
     image.unlink()
@@ -149,48 +149,48 @@ def test_an_image_file_is_made_attached_and_mounted(
 def test_what_cannot_be_is_refused_and_leaves_nothing(
     running: Daemon, mount: dict[str, object], code: str
 ) -> None:
-    with connected(running.address, "refused") as api:
-        with refused(code):
-            api.Mounts.Activate(name="bad", mounts=[mount], temporary=True)
-        with refused("NOT_FOUND"):
-            api.Mounts.Info(name="bad")
+    with Client(running.address, "refused") as api:
+        with api.refused(code):
+            api.mounts.Activate(name="bad", mounts=[mount], temporary=True)
+        with api.refused("NOT_FOUND"):
+            api.mounts.Info(name="bad")
     assert list((running.home / "state/mounts").iterdir()) == []
 
 
-def test_labels_change_and_lists_are_filtered(api: Api, tmp_path: Path) -> None:
+def test_labels_change_and_lists_are_filtered(api: Client, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        api.Mounts.Activate(name=name, mounts=[a_tree(tmp_path, name)], temporary=True)
-    api.Mounts.Update(
+        api.mounts.Activate(name=name, mounts=[a_tree(tmp_path, name)], temporary=True)
+    api.mounts.Update(
         info={"name": "one", "labels": {"a.b": "1"}}, update_mask={"paths": ["labels.a.b"]}
     )
 
     def names(*filters: str) -> list[str]:
-        return [found.info.name for found in api.Mounts.List(filters=filters)]
+        return [found.info.name for found in api.mounts.List(filters=filters)]
 
     assert names() == ["one", "two"]
     assert names('labels."a.b"==1') == ["one"]
     assert names("name==two") == ["two"]
-    assert list(api.within("elsewhere").Mounts.List()) == []
-    with refused("INVALID_ARGUMENT"):
-        api.Mounts.Update(info={"name": "one"}, update_mask={"paths": ["active"]})
-    with refused("INVALID_ARGUMENT"):
+    assert list(api.within("elsewhere").mounts.List()) == []
+    with api.refused("INVALID_ARGUMENT"):
+        api.mounts.Update(info={"name": "one"}, update_mask={"paths": ["active"]})
+    with api.refused("INVALID_ARGUMENT"):
         names("==")
-    with refused("NOT_FOUND"):
-        api.Mounts.Update(info={"name": "none"})
-    with refused("FAILED_PRECONDITION", "namespace"):
-        api.within("").Mounts.Info(name="one")
+    with api.refused("NOT_FOUND"):
+        api.mounts.Update(info={"name": "none"})
+    with api.refused("FAILED_PRECONDITION", "namespace"):
+        api.within(None).mounts.Info(name="one")
 
 
 def test_mounts_go_with_their_lease_and_outlive_the_daemon(running: Daemon, tmp_path: Path) -> None:
-    with connected(running.address, "leased") as api:
-        api.Leases.Create(id="brief")
+    with Client(running.address, "leased") as api:
+        api.leases.Create(id="brief")
         brief = api.within("leased", "brief")
-        info = brief.Mounts.Activate(name="m", mounts=[a_tree(tmp_path, "a")], temporary=True).info
+        info = brief.mounts.Activate(name="m", mounts=[a_tree(tmp_path, "a")], temporary=True).info
     running.kill()
     running.start()
-    with connected(running.address, "leased") as api:
-        assert api.Mounts.Info(name="m").info.active[0] == info.active[0]
-        api.Leases.Delete(id="brief", sync=True)
-        with refused("NOT_FOUND"):
-            api.Mounts.Info(name="m")
+    with Client(running.address, "leased") as api:
+        assert api.mounts.Info(name="m").info.active[0] == info.active[0]
+        api.leases.Delete(id="brief", sync=True)
+        with api.refused("NOT_FOUND"):
+            api.mounts.Info(name="m")
     assert list((running.home / "state/mounts").iterdir()) == []

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from cored._pb.containerd.events import sandbox_pb2 as events
-from tests.api import Api, connected, refused
 from tests.daemons import Daemon, cored
+from tests.grpc_client import Client
 
 pytestmark = pytest.mark.root
 RUNTIME = {"name": "io.containerd.cored.v2"}
@@ -27,8 +27,8 @@ def running(private_mounts: None) -> Iterator[Daemon]:
 
 
 @pytest.fixture
-def api(running: Daemon, request: pytest.FixtureRequest) -> Iterator[Api]:
-    with connected(running.address, request.node.name[:60]) as api:
+def api(running: Daemon, request: pytest.FixtureRequest) -> Iterator[Client]:
+    with Client(running.address, request.node.name[:60]) as api:
         yield api
 
 
@@ -36,24 +36,24 @@ def record(id: str = "box", **values: Any) -> dict[str, Any]:
     return {"sandbox_id": id, "runtime": RUNTIME, "sandboxer": "shim", **values}
 
 
-def begin(api: Api, id: str = "box") -> Any:
-    api.Store.Create(sandbox=record(id))
-    made = api.Controller.Create(sandbox_id=id, sandbox=record(id), sandboxer="shim")
+def begin(api: Client, id: str = "box") -> Any:
+    api.store.Create(sandbox=record(id))
+    made = api.controller.Create(sandbox_id=id, sandbox=record(id), sandboxer="shim")
     assert made.sandbox_id == id
-    return api.Controller.Start(sandbox_id=id, sandboxer="shim")
+    return api.controller.Start(sandbox_id=id, sandboxer="shim")
 
 
-def end(api: Api, id: str = "box") -> None:
-    api.Controller.Shutdown(sandbox_id=id, sandboxer="shim")
-    api.Store.Delete(sandbox_id=id)
+def end(api: Client, id: str = "box") -> None:
+    api.controller.Shutdown(sandbox_id=id, sandboxer="shim")
+    api.store.Delete(sandbox_id=id)
 
 
 class Events:
     """The sandbox events of a namespace, as they come."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Client) -> None:
         self.seen: list[tuple[str, Any]] = []
-        self._stream = api.Events.Subscribe(
+        self._stream = api.events.Subscribe(
             filters=[f'namespace=={api.namespace},topic~="/sandboxes/"']
         )
         threading.Thread(target=self._run, daemon=True).start()
@@ -84,75 +84,75 @@ class Events:
         self._stream.cancel()
 
 
-def test_records_are_kept_updated_listed_and_deleted(api: Api) -> None:
+def test_records_are_kept_updated_listed_and_deleted(api: Client) -> None:
     spec = {"type_url": "some/spec", "value": b"{}"}
     extension = {"type_url": "x/y", "value": b"1"}
-    made = api.Store.Create(
+    made = api.store.Create(
         sandbox=record(labels={"a.b": "1"}, spec=spec, extensions={"e": extension})
     ).sandbox
     assert made.created_at.seconds == made.updated_at.seconds > 0
-    assert api.Store.Get(sandbox_id="box").sandbox == made
+    assert api.store.Get(sandbox_id="box").sandbox == made
     assert (made.spec.type_url, made.spec.value) == ("some/spec", b"{}")
-    with refused("ALREADY_EXISTS"):
-        api.Store.Create(sandbox=record())
-    changed = api.Store.Update(
+    with api.refused("ALREADY_EXISTS"):
+        api.store.Create(sandbox=record())
+    changed = api.store.Update(
         sandbox=record(labels={"a.b": "2", "c": "3"}), fields=["labels.a.b"]
     ).sandbox
     assert dict(changed.labels) == {"a.b": "2"}
     assert changed.extensions["e"].value == b"1"
-    with refused("INVALID_ARGUMENT"):
-        api.Store.Update(sandbox=record(), fields=["created_at"])
-    api.Store.Create(sandbox=record("other"))
+    with api.refused("INVALID_ARGUMENT"):
+        api.store.Update(sandbox=record(), fields=["created_at"])
+    api.store.Create(sandbox=record("other"))
 
     def ids(*filters: str) -> list[str]:
-        return [found.sandbox_id for found in api.Store.List(filters=filters).list]
+        return [found.sandbox_id for found in api.store.List(filters=filters).list]
 
     assert ids() == ["box", "other"]
     assert ids('labels."a.b"==2') == ["box"]
     assert ids("id==other") == ["other"]
-    assert list(api.within("elsewhere").Store.List().list) == []
-    with refused("NOT_FOUND"):
-        api.within("elsewhere").Store.Get(sandbox_id="box")
-    with refused("INVALID_ARGUMENT"):
+    assert list(api.within("elsewhere").store.List().list) == []
+    with api.refused("NOT_FOUND"):
+        api.within("elsewhere").store.Get(sandbox_id="box")
+    with api.refused("INVALID_ARGUMENT"):
         ids("==")
     for id in ("box", "other"):
-        api.Store.Delete(sandbox_id=id)
-        with refused("NOT_FOUND"):
-            api.Store.Delete(sandbox_id=id)
+        api.store.Delete(sandbox_id=id)
+        with api.refused("NOT_FOUND"):
+            api.store.Delete(sandbox_id=id)
     for bad in ("", "a/b", "x" * 77):
-        with refused("INVALID_ARGUMENT"):
-            api.Store.Create(sandbox=record(bad))
-    with refused("FAILED_PRECONDITION", "namespace"):
-        api.within("").Store.Get(sandbox_id="box")
+        with api.refused("INVALID_ARGUMENT"):
+            api.store.Create(sandbox=record(bad))
+    with api.refused("FAILED_PRECONDITION", "namespace"):
+        api.within(None).store.Get(sandbox_id="box")
 
 
-def test_a_sandbox_lives_its_life_and_tells(api: Api) -> None:
+def test_a_sandbox_lives_its_life_and_tells(api: Client) -> None:
     told = Events(api)
     started = begin(api)
     assert started.pid > 0
     assert started.address.startswith("unix://")
-    status = api.Controller.Status(sandbox_id="box", sandboxer="shim", verbose=True)
+    status = api.controller.Status(sandbox_id="box", sandboxer="shim", verbose=True)
     assert (status.state, status.pid) == ("SANDBOX_READY", started.pid)
     assert status.created_at == started.created_at
-    platform = api.Controller.Platform(sandbox_id="box", sandboxer="shim").platform
+    platform = api.controller.Platform(sandbox_id="box", sandboxer="shim").platform
     assert platform.os == "linux"
-    metrics = api.Controller.Metrics(sandbox_id="box", sandboxer="shim").metrics
+    metrics = api.controller.Metrics(sandbox_id="box", sandboxer="shim").metrics
     assert (metrics.id, metrics.timestamp.seconds > 0) == ("box", True)
-    api.Controller.Update(sandbox_id="box", sandboxer="shim", sandbox=record(), fields=["labels"])
+    api.controller.Update(sandbox_id="box", sandboxer="shim", sandbox=record(), fields=["labels"])
     waits: list[Any] = []
     waiters = [
         threading.Thread(
-            target=lambda: waits.append(api.Controller.Wait(sandbox_id="box", sandboxer="shim"))
+            target=lambda: waits.append(api.controller.Wait(sandbox_id="box", sandboxer="shim"))
         )
         for _ in range(3)
     ]
     for waiter in waiters:
         waiter.start()
-    api.Controller.Stop(sandbox_id="box", sandboxer="shim", timeout_secs=5)
+    api.controller.Stop(sandbox_id="box", sandboxer="shim", timeout_secs=5)
     for waiter in waiters:
         waiter.join(10)
     assert [w.exit_status for w in waits] == [0, 0, 0]
-    assert api.Controller.Status(sandbox_id="box", sandboxer="shim").state == "SANDBOX_NOTREADY"
+    assert api.controller.Status(sandbox_id="box", sandboxer="shim").state == "SANDBOX_NOTREADY"
     end(api)
     # one exit, however many have waited
     assert told.wait(3) == ["/sandboxes/create", "/sandboxes/start", "/sandboxes/exit"]
@@ -160,57 +160,57 @@ def test_a_sandbox_lives_its_life_and_tells(api: Api) -> None:
     assert not os.path.exists(f"/proc/{started.pid}")
 
 
-def test_errors_have_their_codes(api: Api) -> None:
+def test_errors_have_their_codes(api: Client) -> None:
     begin(api)
-    with refused("ALREADY_EXISTS"):
-        api.Controller.Create(sandbox_id="box", sandbox=record(), sandboxer="shim")
-    with refused("FAILED_PRECONDITION"):
-        api.Controller.Start(sandbox_id="box", sandboxer="shim")
+    with api.refused("ALREADY_EXISTS"):
+        api.controller.Create(sandbox_id="box", sandbox=record(), sandboxer="shim")
+    with api.refused("FAILED_PRECONDITION"):
+        api.controller.Start(sandbox_id="box", sandboxer="shim")
     for method in ("Start", "Platform", "Wait", "Status", "Shutdown", "Metrics"):
-        with refused("NOT_FOUND", "'none'"):
-            getattr(api.Controller, method)(sandbox_id="none", sandboxer="shim")
-        with refused("NOT_FOUND", "controller 'nobody'"):
-            getattr(api.Controller, method)(sandbox_id="box", sandboxer="nobody")
-        with refused("INVALID_ARGUMENT"):
-            getattr(api.Controller, method)(sandbox_id="box")
-        with refused("NOT_FOUND"):
-            getattr(api.within("elsewhere").Controller, method)(sandbox_id="box", sandboxer="shim")
+        with api.refused("NOT_FOUND", "'none'"):
+            getattr(api.controller, method)(sandbox_id="none", sandboxer="shim")
+        with api.refused("NOT_FOUND", "controller 'nobody'"):
+            getattr(api.controller, method)(sandbox_id="box", sandboxer="nobody")
+        with api.refused("INVALID_ARGUMENT"):
+            getattr(api.controller, method)(sandbox_id="box")
+        with api.refused("NOT_FOUND"):
+            getattr(api.within("elsewhere").controller, method)(sandbox_id="box", sandboxer="shim")
     # stopping what is not there is fine
-    api.Controller.Stop(sandbox_id="none", sandboxer="shim")
-    with refused("NOT_FOUND"):
-        api.Controller.Update(sandbox_id="none", sandboxer="shim", sandbox=record("none"))
-    with refused("INVALID_ARGUMENT"):
-        api.Controller.Update(sandbox_id="box", sandboxer="shim")
-    with refused("INVALID_ARGUMENT"):
-        api.Controller.Create(sandbox_id="../up", sandboxer="shim")
-    with refused("NOT_FOUND", "not on PATH"):
+    api.controller.Stop(sandbox_id="none", sandboxer="shim")
+    with api.refused("NOT_FOUND"):
+        api.controller.Update(sandbox_id="none", sandboxer="shim", sandbox=record("none"))
+    with api.refused("INVALID_ARGUMENT"):
+        api.controller.Update(sandbox_id="box", sandboxer="shim")
+    with api.refused("INVALID_ARGUMENT"):
+        api.controller.Create(sandbox_id="../up", sandboxer="shim")
+    with api.refused("NOT_FOUND", "not on PATH"):
         strange = record("strange", runtime={"name": "io.containerd.strange.v9"})
-        api.Controller.Create(sandbox_id="strange", sandbox=strange, sandboxer="shim")
-    with refused("FAILED_PRECONDITION", "namespace"):
-        api.within("").Controller.Status(sandbox_id="box", sandboxer="shim")
+        api.controller.Create(sandbox_id="strange", sandbox=strange, sandboxer="shim")
+    with api.refused("FAILED_PRECONDITION", "namespace"):
+        api.within(None).controller.Status(sandbox_id="box", sandboxer="shim")
     end(api)
 
 
-def test_a_sandbox_outlives_the_daemon(api: Api, running: Daemon) -> None:
+def test_a_sandbox_outlives_the_daemon(api: Client, running: Daemon) -> None:
     started = begin(api)
     running.kill()
     running.start()
-    with connected(running.address, api.namespace) as again:
-        status = again.Controller.Status(sandbox_id="box", sandboxer="shim")
+    with Client(running.address, api.namespace) as again:
+        status = again.controller.Status(sandbox_id="box", sandboxer="shim")
         assert (status.state, status.pid) == ("SANDBOX_READY", started.pid)
         told = Events(again)
-        again.Controller.Stop(sandbox_id="box", sandboxer="shim")
+        again.controller.Stop(sandbox_id="box", sandboxer="shim")
         assert told.wait(1) == ["/sandboxes/exit"]
         told.stop()
         end(again)
 
 
-def test_the_death_of_its_shim_is_the_sandboxs_end(api: Api) -> None:
+def test_the_death_of_its_shim_is_the_sandboxs_end(api: Client) -> None:
     started = begin(api)
     told = Events(api)
     os.kill(started.pid, signal.SIGKILL)
-    assert api.Controller.Wait(sandbox_id="box", sandboxer="shim").exit_status == 137
+    assert api.controller.Wait(sandbox_id="box", sandboxer="shim").exit_status == 137
     assert told.wait(1) == ["/sandboxes/exit"]
     told.stop()
-    assert api.Controller.Status(sandbox_id="box", sandboxer="shim").state == "SANDBOX_NOTREADY"
+    assert api.controller.Status(sandbox_id="box", sandboxer="shim").state == "SANDBOX_NOTREADY"
     end(api)

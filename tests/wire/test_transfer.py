@@ -20,8 +20,8 @@ from cored._pb.containerd.types.transfer import imagestore_pb2, importexport_pb2
 from cored._pb.containerd.types.transfer.progress_pb2 import Progress
 from cored._pb.containerd.types.transfer.streaming_pb2 import Data, WindowUpdate
 from tests import images
-from tests.api import Api, connected, message, refused
 from tests.daemons import Daemon, cored
+from tests.grpc_client import Client, message
 from tests.registries import Registry, registry
 
 pytestmark = pytest.mark.root
@@ -36,12 +36,12 @@ def packed(value: Any) -> AnyMessage:
 class Stream:
     """One open stream: ``send`` and iterate."""
 
-    def __init__(self, api: Api, id: str = "") -> None:
+    def __init__(self, api: Client, id: str = "") -> None:
         self.id = id or f"stream-{next(_NUMBERS)}"
         self._requests: queue.SimpleQueue[AnyMessage | None] = queue.SimpleQueue()
-        init = message("containerd.services.streaming.v1.StreamInit")(id=self.id)
+        init = message("containerd.services.streaming.v1.StreamInit", id=self.id)
         self._requests.put(packed(init))
-        self.answers = api.Streaming.Stream(iter(self._requests.get, None))
+        self.answers = api.streaming.Stream(iter(self._requests.get, None))
         assert next(self.answers).type_url == "google.protobuf.Empty"
 
     def send(self, value: Any) -> None:
@@ -59,7 +59,7 @@ class Stream:
             assert error.code() is grpc.StatusCode.CANCELLED  # the test has ended
 
 
-def sending(api: Api, data: bytes) -> Stream:
+def sending(api: Client, data: bytes) -> Stream:
     """A stream that sends data as the other side asks for it."""
     stream = Stream(api)
 
@@ -79,7 +79,7 @@ def sending(api: Api, data: bytes) -> Stream:
     return stream
 
 
-def receiving(api: Api, window: int = 64 << 10) -> tuple[Stream, threading.Thread, bytearray]:
+def receiving(api: Client, window: int = 64 << 10) -> tuple[Stream, threading.Thread, bytearray]:
     """A stream that asks for data, a window at a time."""
     stream, data = Stream(api), bytearray()
 
@@ -107,8 +107,8 @@ def store(name: str = "", *, unpack: bool = False, **values: Any) -> imagestore_
     return imagestore_pb2.ImageStore(name=name, **values)
 
 
-def transfer(api: Api, source: Any, destination: Any, progress: str = "") -> None:
-    api.Transfer.Transfer(
+def transfer(api: Client, source: Any, destination: Any, progress: str = "") -> None:
+    api.transfer.Transfer(
         source=packed(source),
         destination=packed(destination),
         options={"progress_stream": progress},
@@ -122,8 +122,8 @@ def running(private_mounts: None) -> Iterator[Daemon]:
 
 
 @pytest.fixture
-def api(running: Daemon) -> Iterator[Api]:
-    with connected(running.address, f"transfer-{next(_NUMBERS)}") as api:
+def api(running: Daemon) -> Iterator[Client]:
+    with Client(running.address, f"transfer-{next(_NUMBERS)}") as api:
         yield api
 
 
@@ -141,7 +141,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return images.write_layout(image, path, "example.org/lib/two:1")
 
 
-def imported(api: Api, archive: Path, name: str = "", **values: Any) -> None:
+def imported(api: Client, archive: Path, name: str = "", **values: Any) -> None:
     stream = sending(api, archive.read_bytes())
     values.setdefault(
         "extra_references",
@@ -151,21 +151,21 @@ def imported(api: Api, archive: Path, name: str = "", **values: Any) -> None:
     transfer(api, importexport_pb2.ImageImportStream(stream=stream.id), destination)
 
 
-def names(api: Api) -> set[str]:
-    return {image.name for image in api.Images.List().images}
+def names(api: Client) -> set[str]:
+    return {image.name for image in api.images.List().images}
 
 
-def test_an_archive_is_imported_under_its_own_name_and_unpacked(api: Api, archive: Path) -> None:
+def test_an_archive_is_imported_under_its_own_name_and_unpacked(api: Client, archive: Path) -> None:
     imported(api, archive)
     assert names(api) == {"example.org/lib/two:1"}
-    pages = list(api.Snapshots.List(snapshotter="overlayfs"))
+    pages = list(api.snapshots.List(snapshotter="overlayfs"))
     assert [info.kind for page in pages for info in page.info] == [3, 3]
 
 
-def test_an_import_can_keep_its_index_and_digests(api: Api, archive: Path) -> None:
+def test_an_import_can_keep_its_index_and_digests(api: Client, archive: Path) -> None:
     extra = imagestore_pb2.ImageReference(name="local/x", is_prefix=True, add_digest=True)
     imported(api, archive, "local/index:1", extra_references=[extra])
-    found = {image.name: image for image in api.Images.List().images}
+    found = {image.name: image for image in api.images.List().images}
     digest = found["local/index:1"].target.digest
     assert f"local/x@{digest}" in found
     assert found[f"local/x@{digest}"].labels["containerd.io/gc.bref.image"] == "local/index:1"
@@ -174,9 +174,9 @@ def test_an_import_can_keep_its_index_and_digests(api: Api, archive: Path) -> No
     assert len(found) == 3
 
 
-def test_an_exported_image_is_the_same_image(api: Api, archive: Path) -> None:
+def test_an_exported_image_is_the_same_image(api: Client, archive: Path) -> None:
     imported(api, archive)
-    (image,) = api.Images.List().images
+    (image,) = api.images.List().images
     exports = []
     for _ in range(2):
         stream, thread, data = receiving(api)
@@ -191,28 +191,30 @@ def test_an_exported_image_is_the_same_image(api: Api, archive: Path) -> None:
         assert len([m for m in tar if m.name.startswith("blobs/sha256/") and m.isfile()]) == 4
     assert [m["digest"] for m in index["manifests"]] == [image.target.digest]
     assert docker[0]["RepoTags"] == ["example.org/lib/two:1"]
-    api.Images.Delete(name=image.name, sync=True)
+    api.images.Delete(name=image.name, sync=True)
     assert names(api) == set()
     path = archive.with_name("again.tar")
     path.write_bytes(exports[0])
     imported(api, path)
-    assert next(iter(api.Images.List().images)).target.digest == image.target.digest
+    assert next(iter(api.images.List().images)).target.digest == image.target.digest
 
 
-def test_push_and_pull_bring_the_same_image_back(api: Api, archive: Path, server: Registry) -> None:
+def test_push_and_pull_bring_the_same_image_back(
+    api: Client, archive: Path, server: Registry
+) -> None:
     imported(api, archive)
-    digest = api.Images.Get(name="example.org/lib/two:1").image.target.digest
+    digest = api.images.Get(name="example.org/lib/two:1").image.target.digest
     reference = f"{server.host}/there/two:1"
     remote = registry_pb2.OCIRegistry(reference=reference)
     transfer(api, store("example.org/lib/two:1"), remote)
     transfer(api, store("example.org/lib/two:1"), remote)  # all of it is there by now
-    api.Images.Delete(name="example.org/lib/two:1", sync=True)
-    assert list(api.Content.List()) == []
+    api.images.Delete(name="example.org/lib/two:1", sync=True)
+    assert list(api.content.List()) == []
 
     progress = Stream(api)
     transfer(api, remote, store(reference, unpack=True), progress.id)
     seen = list(progress.read(Progress))
-    assert api.Images.Get(name=reference).image.target.digest == digest
+    assert api.images.Get(name=reference).image.target.digest == digest
     events = [step.event for step in seen]
     assert events[0].startswith("Resolving from")
     assert events[-1].startswith("Completed pull from")
@@ -224,26 +226,28 @@ def test_push_and_pull_bring_the_same_image_back(api: Api, archive: Path, server
         assert list(step.parents) == [reference]
 
 
-def test_a_pull_without_unpacking_only_fetches(api: Api, archive: Path, server: Registry) -> None:
+def test_a_pull_without_unpacking_only_fetches(
+    api: Client, archive: Path, server: Registry
+) -> None:
     reference = server.push(archive, "lib/fetched:1")
     transfer(api, registry_pb2.OCIRegistry(reference=reference), store(reference))
-    (page,) = api.Content.List()
+    (page,) = api.content.List()
     assert len(page.info) == 4
     sources = [
         i for i in page.info if f"containerd.io/distribution.source.{server.host}" in i.labels
     ]
     assert len(sources) == 4
-    assert list(api.Snapshots.List(snapshotter="overlayfs")) == []
+    assert list(api.snapshots.List(snapshotter="overlayfs")) == []
 
 
-def test_an_image_is_tagged(api: Api, archive: Path) -> None:
+def test_an_image_is_tagged(api: Client, archive: Path) -> None:
     imported(api, archive)
     transfer(api, store("example.org/lib/two:1"), store("example.org/lib/two:latest"))
-    assert len({image.target.digest for image in api.Images.List().images}) == 1
+    assert len({image.target.digest for image in api.images.List().images}) == 1
     assert names(api) == {"example.org/lib/two:1", "example.org/lib/two:latest"}
 
 
-def test_what_is_imported_can_be_echoed(api: Api) -> None:
+def test_what_is_imported_can_be_echoed(api: Client) -> None:
     data = bytes(range(256)) * 4000
     source = sending(api, data)
     stream, thread, back = receiving(api, window=10_000)
@@ -257,63 +261,59 @@ def test_what_is_imported_can_be_echoed(api: Api) -> None:
 
 
 def test_errors_have_their_codes_and_leave_nothing(
-    api: Api, archive: Path, server: Registry
+    api: Client, archive: Path, server: Registry
 ) -> None:
-    with refused("NOT_FOUND", "none:1"):
+    with api.refused("NOT_FOUND", "none:1"):
         transfer(api, store("none:1"), store("other:1"))
-    with refused("NOT_FOUND", "stream 'gone'"):
+    with api.refused("NOT_FOUND", "stream 'gone'"):
         transfer(api, importexport_pb2.ImageImportStream(stream="gone"), store("x"))
-    with refused("NOT_FOUND", "not found in registry"):
+    with api.refused("NOT_FOUND", "not found in registry"):
         gone = registry_pb2.OCIRegistry(reference=f"{server.host}/no/such:1")
         transfer(api, gone, store("x:1"))
-    with refused("INVALID_ARGUMENT"):
+    with api.refused("INVALID_ARGUMENT"):
         transfer(api, registry_pb2.OCIRegistry(reference="NOT VALID"), store("x:1"))
-    with refused("UNAVAILABLE", "cannot be reached"):
+    with api.refused("UNAVAILABLE", "cannot be reached"):
         transfer(api, registry_pb2.OCIRegistry(reference="127.0.0.1:1/x:1"), store("x:1"))
-    with refused("UNIMPLEMENTED"):
-        transfer(api, store("a"), message("containerd.types.transfer.ContainerPath")())
-    with refused("INVALID_ARGUMENT", "damaged"):
-        api.Transfer.Transfer(
+    with api.refused("UNIMPLEMENTED"):
+        transfer(api, store("a"), message("containerd.types.transfer.ContainerPath"))
+    with api.refused("INVALID_ARGUMENT", "damaged"):
+        api.transfer.Transfer(
             source=AnyMessage(
                 type_url="containerd.types.transfer.ImageStore", value=b"\xff\xff\xff"
             ),
             destination=packed(store("x")),
         )
-    with refused("INVALID_ARGUMENT", "not a tar archive"):
+    with api.refused("INVALID_ARGUMENT", "not a tar archive"):
         stream = sending(api, b"no archive at all" * 100)
         transfer(api, importexport_pb2.ImageImportStream(stream=stream.id), store("x:1"))
-    with refused("INVALID_ARGUMENT", "cut short"):
+    with api.refused("INVALID_ARGUMENT", "cut short"):
         stream = sending(api, archive.read_bytes()[: archive.stat().st_size // 2])
         transfer(api, importexport_pb2.ImageImportStream(stream=stream.id), store("x:1"))
-    with refused("FAILED_PRECONDITION", "namespace"):
-        transfer(api.within(""), store("a"), store("b"))
+    with api.refused("FAILED_PRECONDITION", "namespace"):
+        transfer(api.within(None), store("a"), store("b"))
     assert names(api) == set()
-    assert list(api.Leases.List().leases) == []
+    assert list(api.leases.List().leases) == []
 
 
-def test_streams_are_known_by_their_names_only_once_and_per_namespace(api: Api) -> None:
+def test_streams_are_known_by_their_names_only_once_and_per_namespace(api: Client) -> None:
     stream = Stream(api, "same")
-    with refused("ALREADY_EXISTS"):
+    with api.refused("ALREADY_EXISTS"):
         Stream(api, "same")
     other = Stream(api.within("transfer-other"), "same")
     for each in (stream, other):
         each.answers.cancel()
-    with refused("INVALID_ARGUMENT", "StreamInit"):
-        next(api.Streaming.Stream([packed(Data(data=b"x"))]))
-    with refused("INVALID_ARGUMENT", "needs an id"):
-        next(
-            api.Streaming.Stream(
-                [AnyMessage(type_url="containerd.services.streaming.v1.StreamInit")]
-            )
-        )
+    with api.refused("INVALID_ARGUMENT", "StreamInit"):
+        next(api.streaming.Stream([packed(Data(data=b"x"))]))
+    with api.refused("INVALID_ARGUMENT", "needs an id"):
+        next(api.streaming.Stream([packed(message("containerd.services.streaming.v1.StreamInit"))]))
 
 
-def test_a_client_that_leaves_ends_its_transfer(api: Api, running: Daemon) -> None:
+def test_a_client_that_leaves_ends_its_transfer(api: Client, running: Daemon) -> None:
     stream = Stream(api)  # and never sends a thing
     ends: list[str] = []
 
     def run() -> None:
-        with refused("UNAVAILABLE", "has ended"):
+        with api.refused("UNAVAILABLE", "has ended"):
             transfer(api, importexport_pb2.ImageImportStream(stream=stream.id), store("x:1"))
         ends.append("unavailable")
 
@@ -323,5 +323,5 @@ def test_a_client_that_leaves_ends_its_transfer(api: Api, running: Daemon) -> No
     stream.answers.cancel()
     call.join(20)
     assert ends == ["unavailable"]
-    assert list(api.Leases.List().leases) == []
+    assert list(api.leases.List().leases) == []
     assert list((running.home / "root/spool").iterdir()) == []
