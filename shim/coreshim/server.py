@@ -44,15 +44,20 @@ class Server:
             self._socket.bind(path)
         finally:
             os.umask(previous)
+        self._inode = os.stat(path).st_ino
         self._socket.listen(64)
         self._socket.setblocking(False)
         loop.watch(self._socket.fileno(), READ, self._accept)
 
     def close(self) -> None:
-        """Stop listening and remove the socket."""
+        """Stop listening and remove the socket, unless it is the next shim's of the same id."""
         self._loop.unwatch(self._socket.fileno())
         self._socket.close()
-        os.unlink(self._path)
+        try:
+            if os.stat(self._path).st_ino == self._inode:
+                os.unlink(self._path)
+        except FileNotFoundError:
+            return  # the manager has cleaned up already
 
     def _accept(self, events: int) -> None:
         try:
