@@ -10,6 +10,7 @@ from cored._pb.containerd.services.content.v1 import content_pb2 as pb
 from cored.abc.content import ContentStore, Info, Status, Writer
 from cored.abc.service import Service
 from cored.errors import AlreadyExists, InvalidArgument, NotFound, OutOfRange
+from cored.oci.digest import check
 from cored.services.wire import label_changes, labels_value, timestamp
 
 __all__ = ["ContentService"]
@@ -25,13 +26,13 @@ class ContentService(Service):
         self._store = store
 
     async def Info(self, request: pb.InfoRequest) -> pb.InfoResponse:
-        return pb.InfoResponse(info=_info(await self._store.info(request.digest)))
+        return pb.InfoResponse(info=_info(await self._store.info(check(request.digest))))
 
     async def Update(self, request: pb.UpdateRequest) -> pb.UpdateResponse:
         changes, replace = label_changes(
             dict(request.info.labels), tuple(request.update_mask.paths)
         )
-        changed = await self._store.update(request.info.digest, changes, replace=replace)
+        changed = await self._store.update(check(request.info.digest), changes, replace=replace)
         return pb.UpdateResponse(info=_info(changed))
 
     async def List(self, request: pb.ListContentRequest) -> AsyncIterator[pb.ListContentResponse]:
@@ -45,11 +46,11 @@ class ContentService(Service):
             yield pb.ListContentResponse(info=page)
 
     async def Delete(self, request: pb.DeleteContentRequest) -> Empty:
-        await self._store.delete(request.digest)
+        await self._store.delete(check(request.digest))
         return Empty()
 
     async def Read(self, request: pb.ReadContentRequest) -> AsyncIterator[pb.ReadContentResponse]:
-        async with await self._store.reader(request.digest) as blob:
+        async with await self._store.reader(check(request.digest)) as blob:
             offset = max(request.offset, 0)
             if offset > blob.size:
                 raise OutOfRange(
@@ -83,6 +84,8 @@ class ContentService(Service):
             return
         if not first.ref:
             raise InvalidArgument("content write: the first message must have a ref")
+        if first.expected:
+            check(first.expected)
         writer = await self._store.writer(first.ref, size=first.total, expected=first.expected)
         async with writer:
             session = _Session(self._store, writer, first)
@@ -110,7 +113,7 @@ class _Session:
         """Do what one message asks."""
         # the store has seen to the first message's digest when it opened the writer
         if request.expected and not self._first:
-            await self._refuse_existing(request.expected)
+            await self._refuse_existing(check(request.expected))
         self._first = False
         self._expected = request.expected or self._expected
         self._total = request.total or self._total

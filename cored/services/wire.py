@@ -94,14 +94,14 @@ def label_changes(labels: Labels, paths: Sequence[str]) -> tuple[Mapping[str, st
     An empty mask and ``labels`` replace all of them; ``labels.<key>`` (dots in the key kept) sets
     one, or removes it when the record does not have it.
     """
-    if not paths or "labels" in paths:
-        return labels_value(labels), True
     changes: dict[str, str | None] = {}
     for path in paths:
-        noun, _, key = path.partition(".")
-        if noun != "labels" or not key:
+        noun, dot, key = path.partition(".")
+        if noun != "labels" or bool(dot) != bool(key):
             raise InvalidArgument(
                 f"field mask path {path!r}: cannot be updated", hint="labels, or labels.<key>"
             )
         changes[key] = labels.get(key)
+    if not paths or "labels" in paths:
+        return labels_value(labels), True
     return changes, False
