@@ -182,7 +182,7 @@ def _check_parent(connection: sqlite3.Connection, parent: str) -> int | None:
     if row is None:
         raise NotFound(f"parent snapshot {parent!r}: not found")
     if row[1] != Kind.COMMITTED:
-        raise FailedPrecondition(
+        raise InvalidArgument(
             f"parent snapshot {parent!r}: is {row[1]}, not committed", hint="commit it first"
         )
     return int(row[0])

@@ -51,8 +51,9 @@ class Snapshotter(ABC):
     """A store of snapshots.
 
     Errors: NotFound for a key or parent that is not there, AlreadyExists for a key or name that
-    is, FailedPrecondition for a parent that is not committed, a commit of what is not active, and
-    removal of what has children. Nothing half-made stays after an error or a crash.
+    is, InvalidArgument for a parent that is not committed, FailedPrecondition for a commit of what
+    is not active, and removal of what has children. Nothing half-made stays after an error or a
+    crash.
     """
 
     capabilities: frozenset[str] = frozenset()

@@ -92,6 +92,8 @@ class NamespacedSnapshotter(Snapshotter):
     async def update(
         self, key: str, labels: Mapping[str, str | None], *, replace: bool = False
     ) -> Snapshot:
+        if not key:
+            raise InvalidArgument("snapshot: its name is empty")
         check_labels(f"snapshot {key!r}", labels)
         namespace = scope.namespace()
 
@@ -294,7 +296,7 @@ class NamespacedSnapshotter(Snapshotter):
             raise AlreadyExists(f"snapshot {key!r}: already exists")
 
     def _parent(self, connection: sqlite3.Connection, namespace: str, parent: str) -> str:
-        """The backend's key of a parent, '' for none. NotFound; FailedPrecondition."""
+        """The backend's key of a parent, '' for none. NotFound; InvalidArgument."""
         if not parent:
             return ""
         try:
@@ -302,7 +304,7 @@ class NamespacedSnapshotter(Snapshotter):
         except NotFound as error:
             raise NotFound(f"parent snapshot {parent!r}: not found") from error
         if row.snapshot.kind is not Kind.COMMITTED:
-            raise FailedPrecondition(f"parent snapshot {parent!r}: is not committed")
+            raise InvalidArgument(f"parent snapshot {parent!r}: is not committed")
         return row.backend_key
 
 
