@@ -15,6 +15,14 @@ from tests.daemons import Daemon
 from tests.grpc_client import Client
 
 _NUMBERS = itertools.count(1)
+# collections only when a test asks for one: most of what they make hangs in the air
+_GC = """
+deletion_threshold = 0
+mutation_threshold = 1000000
+pause_threshold = 0.00001
+startup_delay = {}
+schedule_delay = {}
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,8 +37,12 @@ def running(private_mounts: None) -> Iterator[dict[str, Daemon]]:
     """Both daemons, one of each for all tests of this folder."""
     with ExitStack() as stack:
         yield {
-            "cored": stack.enter_context(daemons.cored()),
-            "containerd": stack.enter_context(daemons.containerd()),
+            "cored": stack.enter_context(daemons.cored(f"[gc]{_GC.format(3600, 3600)}")),
+            "containerd": stack.enter_context(
+                daemons.containerd(
+                    '[plugins."io.containerd.gc.v1.scheduler"]' + _GC.format('"1h"', '"0s"')
+                )
+            ),
         }
 
 
