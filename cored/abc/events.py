@@ -7,7 +7,7 @@ its class. ``Envelope`` is what subscribers get.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -287,12 +287,16 @@ class SandboxExit(Event):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """An event as subscribers get it; ``event`` is opaque when a stranger published it."""
+    """An event as subscribers get it; ``event`` is opaque when a stranger published it.
+
+    ``fields`` are those of an opaque event as far as somebody could read them, for filters.
+    """
 
     timestamp: int
     namespace: str
     topic: str
     event: Event | Typed
+    fields: Mapping[str, object] = field(default_factory=dict)
 
 
 class EventBus(ABC):

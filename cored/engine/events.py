@@ -11,6 +11,7 @@ from cored import scope
 from cored.abc.events import Envelope, Event, EventBus
 from cored.abc.values import Typed
 from cored.errors import InvalidArgument, ResourceExhausted
+from cored.metadata.names import check_identifier, check_namespace
 
 __all__ = ["Exchange"]
 
@@ -55,10 +56,12 @@ class Exchange(EventBus):
 
     async def forward(self, envelope: Envelope) -> None:
         """Publish what somebody else has put into an envelope."""
-        if not envelope.topic.startswith("/") or envelope.topic == "/":
+        check_namespace(envelope.namespace)
+        slash, *parts = envelope.topic.split("/")
+        if slash or not parts:
             raise InvalidArgument(f"event topic {envelope.topic!r}: must be like /tasks/exit")
-        if not envelope.namespace:
-            raise InvalidArgument(f"event {envelope.topic}: has no namespace")
+        for part in parts:
+            check_identifier("part of an event topic", part)
         self._send(envelope)
 
     def subscribe(self, filters: Sequence[str] = ()) -> AsyncIterator[Envelope]:
@@ -88,8 +91,12 @@ def field(envelope: Envelope, path: tuple[str, ...]) -> str | None:
             return envelope.topic or None
         case ("namespace",):
             return envelope.namespace or None
-        case ("event", name, *rest) if not isinstance(envelope.event, Typed):
-            value = getattr(envelope.event, name, None)
+        case ("event", name, *rest):
+            value: object = (
+                envelope.fields.get(name)
+                if isinstance(envelope.event, Typed)
+                else getattr(envelope.event, name, None)
+            )
             if isinstance(value, dict):
                 value = value.get(".".join(rest))
             return None if value is None or value == "" else str(value)

@@ -9,7 +9,7 @@ from cored.abc.differ import Differ
 from cored.abc.service import Service
 from cored.abc.values import Descriptor, Typed
 from cored.errors import Unimplemented
-from cored.oci import mediatypes
+from cored.oci.mediatypes import OCI_LAYER_GZIP
 from cored.services.wire import descriptor_message, descriptor_value, labels_value, mount_values
 
 __all__ = ["DiffService"]
@@ -48,7 +48,7 @@ class DiffService(Service):
                 made: Descriptor = await differ.compare(
                     mount_values(request.left),
                     mount_values(request.right),
-                    media_type=request.media_type or mediatypes.OCI_LAYER_GZIP,
+                    media_type=request.media_type or OCI_LAYER_GZIP,
                     ref=request.ref,
                     labels=labels_value(request.labels),
                     source_date_epoch=epoch,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from dataclasses import fields
 from typing import Any
 
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import DecodeError
 
 from cored import scope
 from cored._pb.containerd.events import (  # noqa: F401  (registers the messages by name)
@@ -26,7 +27,8 @@ from cored._pb.containerd.types import event_pb2
 from cored.abc.events import ContainerCreate, Envelope, Event, EventBus, TaskCreate
 from cored.abc.service import Service
 from cored.abc.values import Typed
-from cored.services.wire import mount_message, timestamp, typed_message
+from cored.errors import InvalidArgument
+from cored.services.wire import mount_message, nanoseconds, timestamp, typed_message
 
 __all__ = ["EventsService", "envelope_message", "envelope_value"]
 
@@ -41,8 +43,8 @@ class EventsService(Service):
         self._bus = bus
 
     async def Publish(self, request: pb.PublishRequest) -> Empty:
-        event = Typed(request.event.type_url, request.event.value)
-        await self._bus.forward(Envelope(time.time_ns(), scope.namespace(), request.topic, event))
+        where, now = scope.namespace(), time.time_ns()
+        await self._bus.forward(_envelope(now, where, request.topic, request.event))
         return Empty()
 
     async def Forward(self, request: pb.ForwardRequest) -> Empty:
@@ -55,13 +57,34 @@ class EventsService(Service):
 
 
 def envelope_value(message: event_pb2.Envelope) -> Envelope:
-    """An envelope that somebody else has made; its event stays opaque."""
-    return Envelope(
-        message.timestamp.ToNanoseconds(),
-        message.namespace,
-        message.topic,
-        Typed(message.event.type_url, message.event.value),
-    )
+    """An envelope that somebody else has made; its event stays as it came. InvalidArgument."""
+    if not message.HasField("timestamp"):
+        raise InvalidArgument(f"event {message.topic}: has no timestamp")
+    when = nanoseconds(message.timestamp)
+    return _envelope(when, message.namespace, message.topic, message.event)
+
+
+def _envelope(timestamp: int, namespace: str, topic: str, event: AnyMessage) -> Envelope:
+    fields = _readable(event)
+    return Envelope(timestamp, namespace, topic, Typed(event.type_url, event.value), fields)
+
+
+def _readable(event: AnyMessage) -> dict[str, object]:
+    """Texts, numbers and maps of a stranger's event, where its type is known and it is whole."""
+    try:
+        name = event.type_url.rpartition("/")[2]
+        descriptor = descriptor_pool.Default().FindMessageTypeByName(name)
+        message = message_factory.GetMessageClass(descriptor).FromString(event.value)
+    except (KeyError, DecodeError):
+        return {}
+    found: dict[str, object] = {}
+    for field in descriptor.fields:
+        value = getattr(message, field.name)
+        if isinstance(value, str | int):
+            found[field.name] = value
+        elif isinstance(value, MutableMapping):
+            found[field.name] = dict(value)
+    return found
 
 
 def envelope_message(envelope: Envelope) -> event_pb2.Envelope:
