@@ -7,6 +7,7 @@ in order: create, start, exit, delete) and finds everything again after a restar
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -30,7 +31,14 @@ from cored.abc.runtime import (
     Task,
 )
 from cored.abc.values import Labels, Mount, Typed
-from cored.errors import AlreadyExists, CoredError, FailedPrecondition, NotFound
+from cored.errors import (
+    AlreadyExists,
+    CoredError,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+)
+from cored.metadata.names import check_identifier
 from cored.scope import Scope
 
 __all__ = ["Tasks"]
@@ -44,6 +52,7 @@ class _Entry:
 
     task: Task
     watchers: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    pids: dict[str, int] = field(default_factory=dict)
     gates: dict[str, asyncio.Lock] = field(default_factory=dict)
 
     def gate(self, exec_id: str) -> asyncio.Lock:
@@ -123,6 +132,10 @@ class Tasks:
         try:
             task = await self._runtime.create(container_id, wanted)
             self._entries[key] = _Entry(task)
+        except CoredError:
+            # not before: a good spec is long, and the runtime reads it anyway
+            _check_json(f"container {container_id!r}: its spec", wanted.spec)
+            raise
         finally:
             self._creating.discard(key)
         await self._bus.publish(self._created(task, wanted))
@@ -133,7 +146,7 @@ class Tasks:
         """Start a created process and answer its pid."""
         entry = self._entry(id)
         async with entry.gate(exec_id):
-            pid = await entry.task.start(exec_id)
+            pid = entry.pids[exec_id] = await entry.task.start(exec_id)
             started: events.Event = events.TaskStart(id, pid)
             if exec_id:
                 started = events.TaskExecStarted(id, exec_id, pid)
@@ -142,10 +155,11 @@ class Tasks:
         return pid
 
     async def exec(self, id: str, exec_id: str, options: ExecOptions) -> None:
-        """Create one more process in a running task."""
-        if not exec_id:
-            raise FailedPrecondition(f"task {id!r}: a further process needs an exec id")
-        await self._entry(id).task.exec(exec_id, options)
+        """Create one more process in a running task. AlreadyExists; InvalidArgument."""
+        task = self._entry(id).task
+        check_identifier("exec", exec_id)
+        _check_json(f"exec {exec_id!r} of task {id!r}: its process", options.spec)
+        await task.exec(exec_id, options)
         await self._bus.publish(events.TaskExecAdded(id, exec_id))
 
     async def delete(self, id: str, exec_id: str = "") -> Exit:
@@ -161,6 +175,7 @@ class Tasks:
         exit = await entry.task.delete(exec_id)
         if exec_id:
             entry.gates.pop(exec_id, None)
+            entry.pids.pop(exec_id, None)
             watcher = entry.watchers.pop(exec_id, None)
             if watcher is not None:
                 watcher.cancel()
@@ -244,8 +259,6 @@ class Tasks:
         """The spec as the observer plugins want it; untouched bytes where there are none."""
         if self._adjust_spec is None:
             return spec
-        import json
-
         document = json.loads(spec.value)
         self._adjust_spec(scope.namespace(), id, document)
         return Typed(spec.type_url, json.dumps(document).encode())
@@ -286,8 +299,9 @@ class Tasks:
             log.get("tasks").info("no exit to publish", exec_id=exec_id, reason=str(error))
             return
         async with entry.gate(exec_id):
+            pid = exit.pid or entry.pids.get(exec_id, 0)
             await self._bus.publish(
-                events.TaskExit(id, exec_id or id, exit.pid, exit.status, exit.exited_at),
+                events.TaskExit(id, exec_id or id, pid, exit.status, exit.exited_at),
                 namespace=namespace,
             )
 
@@ -301,3 +315,13 @@ class Tasks:
         for watcher in watchers:
             watcher.cancel()
         await asyncio.gather(*watchers, return_exceptions=True)
+
+
+def _check_json(what: str, spec: Typed) -> None:
+    """InvalidArgument unless ``spec`` is a JSON object."""
+    try:
+        document = json.loads(spec.value)
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgument(f"{what} is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidArgument(f"{what} is no JSON object")

@@ -127,6 +127,8 @@ class TasksService(Service):
     async def CloseIO(self, request: pb.CloseIORequest) -> Empty:
         if request.stdin:
             await self._tasks.close_stdin(request.container_id, request.exec_id)
+        else:  # nothing to do, for a process that must be there
+            await self._tasks.state(request.container_id, request.exec_id)
         return Empty()
 
     async def Pause(self, request: pb.PauseTaskRequest) -> Empty:
