@@ -98,9 +98,6 @@ class TestTheirSnapshotter(SnapshotterContract):
     test_bad_filters_are_refused = differs(
         SnapshotterContract.test_bad_filters_are_refused, "as UNKNOWN"
     )
-    test_states_are_respected = differs(
-        SnapshotterContract.test_states_are_respected, "a parent in use is INVALID_ARGUMENT"
-    )
 
 
 class TestTheirContent(ContentStoreContract):
