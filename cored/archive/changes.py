@@ -109,6 +109,8 @@ def _same(a: os.stat_result, at: bytes, b: os.stat_result, bt: bytes) -> bool:
     """Whether nothing differs that a layer records; directories' times do not count."""
     if (a.st_mode, a.st_uid, a.st_gid) != (b.st_mode, b.st_uid, b.st_gid):
         return False
+    if not stat.S_ISDIR(a.st_mode) and a.st_mtime_ns != b.st_mtime_ns:
+        return False
     if stat.S_ISLNK(a.st_mode):
         if os.readlink(at) != os.readlink(bt):
             return False
@@ -116,7 +118,7 @@ def _same(a: os.stat_result, at: bytes, b: os.stat_result, bt: bytes) -> bool:
         if a.st_rdev != b.st_rdev:
             return False
     elif stat.S_ISREG(a.st_mode):
-        if (a.st_size, a.st_mtime_ns) != (b.st_size, b.st_mtime_ns):
+        if a.st_size != b.st_size:
             return False
         # archives with whole seconds: within one, a file can change without showing it
         if a.st_mtime_ns % 1_000_000_000 == 0 and not _same_content(at, bt):

@@ -316,6 +316,8 @@ def test_another_process(api: Client, container: Container, pipes: Callable[...,
         assert (deleted.id, deleted.pid, deleted.exit_status) == ("e", pid, 4)
     with api.refused("NOT_FOUND", "'e'"):
         container.Get(exec_id="e")
+    if api.oracle:
+        return  # 1.6 tells of a short exec's start after its end, at times
     assert seen.topics == ["/tasks/exec-added", "/tasks/exec-started", "/tasks/exit"]
     assert [e.event.type_url for e in seen.envelopes] == [
         "containerd.events.TaskExecAdded",
