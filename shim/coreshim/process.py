@@ -36,9 +36,9 @@ class Process:
         self.started.set()
         self.streams: Streams | None = None
 
-    def open_streams(self, loop: Loop) -> Streams:
-        """Open what the request named. Failure when it cannot be."""
-        self.streams = Streams(loop, self.stdin, self.stdout, self.stderr, self.terminal)
+    def open_streams(self, loop: Loop, owner: tuple[str, str]) -> Streams:
+        """Open what the request named, for a container (id, namespace). Failure if it cannot be."""
+        self.streams = Streams(loop, self.stdin, self.stdout, self.stderr, self.terminal, owner)
         return self.streams
 
     def close_streams(self) -> None:

@@ -8,7 +8,6 @@ import sys
 from urllib.parse import parse_qs, urlsplit
 
 from coreshim.logfile import JsonFile
-from coreshim.server import UNIMPLEMENTED, Failure
 
 __all__ = ["Descriptor", "Logged", "Sink", "is_fifo", "open_log", "open_sink"]
 
@@ -95,9 +94,7 @@ def is_fifo(path: str) -> bool:
 
 
 def open_log(path: str, stream: str) -> Logged | None:
-    """The sink for a ``json-file://`` path, None for others. Failure where it is unknown."""
-    if path.startswith("binary://"):
-        raise Failure(UNIMPLEMENTED, f"stdio {path}: logging binaries are not supported yet")
+    """The sink for a ``json-file://`` path, None for others."""
     if not path.startswith("json-file://"):
         return None
     parts = urlsplit(path)

@@ -12,6 +12,7 @@ import os
 import struct
 import termios
 
+from coreshim.logger import Logger, is_binary
 from coreshim.loop import Future, Loop
 from coreshim.relay import Relay
 from coreshim.server import INVALID, Failure
@@ -23,10 +24,23 @@ _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Streams:
-    """All of one process's streams; :attr:`files` are for its start, then :meth:`started`."""
+    """All of one process's streams; :attr:`files` are for its start, then :meth:`started`.
 
-    def __init__(self, loop: Loop, stdin: str, stdout: str, stderr: str, terminal: bool) -> None:
+    ``owner`` is the container's (id, namespace), for logging binaries.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        stdin: str,
+        stdout: str,
+        stderr: str,
+        terminal: bool,
+        owner: tuple[str, str] = ("", ""),
+    ) -> None:
         self._loop = loop
+        self._owner = owner
+        self._logger: Logger | None = None
         self._theirs: dict[int, int] = {}
         self._unread: list[int] = []
         self._relays: list[Relay] = []
@@ -40,8 +54,12 @@ class Streams:
                 self._open_for_terminal(stdin, stdout)
             else:
                 self._input(stdin)
-                self._output(1, stdout, "stdout")
-                self._output(2, stderr, "stderr")
+                if is_binary(stdout):
+                    self._logger = Logger(loop, stdout, *owner)
+                    self._theirs[1], self._theirs[2] = self._logger.out, self._logger.err
+                else:
+                    self._output(1, stdout, "stdout")
+                    self._output(2, stderr, "stderr")
         except OSError as error:
             self.close()
             raise Failure(INVALID, f"stdio {error.filename}: {error.strerror}") from error
@@ -53,6 +71,11 @@ class Streams:
     def files(self) -> dict[int, int]:
         """The process's descriptors by number."""
         return self._theirs
+
+    async def ready(self) -> None:
+        """Return when whoever takes the output is there. Failure."""
+        if self._logger is not None:
+            await self._logger.ready()
 
     def started(self) -> None:
         """The process has its own copies: let go of ours."""
@@ -105,6 +128,8 @@ class Streams:
 
     def close(self) -> None:
         """Let go of everything."""
+        if self._logger is not None:
+            self._logger.close()
         self.started()
         self.ended()
         for relay in self._relays:
@@ -154,6 +179,12 @@ class Streams:
         log = open_log(stdout, "stdout")
         if log is not None:
             self._sink = log
+            return
+        if is_binary(stdout):
+            self._logger = Logger(self._loop, stdout, *self._owner)
+            os.close(self._logger.err)
+            os.set_blocking(self._logger.out, False)
+            self._sink = Descriptor(self._logger.out)
             return
         sink = self._open_output(stdout)
         os.set_blocking(sink, False)

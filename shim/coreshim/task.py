@@ -356,9 +356,10 @@ class TaskService:
 
     async def _begin(self, process: Process, run: Any) -> None:
         """Run ``create`` or ``exec`` with the process's streams; then its pid is known."""
-        streams = process.open_streams(self._loop)
+        streams = process.open_streams(self._loop, (self._id, self._namespace))
         console: Console | None = None
         try:
+            await streams.ready()
             if process.terminal:
                 console = Console(self._loop, f"{os.getpid()}-{process.exec_id or '.init'}")
             await run(streams.files, console.path if console else "")

@@ -298,13 +298,6 @@ def test_a_reader_of_the_copy_that_leaves_while_it_is_full_holds_nobody_up(runc:
     assert task.wait().exit_status == 0
 
 
-def test_a_logging_binary_is_unimplemented(runc: Zygote) -> None:
-    task = runc.task("true")
-    with pytest.raises(Refused) as refused:
-        task.create(stdout="binary:///bin/logger")
-    assert refused.value.code == UNIMPLEMENTED
-
-
 def test_a_terminal_is_resized_and_relayed(zygote: Zygote) -> None:
     task = zygote.task("sh", "-c", "read x; stty size; echo got $x; tty; exit 5", terminal=True)
     stdin, stdout = task.fifo("in"), task.fifo("out")
