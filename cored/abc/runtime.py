@@ -123,6 +123,15 @@ class Task(ABC):
     def pid(self) -> int:
         """Pid of the init process, 0 before it exists."""
 
+    @property
+    @abstractmethod
+    def exit_told(self) -> bool:
+        """Whether an earlier daemon has published the exit of the init process."""
+
+    @abstractmethod
+    def tell_exit(self) -> None:
+        """Note for later daemons that the exit of the init process has been published."""
+
     @abstractmethod
     async def state(self, exec_id: str = "") -> ProcessState: ...
 

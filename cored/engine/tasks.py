@@ -304,11 +304,14 @@ class Tasks:
                 events.TaskExit(id, exec_id or id, pid, exit.status, exit.exited_at),
                 namespace=namespace,
             )
+        if not exec_id:
+            entry.task.tell_exit()
 
     async def _recover(self) -> None:
         for key, task in (await self._runtime.recover()).items():
             self._entries[key] = _Entry(task)
-            self._watch(key, "")
+            if not task.exit_told:
+                self._watch(key, "")
 
     async def _stop_watching(self) -> None:
         watchers = list(self._watching)

@@ -76,6 +76,16 @@ class Bundle:
             return 0
 
     @property
+    def exit_told(self) -> bool:
+        """Whether a daemon has published the end of its init process."""
+        return (self.path / "exit.told").exists()
+
+    def tell_exit(self) -> None:
+        """A daemon has published the end of its init process; fine when the bundle has gone."""
+        with suppress(FileNotFoundError):
+            (self.path / "exit.told").touch()
+
+    @property
     def shared(self) -> bool:
         """Whether its shim is a sandbox's, which other containers are in."""
         return (self.path / "sandbox").exists()

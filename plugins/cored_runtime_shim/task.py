@@ -56,6 +56,13 @@ class ShimTask(Task):
     def pid(self) -> int:
         return self._pid
 
+    @property
+    def exit_told(self) -> bool:
+        return self._files.exit_told
+
+    def tell_exit(self) -> None:
+        self._files.tell_exit()
+
     def created(self, pid: int) -> None:
         """Take note of init's pid."""
         self._pid = pid

@@ -66,7 +66,7 @@ def test_a_terminal_s_output_goes_to_a_logger_too(runc: Zygote, logger: Path) ->
     task.wait()
     task.delete()
     eventually(logger.parent / "called", "done")
-    assert (logger.parent / "out").read_text() == "/dev/pts/0\r\nfrom a terminal\r\n"
+    assert (logger.parent / "out").read_bytes() == b"/dev/pts/0\r\nfrom a terminal\r\n"
 
 
 def test_a_logger_that_cannot_be_run_is_an_error(runc: Zygote, tmp_path: Path) -> None:

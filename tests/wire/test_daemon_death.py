@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,42 @@ def test_two_daemons_cannot_share_a_root(daemon: Daemon) -> None:
     )
     assert second.returncode == 1
     assert "in use by another cored" in second.stderr
+
+
+def test_an_exit_is_told_once_whatever_becomes_of_the_daemon(daemon: Daemon) -> None:
+    told = daemon.home / "events"
+
+    def exits(name: str) -> int:
+        lines = told.read_text().splitlines()
+        return sum("/tasks/exit" in line and f'"{name}"' in line for line in lines)
+
+    @contextmanager
+    def watched() -> Iterator[None]:
+        with (
+            told.open("ab") as out,
+            subprocess.Popen(
+                ["ctr", "-a", str(daemon.address), "events"], stdout=out, stderr=out
+            ) as watcher,
+        ):
+            time.sleep(0.5)
+            try:
+                yield
+            finally:
+                watcher.terminate()
+
+    with watched():
+        daemon.ctr("run", "-d", IMAGE, "told", "true")
+        end = time.monotonic() + 10
+        while not exits("told"):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        time.sleep(0.2)
+        # by this the next daemon knows
+        assert list(daemon.home.glob("state/runtime.shim/default/told/exit.told"))
+        daemon.kill()
+    daemon.start()
+    with watched():
+        assert status_of(daemon, "told") == "STOPPED"
+        daemon.ctr("tasks", "rm", "told")
+        daemon.ctr("containers", "rm", "told")
+    assert exits("told") == 1
