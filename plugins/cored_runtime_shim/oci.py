@@ -14,6 +14,8 @@ from cored.errors import FailedPrecondition
 
 __all__ = ["OciRuntime", "OciRuntimes"]
 
+# the first crun that takes specs of version 1.2
+_CRUN_FOR_1_2 = (1, 15)
 _UNIFIED = Path("/sys/fs/cgroup/unified/cgroup.controllers")
 
 
@@ -28,6 +30,16 @@ class OciRuntime:
     def name(self) -> str:
         return Path(self.path).name
 
+    def takes(self, spec: bytes) -> bool:
+        """Whether it starts containers with a spec of this version: older cruns are strict."""
+        if self.name != "crun":
+            return True
+        asked = re.search(rb'"ociVersion"\s*:\s*"(\d+)\.(\d+)', spec)
+        own = re.match(r"crun version (\d+)\.(\d+)", self.version)
+        if asked is None or own is None or (int(own[1]), int(own[2])) >= _CRUN_FOR_1_2:
+            return True
+        return (int(asked[1]), int(asked[2])) < (1, 2)
+
     @property
     def known(self) -> bool:
         """Whether the shim may do without ``start`` and ``delete`` commands (coreshim.fast)."""
@@ -40,6 +52,7 @@ class OciRuntimes:
     def __init__(self, configured: str = "") -> None:
         self._configured = configured
         self._found: OciRuntime | None = None
+        self._newer: OciRuntime | None = None
 
     def choose(self) -> OciRuntime:
         """The runtime. FailedPrecondition says what to install."""
@@ -50,6 +63,16 @@ class OciRuntimes:
                 "OCI runtime chosen", path=path, version=self._found.version.splitlines()[:1]
             )
         return self._found
+
+    def choose_for(self, spec: bytes) -> OciRuntime:
+        """The runtime for a spec: runc where the usual one is a crun too old for it."""
+        usual = self.choose()
+        if usual.takes(spec) or self._configured:
+            return usual
+        if self._newer is None:
+            path = shutil.which("runc")
+            self._newer = OciRuntime(path, _version(path)) if path else usual
+        return self._newer
 
     def _search(self) -> str:
         if self._configured:

@@ -48,7 +48,7 @@ class ShimRuntime(Runtime):
         own = options.runtime in OWN
         if not own:
             foreign.find(options.runtime)
-        oci = self._runtimes.choose() if own else None
+        oci = self._runtimes.choose_for(options.spec.value) if own else None
         bundle = Bundle.make(self._state, scope.namespace(), options, id, oci)
         client: Client | None = None
         try:
