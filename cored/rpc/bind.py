@@ -97,9 +97,10 @@ def _enter(path: str, context: Any, scoped: bool) -> None:
     """
     namespace = lease = None
     for key, value in context.invocation_metadata() or ():
-        if key == "containerd-namespace":
+        # the first one of each counts
+        if key == "containerd-namespace" and namespace is None:
             namespace = value
-        elif key == "containerd-lease":
+        elif key == "containerd-lease" and lease is None:
             lease = value
     structlog.contextvars.bind_contextvars(
         request=next(_NUMBERS), method=path, namespace=namespace or ""
