@@ -15,6 +15,9 @@ from cored.scope import Scope
 __all__ = ["Columns", "Table", "check_lease", "hold", "label_field", "let_go", "touch"]
 
 T = TypeVar("T")
+# how much is remembered of what has been read: parsing costs more than reading
+_NAMESPACES = 16
+_RECORDS = 2048
 Field = Callable[[T, tuple[str, ...]], str | None]
 Columns = Callable[[T], Mapping[str, str]]
 Also = Callable[[sqlite3.Connection, T], None]
@@ -92,20 +95,50 @@ class Table(Generic[T]):
         self._value = value
         self._field = field
         self._columns = columns or (lambda record: {})
+        self._known: dict[tuple[str, str], tuple[str, T]] = {}
+        self._listed: dict[str, tuple[int, Sequence[T]]] = {}
 
     def get(self, name: str) -> T:
         """The record. NotFound."""
-        return self._get(self._db.read, scope.namespace(), name)
+        namespace = scope.namespace()
+        return self._parsed(namespace, name, self._text(self._db.read, namespace, name))
 
     def list(self, filters: Sequence[str]) -> list[T]:
         """All records that match, by name."""
         wanted = parse(filters)
+        records = self._all(scope.namespace())
+        if not filters:
+            return [*records]
+        return [r for r in records if wanted.match(lambda path, r=r: self._field(r, path))]  # type: ignore[misc]
+
+    def _all(self, namespace: str) -> Sequence[T]:
+        """All records, read once for as long as nothing in the whole database changes."""
+        # changes with every commit of another connection, and this one commits nothing
+        (version,) = self._db.read.execute("PRAGMA data_version").fetchone()
+        found = self._listed.get(namespace)
+        if found is not None and found[0] == version:
+            return found[1]
         rows = self._db.read.execute(
             f"SELECT {self._key}, record FROM {self._table} WHERE namespace = ? ORDER BY 1",
-            (scope.namespace(),),
+            (namespace,),
         )
-        records = (self._value(name, text) for name, text in rows)
-        return [r for r in records if wanted.match(lambda path, r=r: self._field(r, path))]  # type: ignore[misc]
+        records = [self._parsed(namespace, name, text) for name, text in rows]
+        if len(self._listed) >= _NAMESPACES:
+            self._listed.clear()
+        if len(records) <= _RECORDS:
+            self._listed[namespace] = (version, records)
+        return records
+
+    def _parsed(self, namespace: str, name: str, text: str) -> T:
+        """The record of a row; the one from before when the row is the same."""
+        found = self._known.get((namespace, name))
+        if found is not None and found[0] == text:
+            return found[1]
+        record = self._value(name, text)
+        if len(self._known) >= _RECORDS:
+            self._known.clear()
+        self._known[namespace, name] = (text, record)
+        return record
 
     async def insert(self, name: str, record: T, also: Also[T] | None = None) -> None:
         """Add a record. AlreadyExists."""
@@ -159,13 +192,16 @@ class Table(Generic[T]):
         await self._db.write(work)
 
     def _get(self, connection: sqlite3.Connection, namespace: str, name: str) -> T:
+        return self._value(name, self._text(connection, namespace, name))
+
+    def _text(self, connection: sqlite3.Connection, namespace: str, name: str) -> str:
         row = connection.execute(
             f"SELECT record FROM {self._table} WHERE namespace = ? AND {self._key} = ?",
             (namespace, name),
         ).fetchone()
         if row is None:
             raise NotFound(f"{self._what} {name!r}: not found")
-        return self._value(name, row[0])
+        return str(row[0])
 
 
 def _marks(columns: Mapping[str, str]) -> str:

@@ -26,6 +26,7 @@ __all__ = ["bind"]
 
 _CODES: Mapping[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 _NUMBERS = itertools.count(1)
+_LOG = log.get("rpc")  # made once: it costs more than a call
 
 
 def bind(service: Service) -> grpc.GenericRpcHandler:
@@ -119,11 +120,10 @@ async def _fail(path: str, context: Any, error: BaseException) -> None:
     if isinstance(error, grpc.aio.AbortError):
         raise error
     code, message, expected = to_status(error)
-    logger = log.get("rpc")
     if expected:
-        logger.debug("call failed", method=path, code=code, error=message)
+        _LOG.debug("call failed", method=path, code=code, error=message)
     else:
-        logger.error("call failed", method=path, code=code, error=message, exc_info=error)
+        _LOG.error("call failed", method=path, code=code, error=message, exc_info=error)
     if isinstance(error, Exception):
         # a line break in a status message would end up as %0A on some clients' screens
         await context.abort(_CODES.get(code, grpc.StatusCode.UNKNOWN), message)

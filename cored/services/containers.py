@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 from google.protobuf.empty_pb2 import Empty
 
+from cored import scope
 from cored._pb.containerd.services.containers.v1 import containers_pb2 as pb
 from cored.abc.records import Container, ContainerStore
 from cored.abc.service import Service
@@ -14,19 +15,23 @@ from cored.services.wire import labels_value, timestamp, typed_message, typed_va
 
 __all__ = ["ContainersService"]
 
+_REMEMBERED = 2048
+
 
 class ContainersService(Service):
     service = "containerd.services.containers.v1.Containers"
 
     def __init__(self, store: ContainerStore) -> None:
         self._store = store
+        self._encoded: dict[tuple[str, str], tuple[Container, bytes]] = {}
 
-    async def Get(self, request: pb.GetContainerRequest) -> pb.GetContainerResponse:
-        return pb.GetContainerResponse(container=_message(await self._store.get(request.id)))
+    async def Get(self, request: pb.GetContainerRequest) -> bytes:
+        return self._field(scope.namespace(), await self._store.get(request.id))
 
-    async def List(self, request: pb.ListContainersRequest) -> pb.ListContainersResponse:
+    async def List(self, request: pb.ListContainersRequest) -> bytes:
+        namespace = scope.namespace()
         found = await self._store.list(tuple(request.filters))
-        return pb.ListContainersResponse(containers=map(_message, found))
+        return b"".join([self._field(namespace, record) for record in found])
 
     async def ListStream(
         self, request: pb.ListContainersRequest
@@ -47,6 +52,20 @@ class ContainersService(Service):
     async def Delete(self, request: pb.DeleteContainerRequest) -> Empty:
         await self._store.delete(request.id)
         return Empty()
+
+    def _field(self, namespace: str, record: Container) -> bytes:
+        """The record as field 1 of an answer, which it is in those of Get and List alike.
+
+        The store answers the same object for as long as a record stays the same.
+        """
+        known = self._encoded.get((namespace, record.id))
+        if known is not None and known[0] is record:
+            return known[1]
+        data: bytes = pb.GetContainerResponse(container=_message(record)).SerializeToString()
+        if len(self._encoded) >= _REMEMBERED:
+            self._encoded.clear()
+        self._encoded[namespace, record.id] = (record, data)
+        return data
 
 
 def _message(value: Container) -> pb.Container:

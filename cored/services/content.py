@@ -144,11 +144,12 @@ class _Session:
                 hint="ask with STAT where to go on",
             )
         # no offset in a write means: from the start (containerd's rule); a bare commit has none
+        data = request.data  # each look at it is a copy
         restarts = request.offset == 0 and offset > 0
-        if restarts and (request.data or request.action == pb.WRITE):
+        if restarts and (data or request.action == pb.WRITE):
             await self._writer.truncate(0)
-        if request.data:
-            await self._writer.write(request.data)
+        if data:
+            await self._writer.write(data)
 
     async def _refuse_existing(self, digest: str) -> None:
         try:

@@ -32,6 +32,8 @@ from cored.services.wire import mount_message, nanoseconds, timestamp, typed_mes
 
 __all__ = ["EventsService", "envelope_message", "envelope_value"]
 
+_REMEMBERED = 512
+
 
 class EventsService(Service):
     """Subscribe sees every namespace; Publish needs one."""
@@ -41,6 +43,7 @@ class EventsService(Service):
 
     def __init__(self, bus: EventBus) -> None:
         self._bus = bus
+        self._known: dict[int, tuple[Envelope, bytes]] = {}
 
     async def Publish(self, request: pb.PublishRequest) -> Empty:
         where, now = scope.namespace(), time.time_ns()
@@ -51,9 +54,21 @@ class EventsService(Service):
         await self._bus.forward(envelope_value(request.envelope))
         return Empty()
 
-    async def Subscribe(self, request: pb.SubscribeRequest) -> AsyncIterator[event_pb2.Envelope]:
+    async def Subscribe(self, request: pb.SubscribeRequest) -> AsyncIterator[bytes]:
         async for envelope in self._bus.subscribe(tuple(request.filters)):
-            yield envelope_message(envelope)
+            yield self._serialised(envelope)
+
+    def _serialised(self, envelope: Envelope) -> bytes:
+        """An envelope's bytes, made once for all subscribers."""
+        known = self._known.get(id(envelope))
+        if known is not None:
+            return known[1]
+        data: bytes = envelope_message(envelope).SerializeToString()
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        # with the envelope itself, so that nothing else can have its id
+        self._known[id(envelope)] = (envelope, data)
+        return data
 
 
 def envelope_value(message: event_pb2.Envelope) -> Envelope:

@@ -32,7 +32,7 @@ def unary(ours: Daemon, peer: Daemon, rounds: int, records: int) -> list[Row]:
         for link in links.values():
             for number in range(records):
                 link.unary(f"{_CONTAINERS}/Create", _container(number).SerializeToString())
-        get = containers_pb2.GetContainerRequest(id="container500").SerializeToString()
+        get = containers_pb2.GetContainerRequest(id=f"container{records // 2}").SerializeToString()
 
         def one(daemon: Daemon, _: int) -> float:
             return _latency(links[id(daemon)], f"{_CONTAINERS}/Get", get, 300)
@@ -80,6 +80,7 @@ def content(ours: Daemon, peer: Daemon, rounds: int, size: int) -> list[Row]:
     def fresh(daemon: Daemon, number: int) -> float:
         if id(daemon) in digests:
             _deleted(daemon, digests[id(daemon)])
+            time.sleep(1)  # the file goes with the collection that follows: not while we write
         return write(daemon, number)
 
     rows = [
@@ -130,7 +131,7 @@ def events(ours: Daemon, peer: Daemon, rounds: int, subscribers: int, count: int
         return elapsed * 1000
 
     what = f"{count} events to {subscribers} subscribers"
-    return interleaved(what, "ms", 2.0, rounds, once, ours, peer)
+    return interleaved(what, "ms", None, rounds, once, ours, peer)
 
 
 def _connected(daemon: Daemon, namespace: str) -> closing[Connection]:

@@ -13,29 +13,32 @@ __all__ = ["Row", "interleaved"]
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: medians, the ratio of medians, and what is aimed at."""
+    """One comparison: medians, the ratio of medians, and what is aimed at, if anything."""
 
     what: str
     unit: str
     ours: float
     peer: float
-    target: float
+    target: float | None
     spread: tuple[float, float]
 
     def __str__(self) -> str:
         ratio = self.ours / self.peer
-        verdict = "reached" if ratio <= self.target else "MISSED"
+        aim = ""
+        if self.target is not None:
+            verdict = "reached" if ratio <= self.target else "MISSED"
+            aim = f"  target {self.target:.2f}  {verdict}"
         low, high = self.spread
         return (
             f"{self.what:34} {self.ours:9.2f} {self.peer:11.2f} {self.unit:4} "
-            f"{ratio:7.2f}  (rounds {low:.2f}-{high:.2f})  target {self.target:.2f}  {verdict}"
+            f"{ratio:7.2f}  (rounds {low:.2f}-{high:.2f}){aim}"
         )
 
 
 def interleaved(
     what: str,
     unit: str,
-    target: float,
+    target: float | None,
     rounds: int,
     measure: Callable[[Daemon, int], float],
     ours: Daemon,

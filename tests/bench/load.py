@@ -54,6 +54,7 @@ class Connection:
     def __init__(self, address: str, namespace: str) -> None:
         self._namespace = namespace
         self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(60)
         self.socket.connect(address)
         self._next = 1
         self._window = self._initial = _DEFAULT_WINDOW
