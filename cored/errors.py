@@ -39,6 +39,7 @@ __all__ = [
     "Unavailable",
     "Unimplemented",
     "by_code",
+    "from_mount_error",
     "from_os_error",
 ]
 
@@ -138,5 +139,22 @@ def from_os_error(subject: str, error: OSError) -> CoredError:
             return AlreadyExists(text)
         case errno.EPERM | errno.EACCES:
             return PermissionDenied(text, hint="cored needs to run as root")
+        case errno.ENAMETOOLONG | errno.ELOOP | errno.ENOTDIR | errno.EISDIR:
+            return InvalidArgument(text)
         case _:
             return Internal(text)
+
+
+def from_mount_error(subject: str, error: OSError) -> CoredError:
+    """The error for a mount(2) that failed with what a client had described."""
+    match error.errno:
+        case errno.ENODEV:
+            return InvalidArgument(
+                f"{subject}: {error.strerror}", hint="this kernel has no such filesystem type"
+            )
+        case errno.EINVAL | errno.ENOTBLK | errno.E2BIG:
+            return InvalidArgument(
+                f"{subject}: {error.strerror}", hint="check its type, source and options"
+            )
+        case _:
+            return from_os_error(subject, error)

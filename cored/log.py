@@ -45,4 +45,17 @@ def configure(level: str, stream: TextIO = sys.stderr) -> None:
         cache_logger_on_first_use=True,
     )
     # libraries that log through the standard library (grpc, urllib3) come out too, when it matters
-    logging.basicConfig(level=max(threshold, logging.WARNING), stream=stream, format="%(message)s")
+    logging.basicConfig(level=max(threshold, logging.WARNING), handlers=[_Through()], force=True)
+
+
+class _Through(logging.Handler):
+    """Records of the standard library's loggers, as lines like all others."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        log = get(record.name.partition(".")[0])
+        if type(error).__name__ == "ExecuteBatchError":
+            # grpc.aio's word for a peer that has left while it was being answered
+            log.debug("client is gone", what=record.getMessage())
+        else:
+            log.log(record.levelno, record.getMessage(), exc_info=error)

@@ -135,12 +135,18 @@ def home(prefix: str) -> Iterator[Path]:
 
 @contextmanager
 def cored(
-    config: str = "", *, path: str | None = None, python: str = sys.executable
+    config: str = "",
+    *,
+    path: str | None = None,
+    python: str = sys.executable,
+    within: Sequence[str] = (),
 ) -> Iterator[Daemon]:
-    """A private cored; ``path`` replaces PATH in its environment, ``python`` the interpreter."""
+    """A private cored; ``path`` replaces PATH in its environment, ``python`` the interpreter,
+    and ``within`` is a command that execs it, such as unshare."""
     with home("cd") as place:
         (place / "config.toml").write_text(config)
         command = (
+            *within,
             python,
             "-m",
             "cored",

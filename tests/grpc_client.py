@@ -20,7 +20,7 @@ import pytest
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
 
-__all__ = ["SERVICES", "Client", "Seen", "kept", "message", "only_cored", "opened"]
+__all__ = ["RPCS", "SERVICES", "Client", "Seen", "kept", "message", "only_cored", "opened"]
 
 SERVICES = {
     "containers": "containerd.services.containers.v1.Containers",
@@ -50,7 +50,10 @@ _MODULES = (
     "types.event_pb2",
     "types.introspection_pb2",
     "types.mount_pb2",
-    "types.transfer.container_pb2",
+    *(
+        f"types.transfer.{noun}_pb2"
+        for noun in ("container", "imagestore", "importexport", "registry", "streaming")
+    ),
     "v1.types.task_pb2",
     "runc.v1.oci_pb2",
 )
@@ -58,6 +61,14 @@ for _module in _MODULES:  # a message is known to the pool when its module has b
     importlib.import_module(f"cored._pb.containerd.{_module}")
 
 _POOL = descriptor_pool.Default()
+
+RPCS = tuple(
+    (noun, method.name)
+    for noun, full in SERVICES.items()
+    for method in _POOL.FindServiceByName(full).methods
+)
+"""Every one, as attribute names of a client."""
+
 _TIMEOUT = 30.0
 _MARKER = "/test/marker"
 # how Go's error classes end a message; containerd forgets here and there to turn them into a code
@@ -204,6 +215,12 @@ class _Rpc:
     ) -> Any:
         request = self.request(**fields) if given is None else iter(given)
         return self._call(request, timeout=timeout, metadata=self._client.metadata)
+
+    def raw(self, *requests: bytes, timeout: float = _TIMEOUT) -> list[Any]:
+        """Send bytes, whatever they are; all that is answered."""
+        given = iter(requests) if self.streams_in else requests[0]
+        answer = self._call(given, timeout=timeout, metadata=self._client.metadata)
+        return list(answer) if self.streams_out else [answer]
 
 
 def _serialise(request: bytes | Message) -> bytes:

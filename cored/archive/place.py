@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cored import linux
 from cored.abc.values import Mount
-from cored.errors import from_os_error
+from cored.errors import from_mount_error
 
 __all__ = ["Place", "mounted", "placed"]
 
@@ -49,7 +49,7 @@ async def mounted(mounts: Sequence[Mount], state: Path) -> AsyncIterator[str]:
     try:
         place = await asyncio.to_thread(mount.__enter__)
     except OSError as error:
-        raise from_os_error("mounts", error) from error
+        raise from_mount_error("mounts", error) from error
     try:
         yield os.fspath(place)
     finally:
@@ -64,6 +64,8 @@ def _direct(mounts: Sequence[Mount]) -> Place | None:
     if mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options:
         return Place(mount.source)
     values = dict(option.partition("=")[::2] for option in mount.options)
-    if mount.type == "overlay" and "upperdir" in values and "\\" not in values["lowerdir"]:
+    if mount.type == "overlay" and values.keys() >= {"upperdir", "lowerdir"}:
+        if "\\" in values["lowerdir"]:
+            return None
         return Place(values["upperdir"], tuple(values["lowerdir"].split(":")))
     return None

@@ -14,7 +14,7 @@ from cored import linux, log, scope
 from cored.abc.mounts import Activation, ActiveMount, MountHandler
 from cored.abc.values import Labels, Mount
 from cored.engine.mount_transforms import TRANSFORMS, Roots, split
-from cored.errors import Unimplemented, from_os_error
+from cored.errors import Unimplemented, from_mount_error
 from cored.metadata.activations import Activations
 from cored.scope import Scope
 
@@ -137,7 +137,8 @@ class MountManager:
             try:
                 linux.mount_all([mount], point)
             except OSError as error:
-                raise from_os_error(f"mount {mount.type} of {mount.source}", error) from error
+                what = f"mount {mount.type!r} of {mount.source!r}"
+                raise from_mount_error(what, error) from error
             active.append(ActiveMount(mount, os.fspath(point), time.time_ns()))
         system = tuple(mounts[count:])
         if system:

@@ -14,7 +14,7 @@ from cored import linux
 from cored.abc.runtime import Stdio
 from cored.abc.values import Mount
 from cored.engine.workload import Binding, ContainerConfig
-from cored.errors import InvalidArgument, NotFound, from_os_error
+from cored.errors import InvalidArgument, NotFound, from_mount_error
 from cored.oci.manifest import ImageConfig
 from cored.oci.spec import Bind, SpecOptions, build, environment
 from cored.oci.users import User, resolve, simple
@@ -118,7 +118,7 @@ class Recipe:
             with linux.mounted(rootfs, self.place) as root:
                 return resolve(wanted, lambda path: _read(root, path))
         except OSError as error:
-            raise from_os_error(f"container {self.id[:12]}: root filesystem", error) from error
+            raise from_mount_error(f"container {self.id[:12]}: root filesystem", error) from error
 
     def spec(self, user: User) -> dict[str, object]:
         """The OCI spec."""

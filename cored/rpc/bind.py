@@ -14,10 +14,11 @@ from typing import Any
 import grpc
 import structlog
 from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
 
 from cored import log, scope
 from cored.abc.service import Service
-from cored.errors import FailedPrecondition
+from cored.errors import FailedPrecondition, Internal, ResourceExhausted
 from cored.metadata.names import check_namespace
 from cored.rpc.status import to_status
 from cored.scope import Scope
@@ -29,59 +30,101 @@ _NUMBERS = itertools.count(1)
 _LOG = log.get("rpc")  # made once: it costs more than a call
 
 
-def bind(service: Service) -> grpc.GenericRpcHandler:
-    """The handler of all RPCs that ``service`` implements; the others answer UNIMPLEMENTED."""
+def bind(service: Service, max_message_size: int) -> grpc.GenericRpcHandler:
+    """The handler of all RPCs that ``service`` implements; the others answer UNIMPLEMENTED.
+
+    An answer of more than ``max_message_size`` bytes is RESOURCE_EXHAUSTED.
+    """
     descriptor = descriptor_pool.Default().FindServiceByName(service.service)
     handlers = {}
     for method in descriptor.methods:
         implementation = getattr(service, method.name, None)
         if implementation is not None:
-            handlers[method.name] = _handler(method, implementation, service.scoped)
+            handlers[method.name] = _handler(
+                method, implementation, service.scoped, max_message_size
+            )
     return grpc.method_handlers_generic_handler(service.service, handlers)
 
 
 def _handler(
-    method: Any, implementation: Callable[..., Any], scoped: bool
+    method: Any, implementation: Callable[..., Any], scoped: bool, max_message_size: int
 ) -> grpc.RpcMethodHandler:
     path = f"/{method.containing_service.full_name}/{method.name}"
-    parse = message_factory.GetMessageClass(method.input_type).FromString
     streams_in, streams_out = method.client_streaming, method.server_streaming
-    call = (
-        _streaming(path, implementation, scoped)
-        if streams_out
-        else _unary(path, implementation, scoped)
-    )
+    parse = _parser(method)
+    # what a stream carries is parsed as it is read; one request here, where a failure has its code
+    open_ = (lambda requests: requests) if streams_in else parse
+    close = _serialiser(method, max_message_size)
+    call = (_streaming if streams_out else _unary)(path, implementation, scoped, open_, close)
     make = {
         (False, False): grpc.unary_unary_rpc_method_handler,
         (False, True): grpc.unary_stream_rpc_method_handler,
         (True, False): grpc.stream_unary_rpc_method_handler,
         (True, True): grpc.stream_stream_rpc_method_handler,
     }[streams_in, streams_out]
-    return make(call, request_deserializer=parse, response_serializer=_serialise)
+    return make(call, request_deserializer=parse if streams_in else None)
 
 
-def _serialise(message: Any) -> bytes:
-    return message if isinstance(message, bytes) else message.SerializeToString()
+def _parser(method: Any) -> Callable[[bytes], Any]:
+    from_string = message_factory.GetMessageClass(method.input_type).FromString
+
+    def parse(data: bytes) -> Any:
+        try:
+            return from_string(data)
+        except DecodeError:
+            # the code that gRPC's own servers answer
+            raise Internal(
+                f"the request is no valid {method.input_type.full_name}",
+                hint="the client sent bytes that protobuf cannot read",
+            ) from None
+
+    return parse
 
 
-def _unary(path: str, implementation: Callable[..., Any], scoped: bool) -> Callable[..., Any]:
+def _serialiser(method: Any, max_message_size: int) -> Callable[[Any], bytes]:
+    def serialise(message: Any) -> bytes:
+        data = message if isinstance(message, bytes) else message.SerializeToString()
+        if len(data) > max_message_size:
+            raise ResourceExhausted(
+                f"the answer, a {method.output_type.full_name}, has {len(data)} bytes: more than "
+                f"the {max_message_size} that may be sent",
+                hint="ask for less, with filters; or raise grpc.max_message_size in cored's config",
+            )
+        return data
+
+    return serialise
+
+
+def _unary(
+    path: str,
+    implementation: Callable[..., Any],
+    scoped: bool,
+    open_: Callable[[Any], Any],
+    close: Callable[[Any], bytes],
+) -> Callable[..., Any]:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
             _enter(path, context, scoped)
-            return await implementation(request)
+            return close(await implementation(open_(request)))
         except BaseException as error:
             await _fail(path, context, error)
 
     return call
 
 
-def _streaming(path: str, implementation: Callable[..., Any], scoped: bool) -> Callable[..., Any]:
+def _streaming(
+    path: str,
+    implementation: Callable[..., Any],
+    scoped: bool,
+    open_: Callable[[Any], Any],
+    close: Callable[[Any], bytes],
+) -> Callable[..., Any]:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         try:
             _enter(path, context, scoped)
-            async with aclosing(implementation(request)) as answers:
+            async with aclosing(implementation(open_(request))) as answers:
                 async for message in answers:
-                    yield message
+                    yield close(message)
         except GeneratorExit:
             raise
         except BaseException as error:

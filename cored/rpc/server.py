@@ -28,7 +28,7 @@ async def serve(
     """Serve on the socket ``address`` until the body ends; then let calls in flight finish."""
     server = grpc.aio.server(options=_options(config))
     for service in services:
-        server.add_generic_rpc_handlers((bind(service),))
+        server.add_generic_rpc_handlers((bind(service, config.max_message_size),))
     names = [service.service for service in services]
     status = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)

@@ -8,9 +8,25 @@ from cored.errors import Cancelled, CoredError, Internal, by_code, from_os_error
 
 __all__ = ["to_error", "to_status"]
 
+# bytes of a message: the status travels in a header, and all headers have 8 KiB on most clients
+_LONGEST = 2000
+
 
 def to_status(error: BaseException) -> tuple[int, str, bool]:
     """(numeric code, message, whether it was expected) of what an implementation raised."""
+    code, message, expected = _translated(error)
+    return code, _short(message), expected
+
+
+def _short(message: str) -> str:
+    data = message.encode(errors="backslashreplace")
+    if len(data) <= _LONGEST:
+        return data.decode()
+    half = _LONGEST // 2
+    return f"{data[:half].decode(errors='ignore')} … {data[-half:].decode(errors='ignore')}"
+
+
+def _translated(error: BaseException) -> tuple[int, str, bool]:
     match error:
         case CoredError():
             return error.code, str(error), True

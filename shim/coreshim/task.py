@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -37,6 +38,7 @@ __all__ = ["TaskService"]
 
 # a process's last words may be in a pipe that something else still holds
 _DRAIN = 2.0
+_UNMOUNTABLE = (errno.ENODEV, errno.EINVAL, errno.ENOENT, errno.ENOTDIR, errno.ENOTBLK)
 # the exit status of a process that could not be started
 _NOT_STARTED = 255
 _EXEC_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -457,8 +459,10 @@ class TaskService:
         try:
             linux.mount_all([_Mount(values) for values in mounts], self._rootfs)
         except OSError as error:
+            # no such filesystem, bad options, no such source: what the request described
+            code = INVALID if error.errno in _UNMOUNTABLE else UNKNOWN
             raise Failure(
-                UNKNOWN, f"root filesystem {self._rootfs}: cannot be mounted: {error.strerror}"
+                code, f"root filesystem {self._rootfs}: cannot be mounted: {error.strerror}"
             ) from error
         self._mounted = len(mounts)
 
