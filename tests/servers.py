@@ -28,7 +28,7 @@ class Server:
         self.address = address
         self.services = services
         self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
 
     def run(self, make: Callable[[], Awaitable[Any]]) -> Any:
         async def call() -> Any:
@@ -38,7 +38,9 @@ class Server:
 
     async def start(self) -> None:
         self.server = grpc.aio.server()
-        self.server.add_generic_rpc_handlers(tuple(bind(service) for service in self.services))
+        self.server.add_generic_rpc_handlers(
+            tuple(bind(service, 16 << 20) for service in self.services)
+        )
         self.server.add_insecure_port(f"unix:{self.address}")
         await self.server.start()
 
