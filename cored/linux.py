@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CLONE_FS",
+    "CLONE_NEWNET",
     "CLONE_NEWNS",
     "MountLike",
     "bind_readonly",
@@ -34,6 +35,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 CLONE_FS = 0x200
 CLONE_NEWNS = 0x20000
+CLONE_NEWNET = 0x40000000
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_SYNCHRONOUS, MS_REMOUNT, MS_MANDLOCK, MS_DIRSYNC, MS_NOSYMFOLLOW = 16, 32, 64, 128, 256
@@ -110,6 +112,11 @@ def mount(
 def unshare(flags: int) -> None:
     """unshare(2) for the calling thread."""
     _checked(_LIBC.unshare(flags))
+
+
+def setns(fd: int, flags: int) -> None:
+    """setns(2): put the calling thread into the namespace behind ``fd``."""
+    _checked(_LIBC.setns(fd, flags))
 
 
 def syncfs(fd: int) -> None:

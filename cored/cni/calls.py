@@ -1,0 +1,81 @@
+"""One call of one plugin: its parameters, and its errors as ours (CNI specification, section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from cored.errors import (
+    AlreadyExists,
+    CoredError,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+)
+
+__all__ = ["Call", "Caller", "failure"]
+
+# codes of the specification; those from 100 on are the plugins' own
+_ERRORS: Mapping[int, type[CoredError]] = {
+    1: FailedPrecondition,
+    2: InvalidArgument,
+    3: NotFound,
+    4: InvalidArgument,
+    5: Internal,
+    6: InvalidArgument,
+    7: InvalidArgument,
+    11: Unavailable,
+    50: FailedPrecondition,
+    51: FailedPrecondition,
+}
+# what plugins say without a code of its own
+_PHRASES: Sequence[tuple[str, type[CoredError]]] = (
+    ("no IP addresses available", ResourceExhausted),
+    ("already exists", AlreadyExists),
+    ("already in use", AlreadyExists),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The parameters of a call; ``config`` is the request configuration for standard input."""
+
+    command: str
+    container_id: str = ""
+    netns: str = ""
+    ifname: str = ""
+    args: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def version(self) -> str:
+        return str(self.config["cniVersion"])
+
+    @property
+    def network(self) -> str:
+        return str(self.config.get("name", ""))
+
+
+class Caller(Protocol):
+    """Runs plugins by type."""
+
+    async def call(self, type: str, call: Call) -> Mapping[str, Any] | None:
+        """Run one; ADD answers a result in the version of the call. CoredError."""
+
+    async def versions(self, type: str) -> Sequence[str]:
+        """The versions that a plugin speaks. InvalidArgument when there is none of that type."""
+
+
+def failure(network: str, type: str, table: Mapping[str, Any]) -> CoredError:
+    """The error for a plugin's error object: the plugin's own words under our class."""
+    code = table.get("code", 0)
+    words = [str(table.get(key) or "").strip() for key in ("msg", "details")]
+    text = ": ".join(word for word in words if word) or f"error {code}"
+    cls = _ERRORS.get(code, Internal)
+    if cls is Internal:
+        cls = next((found for phrase, found in _PHRASES if phrase in text), Internal)
+    return cls(f"network {network!r}: plugin {type}: {text}")

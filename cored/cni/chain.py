@@ -1,0 +1,226 @@
+"""A network from its plugins, called in order (CNI specification, section 3)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from cored import log
+from cored.abc.network import Attachment, Network, NetworkList
+from cored.cni import lists, results
+from cored.cni.cache import Cache
+from cored.cni.calls import Call, Caller
+from cored.errors import AlreadyExists, CoredError
+
+__all__ = ["Chain"]
+
+
+class Chain(Network):
+    """Networks whose plugins ``caller`` runs, with their attachments kept in ``cache``."""
+
+    def __init__(self, caller: Caller, cache: Cache) -> None:
+        self._caller = caller
+        self._cache = cache
+        self._guards: dict[str, _Guard] = {}
+        # one call at a time for a container: the specification asks for it
+        self._busy: dict[str, _Turn] = {}
+
+    async def attach(self, wanted: Attachment) -> Attachment:
+        async with self._guard(wanted.network).shared(), self._alone(wanted.container_id):
+            if self._cache.get(wanted) is not None:
+                raise AlreadyExists(
+                    f"container {wanted.container_id!r}: its interface {wanted.ifname!r} is in"
+                    f" network {wanted.network.name!r} already"
+                )
+            network = await self._spoken(wanted.network)
+            begun = replace(wanted, network=network, result={})
+            await asyncio.to_thread(self._cache.put, begun)
+            try:
+                result: Mapping[str, Any] | None = None
+                for plugin in network.plugins:
+                    answer = await self._call("ADD", begun, plugin, result)
+                    # a plugin that answers in another version, or nothing, is forgiven
+                    if answer is not None:
+                        result = results.to_json(results.from_json(answer), network.version)
+                made = replace(begun, result=result or {})
+                await asyncio.to_thread(self._cache.put, made)
+            except BaseException:
+                await asyncio.shield(self._undo(begun))
+                raise
+            return made
+
+    async def check(self, attachment: Attachment) -> None:
+        kept = self._cache.get(attachment) or attachment
+        network = kept.network
+        if network.disable_check or not lists.at_least(network.version, "0.4.0"):
+            return
+        async with self._guard(network).shared(), self._alone(kept.container_id):
+            for plugin in network.plugins:
+                await self._call("CHECK", kept, plugin, kept.result)
+
+    async def detach(self, attachment: Attachment) -> None:
+        async with self._guard(attachment.network).shared(), self._alone(attachment.container_id):
+            await self._detach(attachment)
+
+    async def collect(self, network: NetworkList, valid: Sequence[Attachment]) -> None:
+        names = {(one.container_id, one.ifname) for one in valid}
+        async with self._guard(network).alone():
+            for kept in await self.attachments():
+                name = (kept.container_id, kept.ifname)
+                if kept.network.name == network.name and name not in names:
+                    await self._detach(kept)
+            if network.disable_gc or not lists.at_least(network.version, "1.1.0"):
+                return
+            table = [{"containerID": id, "ifname": ifname} for id, ifname in sorted(names)]
+            failed: list[CoredError] = []
+            for plugin in network.plugins:
+                config = _request(network, plugin) | {"cni.dev/valid-attachments": table}
+                try:
+                    await self._caller.call(plugin["type"], Call("GC", config=config))
+                except CoredError as error:
+                    failed.append(error)
+            if failed:
+                raise failed[0]
+
+    async def status(self, network: NetworkList) -> None:
+        if not lists.at_least(network.version, "1.1.0"):
+            return
+        for plugin in network.plugins:
+            call = Call("STATUS", config=_request(network, plugin))
+            await self._caller.call(plugin["type"], call)
+
+    async def attachments(self) -> Sequence[Attachment]:
+        return await asyncio.to_thread(lambda: list(self._cache.all()))
+
+    async def _detach(self, attachment: Attachment) -> None:
+        """DEL by what is kept, in reverse order; all plugins are called, then the first error."""
+        kept = self._cache.get(attachment) or attachment
+        if attachment.netns != kept.netns and not attachment.netns:
+            kept = replace(kept, netns="")
+        failed: list[CoredError] = []
+        result = kept.result if lists.at_least(kept.network.version, "0.4.0") else None
+        for plugin in reversed(kept.network.plugins):
+            try:
+                await self._call("DEL", kept, plugin, result or None)
+            except CoredError as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
+        await asyncio.to_thread(self._cache.remove, kept)
+
+    async def _undo(self, begun: Attachment) -> None:
+        """After an ADD that failed, DEL; what that leaves is kept, and collected later."""
+        try:
+            await self._detach(begun)
+        except CoredError as error:
+            log.get("cni").warning(
+                "undoing an attachment", container=begun.container_id, error=str(error)
+            )
+
+    async def _call(
+        self,
+        command: str,
+        attachment: Attachment,
+        plugin: Mapping[str, Any],
+        previous: Mapping[str, Any] | None,
+    ) -> Mapping[str, Any] | None:
+        config = _request(attachment.network, plugin)
+        declared = plugin.get("capabilities") or {}
+        given = {key: value for key, value in attachment.capabilities.items() if declared.get(key)}
+        if given:
+            config["runtimeConfig"] = given
+        if previous is not None:
+            config["prevResult"] = previous
+        call = Call(
+            command,
+            attachment.container_id,
+            attachment.netns,
+            attachment.ifname,
+            attachment.args,
+            config,
+        )
+        return await self._caller.call(plugin["type"], call)
+
+    async def _spoken(self, network: NetworkList) -> NetworkList:
+        """The list in the newest version that all its plugins speak, where it offers a choice."""
+        if len(network.versions) < 2:
+            return network
+        return lists.chosen(
+            network, [await self._caller.versions(plugin["type"]) for plugin in network.plugins]
+        )
+
+    def _guard(self, network: NetworkList) -> _Guard:
+        return self._guards.setdefault(network.name, _Guard())
+
+    @asynccontextmanager
+    async def _alone(self, container_id: str) -> AsyncIterator[None]:
+        turn = self._busy.setdefault(container_id, _Turn())
+        turn.users += 1
+        try:
+            async with turn.lock:
+                yield
+        finally:
+            turn.users -= 1
+            if not turn.users:
+                del self._busy[container_id]
+
+
+class _Turn:
+    """A container's lock, and how many hold it or wait for it."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.users = 0
+
+
+class _Guard:
+    """Many may attach and detach; who collects is alone (section 3, "Lifecycle & Ordering")."""
+
+    def __init__(self) -> None:
+        self._users = 0
+        self._gate = asyncio.Condition()
+        self._collecting = False
+
+    @asynccontextmanager
+    async def shared(self) -> AsyncIterator[None]:
+        async with self._gate:
+            await self._gate.wait_for(lambda: not self._collecting)
+            self._users += 1
+        try:
+            yield
+        finally:
+            async with self._gate:
+                self._users -= 1
+                self._gate.notify_all()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        async with self._gate:
+            await self._gate.wait_for(lambda: not self._collecting)
+            self._collecting = True
+            try:
+                await self._gate.wait_for(lambda: not self._users)
+            except BaseException:
+                self._collecting = False
+                self._gate.notify_all()
+                raise
+        try:
+            yield
+        finally:
+            async with self._gate:
+                self._collecting = False
+                self._gate.notify_all()
+
+
+def _request(network: NetworkList, plugin: Mapping[str, Any]) -> dict[str, Any]:
+    """The plugin's table as it is sent (section 3, "Deriving request configuration")."""
+    kept = {
+        key: value
+        for key, value in plugin.items()
+        if key not in ("capabilities", "runtimeConfig", "prevResult")
+        and not key.startswith("cni.dev/")
+    }
+    return {**kept, "cniVersion": network.version, "name": network.name}

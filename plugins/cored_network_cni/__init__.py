@@ -1,0 +1,24 @@
+"""The network ``cni``: every plugin is an executable, as the specification has it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from cored.abc.network import Network
+from cored.cni.cache import Cache
+from cored.cni.chain import Chain
+from cored.cni.executables import Executables
+from cored.hookspecs import PluginContext, Provider, hookimpl
+
+__all__ = ["cored_network"]
+
+
+@asynccontextmanager
+async def _opened(context: PluginContext) -> AsyncIterator[Network]:
+    yield Chain(Executables.configured(context.settings), Cache(context.root / "results"))
+
+
+@hookimpl
+def cored_network() -> Provider[Network]:
+    return Provider("cni", _opened)

@@ -1,0 +1,31 @@
+"""The network ``native``: the usual plugins in process, by netlink; any other by its executable."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from cored.abc.network import Network
+from cored.cni.cache import Cache
+from cored.cni.chain import Chain
+from cored.cni.executables import Executables
+from cored.hookspecs import PluginContext, Provider, hookimpl
+
+__all__ = ["cored_network"]
+
+
+@asynccontextmanager
+async def _opened(context: PluginContext) -> AsyncIterator[Network]:
+    # pyroute2 is big: who has another network does not pay for it
+    from cored_network_native.caller import Native
+
+    native = Native(Executables.configured(context.settings))
+    try:
+        yield Chain(native, Cache(context.root / "results"))
+    finally:
+        await native.close()
+
+
+@hookimpl
+def cored_network() -> Provider[Network]:
+    return Provider("native", _opened)
