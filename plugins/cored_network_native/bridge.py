@@ -255,14 +255,14 @@ def _inside(call: Call, ips: Sequence[Address], routes: Sequence[Route]) -> str:
                 route(str(network.network_address), network.prefixlen, via, found.index,
                       dict(entry.extra))
             )  # fmt: skip
-        if requests:
-            try:
-                inside.change(*requests)
-            except OSError as error:
-                raise InvalidArgument(
-                    f"network {call.network!r}: addresses and routes of {call.container_id}:"
-                    f" {error.strerror}"
-                ) from error
+        try:
+            # of routes to one destination the first is kept: that of an earlier network
+            inside.change(*requests, forgiven=errno.EEXIST)
+        except OSError as error:
+            raise InvalidArgument(
+                f"network {call.network!r}: addresses and routes of {call.container_id}:"
+                f" {error.strerror}"
+            ) from error
     return found.mac
 
 

@@ -63,13 +63,19 @@ class Netlink:
         """Close the socket."""
         self._socket.close()
 
-    def change(self, *messages: Any) -> None:
-        """Send requests together; the kernel does them in order. The first error is raised."""
+    def change(self, *messages: Any, forgiven: int = 0) -> None:
+        """Send requests together; the kernel does them in order. The first error is raised.
+
+        ``forgiven`` is the number of an error that is none here.
+        """
+        if not messages:
+            return
         data = b"".join(self._encoded(message, ACK) for message in messages)
         self._socket.send(data)
         failed = 0
         for _ in messages:
-            failed = failed or -next(code for code, _ in self._answers())
+            code = -next(code for code, _ in self._answers())
+            failed = failed or (0 if code == forgiven else code)
         if failed:
             raise OSError(failed, os.strerror(failed))
 

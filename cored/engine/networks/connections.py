@@ -1,0 +1,240 @@
+"""Containers in networks: joined, left, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from cored import log
+from cored.abc.network import Attachment, Network
+from cored.cni import namespaces
+from cored.engine.networks import ports as publishing
+from cored.engine.networks.catalog import Catalog
+from cored.engine.networks.resolver import Resolvers
+from cored.engine.networks.values import Connection, Endpoint, Port, UserNetwork
+from cored.errors import AlreadyExists, CoredError, FailedPrecondition, NotFound, from_os_error
+
+__all__ = ["Connections"]
+
+
+class Connections:
+    """Network namespaces in ``state``, and what they are attached to.
+
+    The network plugin keeps attachments durably; here they stand once more, by container.
+    """
+
+    def __init__(
+        self, network: Network, catalog: Catalog, resolvers: Resolvers, state: Path
+    ) -> None:
+        self._network = network
+        self._catalog = catalog
+        self._resolvers = resolvers
+        self._state = state
+        self._attached: dict[str, list[Attachment]] = {}
+        self._publishing = asyncio.Lock()
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Connections]:
+        """Know what earlier daemons attached; the networks stay when this closes."""
+        self._state.mkdir(mode=0o711, parents=True, exist_ok=True)
+        for attachment in await self._network.attachments():
+            self._attached.setdefault(attachment.container_id, []).append(attachment)
+        try:
+            yield self
+        finally:
+            self._resolvers.close()
+
+    async def recover(self, living: Collection[str]) -> None:
+        """Let go of all that belongs to containers which are not ``living`` (by id)."""
+        places = {path.name for path in self._state.iterdir()}
+        for id in sorted({*self._attached, *places} - set(living)):
+            await self.release(id)
+        for network in await asyncio.to_thread(self._catalog.list):
+            valid = [one for one in self._all() if one.network.name == network.name]
+            try:
+                await self._network.collect(network.config, valid)
+            except CoredError as error:
+                log.get("networks").warning(
+                    "collecting what is left of a network", network=network.name, error=str(error)
+                )
+        await self._resolvers.adopt(
+            {one.network.name: _gateways(one) for one in self._all() if _gateways(one)}
+        )
+
+    def place(self, id: str) -> Path:
+        """Where the network namespace of a container is kept."""
+        return self._state / id
+
+    async def prepare(self, id: str) -> Path:
+        """Make a container's network namespace; one that is there stays."""
+        place = self.place(id)
+        if not namespaces.exists(str(place)):
+            place.unlink(missing_ok=True)
+            try:
+                await asyncio.to_thread(namespaces.make, place)
+            except OSError as error:
+                raise from_os_error(f"network namespace of {id[:12]}", error) from error
+        return place
+
+    async def join(
+        self, id: str, names: Sequence[str], endpoints: Sequence[Endpoint], ports: Sequence[Port]
+    ) -> list[Connection]:
+        """Attach a prepared namespace; ``ports`` are published through the first network.
+
+        ``names`` are the container's in every network, beside each endpoint's aliases. All or
+        nothing.
+        """
+        try:
+            for number, endpoint in enumerate(endpoints):
+                await self._attach(id, endpoint, f"eth{number}", () if number else ports, names)
+        except BaseException:
+            await asyncio.shield(self.leave_all(id))
+            raise
+        return self.of(id)
+
+    async def connect(self, id: str, names: Sequence[str], endpoint: Endpoint) -> Connection:
+        """One more network for a container that runs. AlreadyExists, FailedPrecondition."""
+        if not namespaces.exists(str(self.place(id))):
+            raise FailedPrecondition(f"container {id[:12]}: has no network namespace of its own")
+        network = await self._catalog.get(endpoint.network)
+        there = self._attached.get(id, [])
+        if any(one.network.name == network.name for one in there):
+            raise AlreadyExists(f"container {id[:12]}: is in network {network.name!r} already")
+        used = {one.ifname for one in there}
+        ifname = next(name for n in range(1000) if (name := f"eth{n}") not in used)
+        return _connection(await self._attach(id, endpoint, ifname, (), names))
+
+    async def disconnect(self, id: str, name: str) -> None:
+        """Take a container out of a network. NotFound when it is not in it."""
+        network = await self._catalog.get(name)
+        for attachment in self._attached.get(id, ()):
+            if attachment.network.name == network.name:
+                await self._detach(attachment)
+                return
+        raise NotFound(f"container {id[:12]}: is not in network {name!r}")
+
+    async def leave_all(self, id: str) -> None:
+        """Detach a container from all; the namespace stays. What fails is tried again later."""
+        for attachment in reversed(self._attached.get(id, [])[:]):
+            try:
+                await self._detach(attachment)
+            except CoredError as error:
+                log.get("networks").warning("detaching a container", container=id, error=str(error))
+
+    async def release(self, id: str) -> None:
+        """Detach a container and remove its namespace; fine when it has none."""
+        await self.leave_all(id)
+        await asyncio.to_thread(namespaces.remove, self.place(id))
+
+    def of(self, id: str) -> list[Connection]:
+        """What a container has."""
+        return [_connection(one) for one in self._attached.get(id, ())]
+
+    def members(self, network: UserNetwork) -> dict[str, Connection]:
+        """Who is in a network, by container id."""
+        return {
+            one.container_id: _connection(one)
+            for one in self._all()
+            if one.network.name == network.name
+        }
+
+    async def servers(self, id: str) -> list[str]:
+        """The name servers of a container's networks."""
+        if not self._resolvers.available:
+            return []
+        found = [gateway for one in self._attached.get(id, ()) for gateway in _gateways(one)]
+        return list(dict.fromkeys(found))
+
+    async def _attach(
+        self,
+        id: str,
+        endpoint: Endpoint,
+        ifname: str,
+        ports: Sequence[Port],
+        names: Sequence[str],
+    ) -> Attachment:
+        network = await self._catalog.get(endpoint.network)
+        capabilities: dict[str, Any] = {"aliases": {network.name: list(endpoint.aliases)}}
+        addresses = [text for text in (endpoint.ip, endpoint.ip6) if text]
+        if addresses:
+            capabilities["ips"] = addresses
+        if endpoint.mac:
+            capabilities["mac"] = endpoint.mac
+        # a free port is nobody else's until it is published
+        async with self._publishing:
+            if ports:
+                chosen = await asyncio.to_thread(publishing.assigned, ports, self._published())
+                capabilities["portMappings"] = [one.mapping() for one in chosen]
+            wanted = Attachment(
+                id, str(self.place(id)), ifname, network.config, capabilities=capabilities
+            )
+            if ports:
+                made = await self._network.attach(wanted)
+                self._attached.setdefault(id, []).append(made)
+        if not ports:
+            made = await self._network.attach(wanted)
+            self._attached.setdefault(id, []).append(made)
+        entries = _entries(made, [*names, *endpoint.aliases])
+        await self._resolvers.enter(network.name, _gateways(made), id, entries)
+        return made
+
+    async def _detach(self, attachment: Attachment) -> None:
+        id = attachment.container_id
+        await self._resolvers.leave(attachment.network.name, id)
+        await self._network.detach(attachment)
+        rest = [one for one in self._attached.get(id, ()) if one is not attachment]
+        if rest:
+            self._attached[id] = rest
+        else:
+            self._attached.pop(id, None)
+
+    def _published(self) -> set[tuple[str, int]]:
+        return {(port.protocol, port.host) for one in self._all() for port in _ports(one)}
+
+    def _all(self) -> Iterable[Attachment]:
+        return [one for several in self._attached.values() for one in several]
+
+
+def _connection(attachment: Attachment) -> Connection:
+    ips = [one for one in attachment.result.get("ips") or () if one.get("interface") in (None, 2)]
+    interfaces = attachment.result.get("interfaces") or ()
+    inside = next((one for one in interfaces if one.get("sandbox")), {})
+    aliases = attachment.capabilities.get("aliases") or {}
+    return Connection(
+        network=attachment.network.name,
+        ifname=attachment.ifname,
+        addresses=[one["address"] for one in ips] or _addresses(attachment),
+        gateways=_gateways(attachment),
+        mac=inside.get("mac", ""),
+        aliases=aliases.get(attachment.network.name) or (),
+        ports=list(_ports(attachment)),
+    )
+
+
+def _addresses(attachment: Attachment) -> list[str]:
+    return [one["address"] for one in attachment.result.get("ips") or ()]
+
+
+def _gateways(attachment: Attachment) -> list[str]:
+    found = [one.get("gateway") for one in attachment.result.get("ips") or ()]
+    return [gateway for gateway in found if gateway]
+
+
+def _ports(attachment: Attachment) -> Iterable[Port]:
+    for entry in attachment.capabilities.get("portMappings") or ():
+        yield Port(
+            entry["containerPort"], entry["hostPort"], entry["protocol"], entry.get("hostIP", "")
+        )
+
+
+def _entries(attachment: Attachment, names: Sequence[str]) -> list[tuple[str, str]]:
+    text = " ".join(dict.fromkeys(names))
+    return [(address.partition("/")[0], text) for address in _addresses(attachment)]
+
+
+def by_network(connections: Iterable[Connection]) -> Mapping[str, Connection]:
+    """Connections by the name of the network."""
+    return {one.network: one for one in connections}

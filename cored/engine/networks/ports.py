@@ -1,0 +1,59 @@
+"""Published ports: free ones for those that name none."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from cored.engine.networks.values import Port
+from cored.errors import InvalidArgument, ResourceExhausted
+
+__all__ = ["assigned"]
+
+_FIRST, _LAST = 32768, 60999
+_KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+_PROTOCOLS = ("tcp", "udp", "sctp")
+
+
+def assigned(ports: Sequence[Port], taken: Collection[tuple[str, int]]) -> list[Port]:
+    """The ports, each with one of the host's; ``taken`` are (protocol, port) that are published.
+
+    InvalidArgument, ResourceExhausted.
+    """
+    used = set(taken) | {(one.protocol, one.host) for one in ports if one.host}
+    found = []
+    for one in ports:
+        if one.protocol not in _PROTOCOLS:
+            raise InvalidArgument(f"port protocol {one.protocol!r}: not tcp, udp or sctp")
+        if not one.host:
+            one = replace(one, host=_free(one, used))
+            used.add((one.protocol, one.host))
+        found.append(one)
+    return found
+
+
+def _free(port: Port, used: Collection[tuple[str, int]]) -> int:
+    for candidate in range(_FIRST, _LAST + 1):
+        if (port.protocol, candidate) not in used and _unbound(port, candidate):
+            return candidate
+    raise ResourceExhausted(f"ports: none is free between {_FIRST} and {_LAST}")
+
+
+def _unbound(port: Port, candidate: int) -> bool:
+    """Whether no program of the host has it."""
+    kind = _KINDS.get(port.protocol)
+    if kind is None:
+        return True
+    family = socket.AF_INET6 if ":" in port.host_ip else socket.AF_INET
+    with socket.socket(family, kind) as probe:
+        try:
+            probe.bind((port.host_ip, candidate))
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                return False
+            raise InvalidArgument(
+                f"address {port.host_ip!r} to publish on: {error.strerror}"
+            ) from error
+    return True
