@@ -61,7 +61,7 @@ class Connections:
                     "collecting what is left of a network", network=network.name, error=str(error)
                 )
         await self._resolvers.adopt(
-            {one.network.name: _gateways(one) for one in self._all() if _gateways(one)}
+            {one.network.name: _serving(one) for one in self._all() if _serving(one)}
         )
 
     def place(self, id: str) -> Path:
@@ -145,7 +145,7 @@ class Connections:
         """The name servers of a container's networks."""
         if not self._resolvers.available:
             return []
-        found = [gateway for one in self._attached.get(id, ()) for gateway in _gateways(one)]
+        found = [gateway for one in self._attached.get(id, ()) for gateway in _serving(one)]
         return list(dict.fromkeys(found))
 
     async def _attach(
@@ -178,7 +178,7 @@ class Connections:
             made = await self._network.attach(wanted)
             self._attached.setdefault(id, []).append(made)
         entries = _entries(made, [*names, *endpoint.aliases])
-        await self._resolvers.enter(network.name, _gateways(made), id, entries)
+        await self._resolvers.enter(network.name, _serving(made), id, entries)
         return made
 
     async def _detach(self, attachment: Attachment) -> None:
@@ -201,14 +201,14 @@ class Connections:
 def _connection(attachment: Attachment) -> Connection:
     ips = [one for one in attachment.result.get("ips") or () if one.get("interface") in (None, 2)]
     interfaces = attachment.result.get("interfaces") or ()
-    inside = next((one for one in interfaces if one.get("sandbox")), {})
+    macs = [one.get("mac", "") for one in interfaces if one.get("sandbox")]
     aliases = attachment.capabilities.get("aliases") or {}
     return Connection(
         network=attachment.network.name,
         ifname=attachment.ifname,
         addresses=[one["address"] for one in ips] or _addresses(attachment),
         gateways=_gateways(attachment),
-        mac=inside.get("mac", ""),
+        mac=macs[0] if macs else "",
         aliases=aliases.get(attachment.network.name) or (),
         ports=list(_ports(attachment)),
     )
@@ -221,6 +221,15 @@ def _addresses(attachment: Attachment) -> list[str]:
 def _gateways(attachment: Attachment) -> list[str]:
     found = [one.get("gateway") for one in attachment.result.get("ips") or ()]
     return [gateway for gateway in found if gateway]
+
+
+def _serving(attachment: Attachment) -> list[str]:
+    """The gateways that are the host's own, where a name server can listen."""
+    plugin = attachment.network.plugins[0]
+    ours = plugin["type"] == "bridge" and (
+        plugin.get("isGateway") or plugin.get("isDefaultGateway")
+    )
+    return _gateways(attachment) if ours else []
 
 
 def _ports(attachment: Attachment) -> Iterable[Port]:

@@ -56,7 +56,7 @@ def in_use(place: Path = Path("/proc/net")) -> Iterator[Subnet]:
     except FileNotFoundError:
         return  # a kernel without IPv6
     for line in routes:
-        address, length = line.split()[:2]
-        prefix = int(length, 16)
+        words = line.split()
+        prefix = int(words[1], 16)
         if 0 < prefix < 128:
-            yield IPv6Network((bytes.fromhex(address), prefix), strict=False)
+            yield IPv6Network((bytes.fromhex(words[0]), prefix), strict=False)
