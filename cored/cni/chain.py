@@ -13,7 +13,7 @@ from cored.abc.network import Attachment, Network, NetworkList
 from cored.cni import lists, results
 from cored.cni.cache import Cache
 from cored.cni.calls import Call, Caller
-from cored.errors import AlreadyExists, CoredError
+from cored.errors import AlreadyExists, CoredError, InvalidArgument
 
 __all__ = ["Chain"]
 
@@ -36,19 +36,18 @@ class Chain(Network):
                     f" network {wanted.network.name!r} already"
                 )
             network = await self._spoken(wanted.network)
-            begun = replace(wanted, network=network, result={})
-            await asyncio.to_thread(self._cache.put, begun)
+            made = replace(wanted, network=network, result={})
+            await asyncio.to_thread(self._cache.put, made)
             try:
-                result: Mapping[str, Any] | None = None
                 for plugin in network.plugins:
-                    answer = await self._call("ADD", begun, plugin, result)
+                    answer = await self._call("ADD", made, plugin, made.result or None)
                     # a plugin that answers in another version, or nothing, is forgiven
                     if answer is not None:
                         result = results.to_json(results.from_json(answer), network.version)
-                made = replace(begun, result=result or {})
+                        made = replace(made, result=result)
                 await asyncio.to_thread(self._cache.put, made)
-            except BaseException:
-                await asyncio.shield(self._undo(begun))
+            except BaseException as error:
+                await asyncio.shield(self._undo(made, error))
                 raise
             return made
 
@@ -96,10 +95,17 @@ class Chain(Network):
         return await asyncio.to_thread(lambda: list(self._cache.all()))
 
     async def _detach(self, attachment: Attachment) -> None:
-        """DEL by what is kept, in reverse order; all plugins are called, then the first error."""
+        """DEL by what is kept; where the namespace is gone, the attachment says so."""
         kept = self._cache.get(attachment) or attachment
-        if attachment.netns != kept.netns and not attachment.netns:
+        if not attachment.netns:
             kept = replace(kept, netns="")
+        failed = await self._delete(kept)
+        if failed:
+            raise failed[0]
+        await asyncio.to_thread(self._cache.remove, kept)
+
+    async def _delete(self, kept: Attachment) -> list[CoredError]:
+        """Call every plugin in reverse order; the errors of those that failed."""
         failed: list[CoredError] = []
         result = kept.result if lists.at_least(kept.network.version, "0.4.0") else None
         for plugin in reversed(kept.network.plugins):
@@ -107,18 +113,21 @@ class Chain(Network):
                 await self._call("DEL", kept, plugin, result or None)
             except CoredError as error:
                 failed.append(error)
-        if failed:
-            raise failed[0]
-        await asyncio.to_thread(self._cache.remove, kept)
+        return failed
 
-    async def _undo(self, begun: Attachment) -> None:
-        """After an ADD that failed, DEL; what that leaves is kept, and collected later."""
-        try:
-            await self._detach(begun)
-        except CoredError as error:
-            log.get("cni").warning(
+    async def _undo(self, begun: Attachment, cause: BaseException) -> None:
+        """After an ADD that failed, DEL with the result so far.
+
+        What fails is kept and tried again when the network is collected, but for a configuration
+        that cannot work, or fails as it did before: that would say so for ever.
+        """
+        failed = await self._delete(begun)
+        for error in failed:
+            log.get("cni").info(
                 "undoing an attachment", container=begun.container_id, error=str(error)
             )
+        if all(isinstance(one, InvalidArgument) or str(one) == str(cause) for one in failed):
+            await asyncio.to_thread(self._cache.remove, begun)
 
     async def _call(
         self,

@@ -67,10 +67,11 @@ class Bridge(Kind):
 
     def delete(self, host: Host, call: Call) -> None:
         before = previous(call)
-        _release(host, call, before)
         veths = [one.name for one in before.interfaces[1:2]]
         _delete_link(host, call, veths)
         host.rules.remove(owner(call), _known(call, before))
+        # last: nobody else gets the address while anything answers to it
+        _release(host, call, before)
 
     def check(self, host: Host, call: Call) -> None:
         before = previous(call)
@@ -149,7 +150,7 @@ def _bridge(host: Host, name: str, mtu: int) -> Link:
         try:
             host.netlink.change(
                 # with an address of its own it does not take that of its lowest port
-                link(name, flags=0x600, up=True, address=mac, linkinfo=_info("bridge"),
+                link(name, flags=0x600, address=mac, linkinfo=_info("bridge"),
                      **({"mtu": mtu} if mtu else {})),
             )  # fmt: skip
         except FileExistsError:
@@ -157,6 +158,8 @@ def _bridge(host: Host, name: str, mtu: int) -> Link:
         except OSError as error:
             raise from_os_error(f"bridge {name!r}", error) from error
         sysctl.write(f"net/ipv6/conf/{name}/accept_ra", "0")
+        # else its link-local address is tentative for two seconds, and nobody hears of the host
+        sysctl.write(f"net/ipv6/conf/{name}/accept_dad", "0")
         found = host.netlink.find(name)
     if found is None or found.kind != "bridge":
         raise AlreadyExists(f"interface {name!r}: is no bridge", hint="name another bridge")
@@ -238,6 +241,7 @@ def _inside(call: Call, ips: Sequence[Address], routes: Sequence[Route]) -> str:
         with namespaces.entered(call.netns):
             for where in ("all", "default", call.ifname):
                 sysctl.write(f"net/ipv6/conf/{where}/disable_ipv6", "0")
+            sysctl.write(f"net/ipv6/conf/{call.ifname}/accept_dad", "0")
     with Netlink(call.netns) as inside:
         inside.change(link("lo", up=True), link(call.ifname, up=True))
         found = inside.find(call.ifname)

@@ -191,8 +191,8 @@ class Connections:
         else:
             self._attached.pop(id, None)
 
-    def _published(self) -> set[tuple[str, int]]:
-        return {(port.protocol, port.host) for one in self._all() for port in _ports(one)}
+    def _published(self) -> list[Port]:
+        return [port for one in self._all() for port in _ports(one)]
 
     def _all(self) -> Iterable[Attachment]:
         return [one for several in self._attached.values() for one in several]

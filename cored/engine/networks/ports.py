@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from cored.engine.networks.values import Port
-from cored.errors import InvalidArgument, ResourceExhausted
+from cored.errors import AlreadyExists, InvalidArgument, ResourceExhausted
 
 __all__ = ["assigned"]
 
@@ -17,21 +17,33 @@ _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 _PROTOCOLS = ("tcp", "udp", "sctp")
 
 
-def assigned(ports: Sequence[Port], taken: Collection[tuple[str, int]]) -> list[Port]:
-    """The ports, each with one of the host's; ``taken`` are (protocol, port) that are published.
+def assigned(ports: Sequence[Port], published: Collection[Port]) -> list[Port]:
+    """The ports, each with one of the host's that none of ``published`` has.
 
-    InvalidArgument, ResourceExhausted.
+    AlreadyExists, InvalidArgument, ResourceExhausted.
     """
-    used = set(taken) | {(one.protocol, one.host) for one in ports if one.host}
-    found = []
+    used = {(one.protocol, one.host) for one in [*published, *ports] if one.host}
+    found: list[Port] = []
     for one in ports:
         if one.protocol not in _PROTOCOLS:
             raise InvalidArgument(f"port protocol {one.protocol!r}: not tcp, udp or sctp")
+        if any(_clash(one, other) for other in [*published, *found]):
+            raise AlreadyExists(
+                f"port {one.host}/{one.protocol}: is published by another container already",
+                hint="publish another port of the host",
+            )
         if not one.host:
             one = replace(one, host=_free(one, used))
             used.add((one.protocol, one.host))
         found.append(one)
     return found
+
+
+def _clash(one: Port, other: Port) -> bool:
+    """Whether both want the same port of an address of the host."""
+    addresses = {text for text in (one.host_ip, other.host_ip) if text not in ("", "0.0.0.0", "::")}
+    same = (one.protocol, one.host) == (other.protocol, other.host)
+    return same and one.host > 0 and len(addresses) < 2
 
 
 def _free(port: Port, used: Collection[tuple[str, int]]) -> int:
