@@ -35,7 +35,10 @@ _ERRORS: Mapping[int, type[CoredError]] = {
 # what plugins say without a code of its own
 _PHRASES: Sequence[tuple[str, type[CoredError]]] = (
     ("no IP addresses available", ResourceExhausted),
+    ("no addresses left", ResourceExhausted),
     ("already exists", AlreadyExists),
+    ("is in use by", AlreadyExists),
+    ("is published by", AlreadyExists),
     ("already in use", AlreadyExists),
 )
 

@@ -21,7 +21,7 @@ from cored.errors import (
     from_os_error,
 )
 from cored_network_native import sysctl
-from cored_network_native.hostlocal import HostLocal
+from cored_network_native.hostlocal import HostLocal, HostLocalKind
 from cored_network_native.kinds import Host, Kind, owner, previous
 from cored_network_native.netlink import Link, Netlink, address, delete_link, hairpin, link, route
 from cored_network_native.rules import Element
@@ -134,10 +134,7 @@ def _release(host: Host, call: Call, before: Result) -> None:
 
 def _check_ipam(host: Host, call: Call) -> None:
     if _native_ipam(call):
-        if not HostLocal(call).check():
-            raise FailedPrecondition(
-                f"network {call.network!r}: {call.container_id}: its address is not reserved"
-            )
+        HostLocalKind().check(host, call)
     elif (call.config.get("ipam") or {}).get("type"):
         host.delegate(str(call.config["ipam"]["type"]), call)
 
@@ -150,9 +147,8 @@ def _bridge(host: Host, name: str, mtu: int) -> Link:
         try:
             host.netlink.change(
                 # with an address of its own it does not take that of its lowest port
-                link(name, flags=0x600, address=mac, linkinfo=_info("bridge"),
-                     **({"mtu": mtu} if mtu else {})),
-            )  # fmt: skip
+                link(name, flags=0x600, address=mac, linkinfo=_info("bridge"), mtu=mtu or None)
+            )
         except FileExistsError:
             pass  # another process was faster
         except OSError as error:

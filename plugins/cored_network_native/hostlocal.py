@@ -18,9 +18,10 @@ from typing import Any
 
 from cored.cni.calls import Call
 from cored.cni.results import Address, Result, Route
-from cored.errors import InvalidArgument, ResourceExhausted
+from cored.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
+from cored_network_native.kinds import Host, Kind, previous
 
-__all__ = ["HostLocal"]
+__all__ = ["HostLocal", "HostLocalKind"]
 
 DATA = "/var/lib/cni/networks"
 _Ip = IPv4Address | IPv6Address
@@ -194,6 +195,32 @@ class HostLocal:
             yield
         finally:
             os.close(fd)
+
+
+class HostLocalKind(Kind):
+    """As a plugin of its own, for the bridge of another runtime."""
+
+    def takes(self, config: Mapping[str, Any]) -> bool:
+        """Whatever the network is: the table ``ipam`` alone is its own."""
+        return True
+
+    def add(self, host: Host, call: Call) -> Result:
+        return HostLocal(call).add()
+
+    def delete(self, host: Host, call: Call) -> None:
+        HostLocal(call).delete([one.address.partition("/")[0] for one in previous(call).ips])
+
+    def check(self, host: Host, call: Call) -> None:
+        if not HostLocal(call).check():
+            raise FailedPrecondition(
+                f"network {call.network!r}: {call.container_id}: its address is not reserved"
+            )
+
+    def collect(self, host: Host, call: Call, owners: Collection[tuple[str, str]]) -> None:
+        HostLocal(call).collect(owners)
+
+    def status(self, host: Host, call: Call) -> None:
+        HostLocal(call)
 
 
 def _range_sets(call: Call, table: Mapping[str, Any]) -> list[list[_Range]]:

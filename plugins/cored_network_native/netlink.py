@@ -154,13 +154,17 @@ class Netlink:
 def link(
     name: str, *, type: int = RTM_NEWLINK, flags: int = 0, up: bool = False, **attrs: Any
 ) -> Any:
-    """A request about the interface ``name``; ``attrs`` are IFLA_ attributes in lower case."""
+    """A request about the interface ``name``; ``attrs`` are IFLA_ attributes.
+
+    Their names are in lower case; those that are None are left out.
+    """
     message = ifinfmsg()
     message["header"]["type"], message["header"]["flags"] = type, flags
     if up:
         message["flags"] = message["change"] = IFF_UP
     named = [("IFLA_IFNAME", name)] if name else []
-    message["attrs"] = named + [(f"IFLA_{key.upper()}", value) for key, value in attrs.items()]
+    given = [(f"IFLA_{key.upper()}", value) for key, value in attrs.items() if value is not None]
+    message["attrs"] = named + given
     return message
 
 
