@@ -14,12 +14,15 @@ from cored.abc.runtime import CreateOptions, Exit
 from cored.errors import AlreadyExists
 from cored_runtime_shim.oci import OciRuntime
 
-__all__ = ["Bundle", "bundles"]
+__all__ = ["OWN", "Bundle", "bundles"]
+
+# runtime names that mean our own shim
+OWN = frozenset({"", "io.containerd.runc.v2", "io.containerd.cored.v2"})
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """One bundle; ``shim`` is the runtime's name, or '' for our own."""
+    """One bundle; its file ``shim`` names the executable of a shim that is not ours."""
 
     namespace: str
     id: str
@@ -40,14 +43,18 @@ class Bundle:
         (bundle.path / "config.json").write_bytes(options.spec.value)
         (bundle.path / "shim").write_text(options.runtime)
         if oci is not None:
-            root = str(state / ".runtime" / namespace)
-            chosen = {"binary": oci.path, "root": root, "fast": oci.known}
+            root = oci.root or str(state / ".runtime")
+            chosen = {
+                "binary": oci.path, "root": f"{root}/{namespace}", "fast": oci.known,
+                "kind": oci.program, "options": oci.options, "systemd_cgroup": oci.systemd_cgroup,
+                "final": True,
+            }  # fmt: skip
             (bundle.path / "runtime").write_text(json.dumps(chosen))
         return bundle
 
     @property
     def runtime(self) -> str:
-        """The name of the runtime that it was made for."""
+        """The shim that it was made for: an executable, or '' for our own."""
         return (self.path / "shim").read_text()
 
     @property
@@ -94,8 +101,8 @@ class Bundle:
         """Unmount and delete; fine when part of it is gone."""
         linux.unmount_all(self.path / "rootfs", lazy=True)
         socket = self.address.removeprefix("unix://")
-        if socket and not self.shared:
-            # a shim removes its own, unless it was killed
+        if socket and not self.shared and self.runtime in OWN:
+            # a shim removes its own, unless it was killed; a stranger's may have other containers
             Path(socket).unlink(missing_ok=True)
             with suppress(OSError):  # other shims' are in it
                 Path(socket).parent.rmdir()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -17,13 +19,15 @@ from cored import log, scope
 from cored._pb.containerd.task.v2 import shim_pb2 as pb
 from cored._pb.containerd.types import mount_pb2
 from cored.abc.runtime import CreateOptions, Exit, Runtime, RuntimeInfo, Task
+from cored.abc.values import Typed
 from cored.errors import CoredError, NotFound, Unavailable
 from cored.rpc.ttrpc_client import Client
 from cored_runtime_shim import foreign
+from cored_runtime_shim.about import About
 from cored_runtime_shim.bundle import Bundle, bundles
+from cored_runtime_shim.choice import Runtimes
 from cored_runtime_shim.foreign import OWN
 from cored_runtime_shim.launch import Launcher
-from cored_runtime_shim.oci import OciRuntimes
 from cored_runtime_shim.sandbox import ShimSandboxes
 from cored_runtime_shim.task import ShimTask, killed
 
@@ -33,11 +37,12 @@ __all__ = ["ShimRuntime"]
 class ShimRuntime(Runtime):
     """Tasks below ``state``, and sandboxes."""
 
-    def __init__(self, state: Path, launcher: Launcher, runtimes: OciRuntimes) -> None:
+    def __init__(self, state: Path, launcher: Launcher, runtimes: Runtimes) -> None:
         self._state = state
         self._launcher = launcher
         self._runtimes = runtimes
-        self.sandboxes = ShimSandboxes(state / ".sandboxes", launcher)
+        self._about = About(runtimes)
+        self.sandboxes = ShimSandboxes(state / ".sandboxes", launcher, runtimes)
 
     def close(self) -> None:
         """Let go of what is open; every task lives on."""
@@ -45,11 +50,9 @@ class ShimRuntime(Runtime):
         self._launcher.close()
 
     async def create(self, id: str, options: CreateOptions) -> Task:
-        own = options.runtime in OWN
-        if not own:
-            foreign.find(options.runtime)
-        oci = self._runtimes.choose_for(options.spec.value) if own else None
-        bundle = Bundle.make(self._state, scope.namespace(), options, id, oci)
+        choice = await self._runtimes.choose(options.runtime, options.options, options.spec.value)
+        options = replace(options, runtime=choice.shim)
+        bundle = Bundle.make(self._state, scope.namespace(), options, id, choice.oci)
         client: Client | None = None
         try:
             started = await self._start(bundle, options)
@@ -91,14 +94,11 @@ class ShimRuntime(Runtime):
         found = await asyncio.gather(*(self._recovered(bundle) for bundle in bundles(self._state)))
         return {(task.namespace, task.id): task for task in found if task is not None}
 
-    async def info(self, runtime: str, options: object) -> RuntimeInfo:
-        if runtime not in OWN:
-            return RuntimeInfo(runtime, annotations={"path": foreign.find(runtime)})
-        oci = self._runtimes.choose()
-        first = oci.version.partition("\n")[0]
-        return RuntimeInfo(
-            "io.containerd.runc.v2", first.rpartition(" ")[2], annotations={"path": oci.path}
-        )
+    async def info(self, runtime: str, options: Typed | None) -> RuntimeInfo:
+        return await self._about.info(runtime, options)
+
+    async def runtimes(self) -> Sequence[RuntimeInfo]:
+        return await self._about.all()
 
     def _task(self, bundle: Bundle, client: Client | None, version: int) -> ShimTask:
         return ShimTask(bundle, client, version, self._destroy, self._forget)
@@ -177,10 +177,13 @@ class ShimRuntime(Runtime):
 
 
 def _delete_command(bundle: Bundle) -> list[str]:
-    import json
-
     chosen = json.loads((bundle.path / "runtime").read_text())
-    return [chosen["binary"], "--root", chosen["root"], "delete", "--force", bundle.id]
+    options = [
+        *chosen.get("options", ()),
+        *["--systemd-cgroup"] * chosen.get("systemd_cgroup", False),
+    ]
+    command = [chosen["binary"], "--root", chosen["root"], *options]
+    return [*command, "delete", "--force", bundle.id]
 
 
 def _kill(pid: int) -> None:

@@ -235,6 +235,8 @@ class TaskService:
                 self._oom.close()
             fast.remove_cgroups(self._cgroups)
             self._unmount()
+        else:
+            self._oci().forget(self._pid_file(process))
         self._processes.pop(process.exec_id, None)
         process.exit.set()  # nobody waits for what never ran
         answer = {
@@ -260,10 +262,13 @@ class TaskService:
         if process.status == STOPPED or not process.pid:
             raise finished
         try:
-            # our own child: nobody else can get its pid before we have reaped it
-            os.kill(process.pid, number)
+            await self._oci().signal(
+                number, process.pid, self._pid_file(process), started=process.status != CREATED
+            )
         except ProcessLookupError as error:
             raise finished from error
+        except Failure as failure:  # a runtime's own kill, which came too late
+            raise (finished if process.exit.done else failure) from failure
 
     async def resize(self, request: dict[str, Any]) -> None:
         process = self._process(request)
@@ -287,14 +292,20 @@ class TaskService:
         return {"processes": entries}
 
     async def pause(self, request: dict[str, Any]) -> None:
+        self._must_be(RUNNING, "is not running")
         await self._oci().simple("pause")
         self._turn(RUNNING, PAUSED)
         self._publish.paused(self._id)
 
     async def resume(self, request: dict[str, Any]) -> None:
+        self._must_be(PAUSED, "is not paused")
         await self._oci().simple("resume")
         self._turn(PAUSED, RUNNING)
         self._publish.resumed(self._id)
+
+    def _must_be(self, status: int, otherwise: str) -> None:
+        if self._process({"exec_id": ""}).status != status:
+            raise Failure(PRECONDITION, f"task {self._id!r}: {otherwise}")
 
     def _turn(self, before: int, after: int) -> None:
         """Change init's status, unless it has ended meanwhile."""
