@@ -27,6 +27,7 @@ _ROOT = {
     "rmi": ("images:rm", "Remove images."),
     "image": ("", "Work with images: import, ls, rm."),
     "gc": ("garbage:gc", "Remove what nothing refers to; say why the rest is kept."),
+    "runtime": ("", "Work with runtimes: ls."),
     "plugins": ("daemon:plugins", "List the daemon's plugins and how they fare."),
     "version": ("daemon:version", "Show the versions of corectl and the daemon."),
 }
@@ -35,6 +36,8 @@ _IMAGE = {
     "ls": ("images:ls", "List images."),
     "rm": ("images:rm", "Remove images."),
 }
+_RUNTIME = {"ls": ("runtimes:ls", "List the runtimes, and whether they work here.")}
+_GROUPS = {"image": _IMAGE, "runtime": _RUNTIME}
 
 
 class LazyGroup(click.Group):
@@ -52,7 +55,7 @@ class LazyGroup(click.Group):
             return None
         place, help = self._entries[cmd_name]
         if not place:
-            return LazyGroup(cmd_name, _IMAGE, help)
+            return LazyGroup(cmd_name, _GROUPS[cmd_name], help)
         module, _, attribute = place.partition(":")
         command = getattr(import_module(f"corectl.commands.{module}"), attribute)
         assert isinstance(command, click.Command)

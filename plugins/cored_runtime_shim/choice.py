@@ -117,7 +117,8 @@ class Runtimes:
             named = _SHIM_NAME.fullmatch(runtime)
             if named is None or named["name"] not in KINDS or not shutil.which(named["name"]):
                 raise
-            return RuntimeSettings(path=named["name"])
+            table = self.settings.runtimes.get(named["name"], RuntimeSettings())
+            return replace(table, path=table.path or named["name"])
         except InvalidArgument as error:
             known = sorted({*self.settings.runtimes, *KINDS, *_SHIMS})
             raise NotFound(

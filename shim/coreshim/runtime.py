@@ -12,7 +12,7 @@ from coreshim.placement import give, join_cgroup
 from coreshim.reaper import Ended, Reaper
 from coreshim.server import UNIMPLEMENTED, UNKNOWN, Failure
 
-__all__ = ["OciRuntime", "chosen", "command"]
+__all__ = ["OciRuntime", "chosen", "command", "found"]
 
 _DEFAULT_ROOT = "/run/cored-shim/runtime"
 
@@ -169,7 +169,7 @@ class OciRuntime:
 
 def _message(log: str) -> str:
     """The last error that the runtime has logged; '' if none."""
-    found = ""
+    last = ""
     try:
         with open(log, errors="replace") as file:
             lines = file.readlines()
@@ -180,11 +180,11 @@ def _message(log: str) -> str:
             # runsc ends its entries without a new line
             entry = json.loads(f"[{line.replace('}{', '},{')}]")[-1]
         except (ValueError, IndexError):
-            found = line.strip() or found
+            last = line.strip() or last
             continue
         if entry.get("level") in ("error", "fatal"):
-            found = str(entry.get("msg", found)).strip()
-    return found.replace("\n", " ")
+            last = str(entry.get("msg", last)).strip()
+    return last.replace("\n", " ")
 
 
 def _has_hooks(bundle: str) -> bool:
@@ -213,7 +213,7 @@ def chosen(bundle: str, namespace: str, binary: str, root: str) -> dict[str, Any
     if binary and binary != before.get("binary"):
         choice = {**choice, "binary": binary, "fast": False}
     elif "binary" not in choice:
-        choice["binary"] = _found()
+        choice["binary"] = found()
     if root or "root" not in choice:
         choice["root"] = os.path.join(root or _DEFAULT_ROOT, namespace)
     if choice != before:
@@ -239,7 +239,8 @@ def _inner(pid_file: str) -> str:
     return f"{pid_file}.inner"
 
 
-def _found() -> str:
+def found() -> str:
+    """The first of runc and crun on PATH."""
     for directory in os.environ.get("PATH", os.defpath).split(os.pathsep):
         for name in ("runc", "crun"):
             path = os.path.join(directory, name)
