@@ -194,6 +194,8 @@ class ShimTask(Task):
         if exec_id:
             raise NotFound(f"process {exec_id!r} of task {self.id!r}: went with its shim")
         if self._dead is None:
+            if not self.bundle.exists():
+                raise NotFound(f"task {self.id!r}: not found, it has been deleted")
             self._dead = asyncio.create_task(self._destroy(self._files))
         return await asyncio.shield(self._dead)
 
