@@ -104,7 +104,9 @@ class RuntimeInfo:
 
     ``features`` is JSON of the runtime specification. ``problem`` says why it cannot work on this
     host, '' where nothing is known against it; ``limits`` what it cannot do, and why, by a word:
-    ``update`` (of limits), ``host-pids`` (as the host sees them), ``pause``, ``exec``, ….
+    ``update`` (of limits), ``pause``, ``recovery``, ``host-pids`` (as the host sees them),
+    ``precondition`` (that code for a wrong state), ``one-stream``, ``mixed-streams`` and
+    ``close-stdin`` (while somebody writes to it).
     """
 
     name: str

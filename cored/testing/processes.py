@@ -67,21 +67,21 @@ class ProcessContract:
         task = await stage.running("sleep", "1000")
         await stage.exec(task, "e", "sleep", "1000")
         await task.start("e")
-        for call in (task.delete("e"), task.start("e")):
+        for call in (task.delete, task.start):
             with pytest.raises(FailedPrecondition):
-                await call
+                await call("e")
         await task.kill(9, exec_id="e")
         assert (await wait(task, "e")).status == 137
 
     async def test_unknown_execs_are_not_found(self, stage: Stage) -> None:
         task = await stage.running("sleep", "1000")
         calls = (
-            task.state("x"), task.start("x"), task.wait("x"), task.delete("x"),
-            task.kill(9, exec_id="x"), task.resize(80, 24, "x"),
+            task.state, task.start, task.wait, task.delete,
+            lambda id: task.kill(9, exec_id=id), lambda id: task.resize(80, 24, id),
         )  # fmt: skip
         for call in calls:
             with pytest.raises(NotFound):
-                await call
+                await call("x")
 
     async def test_an_exec_whose_program_is_not_there_fails_alone(self, stage: Stage) -> None:
         task = await stage.running("sleep", "1000")

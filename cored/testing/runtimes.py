@@ -124,6 +124,7 @@ class RuntimeContract(ProcessContract, StreamContract):
         await eventually(lambda: not Path(f"/proc/{task.pid}").exists())
         assert not task.bundle.exists()
 
+    @needs("precondition")
     async def test_a_running_task_cannot_be_deleted(self, stage: Stage) -> None:
         task = await stage.running("sleep", "1000")
         with pytest.raises(FailedPrecondition):
@@ -161,6 +162,7 @@ class RuntimeContract(ProcessContract, StreamContract):
             await task.delete()
         assert (await stage.run("true", id="bad"))[0].status == 0
 
+    @needs("precondition")
     async def test_a_task_starts_once(self, stage: Stage) -> None:
         task = await stage.running("sleep", "1000")
         with pytest.raises(FailedPrecondition):
@@ -170,14 +172,14 @@ class RuntimeContract(ProcessContract, StreamContract):
         with pytest.raises(FailedPrecondition):
             await task.start()
 
-    async def test_what_has_ended_cannot_be_killed_paused_or_measured(self, stage: Stage) -> None:
+    async def test_what_has_ended_cannot_be_killed_or_paused(self, stage: Stage) -> None:
         task = await stage.running("true")
         await wait(task)
         with pytest.raises(NotFound):
             await task.kill(9)
-        for call in (task.pause(), task.resume(), task.stats()):
+        for call in (task.pause, task.resume):
             with pytest.raises(CoredError):
-                await call
+                await call()
 
     @needs("pause")
     async def test_a_paused_task_stands_still(self, stage: Stage) -> None:

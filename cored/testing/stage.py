@@ -79,6 +79,7 @@ class Stage:
     options: Typed | None = None
     limits: Mapping[str, str] = field(default_factory=dict)
     tasks: list[Task] = field(default_factory=list)
+    fifos: list[Path] = field(default_factory=list)
 
     @classmethod
     @asynccontextmanager
@@ -90,6 +91,9 @@ class Stage:
         finally:
             for task in stage.tasks:
                 await _ended(task)
+            for path in stage.fifos:
+                # threads that still wait for the other end have waited enough
+                os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
             for parent in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()):
                 with suppress(OSError):
                     (parent / _CGROUP).rmdir()
@@ -158,6 +162,7 @@ class Stage:
         """A new FIFO's path."""
         path = self.place / name
         os.mkfifo(path)
+        self.fifos.append(path)
         return str(path)
 
     def _spec(

@@ -118,7 +118,7 @@ class ShimRuntime(Runtime):
         if client is not None and not bundle.shared:
             with suppress(CoredError):
                 await client.call(
-                    "containerd.task.v3.Task",
+                    f"containerd.task.v{_version(bundle)}.Task",
                     "Shutdown",
                     pb.ShutdownRequest(id=bundle.id, now=True),
                     Empty(),
@@ -126,6 +126,11 @@ class ShimRuntime(Runtime):
                 )
         if client is not None:
             client.close()
+        if client is not None and bundle.runtime not in OWN:
+            try:  # not every shim has
+                await foreign.delete(bundle.runtime, bundle, self._launcher.address)
+            except CoredError as error:
+                log.get("runtime").warning("cleaning up a create", id=bundle.id, error=str(error))
         await self._forget(bundle)
 
     async def _recovered(self, bundle: Bundle) -> Task | None:
@@ -136,7 +141,7 @@ class ShimRuntime(Runtime):
             logger.info("removing a bundle whose shim never started")
             await self._forget(bundle)
             return None
-        version = 3 if bundle.runtime in OWN else foreign.version_of(bundle)
+        version = _version(bundle)
         self._launcher.found(bundle)
         try:
             client = await Client.connect(address)
@@ -174,6 +179,11 @@ class ShimRuntime(Runtime):
     async def _forget(self, bundle: Bundle) -> None:
         self._launcher.forget(bundle)
         await asyncio.to_thread(bundle.remove)
+
+
+def _version(bundle: Bundle) -> int:
+    """Of its shim's Task service."""
+    return 3 if bundle.runtime in OWN else foreign.version_of(bundle)
 
 
 def _delete_command(bundle: Bundle) -> list[str]:

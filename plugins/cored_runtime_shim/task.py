@@ -201,7 +201,8 @@ class ShimTask(Task):
 
 
 def _ns(message: Any) -> int:
-    if not message.HasField("exited_at"):
+    # Go's shims say the year 1 where there is no time
+    if not message.HasField("exited_at") or message.exited_at.seconds < 0:
         return 0
     return int(message.exited_at.seconds * 10**9 + message.exited_at.nanos)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 from cored_runtime_shim import cored_runtime
 
+from cored._pb.containerd.runc.v1 import oci_pb2
 from cored.abc.runtime import Runtime
+from cored.abc.values import Typed
 from cored.hookspecs import PluginKind
+from cored.rpc import ttrpc_server
 from cored.testing.runtimes import RuntimeContract
 from tests import shims
 
@@ -42,6 +45,13 @@ SETTINGS = {
 }
 
 
+_FORWARD = ("containerd.services.events.ttrpc.v1.Events", "Forward")
+
+
+async def _taken(request: bytes) -> bytes:
+    return b""
+
+
 class Shim(RuntimeContract):
     """With the shim manager, on a state of its own."""
 
@@ -50,7 +60,15 @@ class Shim(RuntimeContract):
         state = short_tmp / "state"
         state.mkdir()
         context = Context(state, SETTINGS)
-        return lambda: cored_runtime().open(context)  # type: ignore[arg-type]
+
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[Runtime]:
+            # containerd's shim does not end before somebody has taken its events
+            async with ttrpc_server.serve(Path(f"{context.address}.ttrpc"), {_FORWARD: _taken}):
+                async with cored_runtime().open(context) as runtime:  # type: ignore[arg-type]
+                    yield runtime
+
+        return opened
 
     @pytest.fixture
     def place(self, short_tmp: Path) -> Path:
@@ -84,3 +102,18 @@ class TestContainerdsShim(Shim):
     @pytest.fixture
     def runtime_name(self) -> str:
         return "debian"
+
+    @pytest.fixture
+    def runtime_options(self, short_tmp: Path) -> Typed:
+        """A place of its own for runc's state, which is in /run/containerd otherwise."""
+        options = oci_pb2.Options(root=str(short_tmp / "runc"))
+        return Typed(options.DESCRIPTOR.full_name, options.SerializeToString())
+
+    @pytest.fixture
+    def limits(self) -> dict[str, str]:
+        return {
+            "close-stdin": "containerd's shim waits for the last writer too",
+            "one-stream": "containerd 1.6's shim opens the file ''",
+            "mixed-streams": "containerd's shim takes all streams for what stdout is",
+            "precondition": "containerd's shim answers UNKNOWN for a wrong state",
+        }
