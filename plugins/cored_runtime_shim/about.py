@@ -88,8 +88,9 @@ def _installed() -> Iterator[str]:
 
 def _shims() -> Iterator[str]:
     """Runtime names of the shims on PATH, but for those that ours stands in for."""
-    for directory in os.environ.get("PATH", os.defpath).split(os.pathsep):
-        place = Path(directory)
+    # some are links to others: /bin to /usr/bin
+    directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    for place in dict.fromkeys(Path(directory).resolve() for directory in directories if directory):
         if not place.is_dir():
             continue
         for path in sorted(place.glob("containerd-shim-*-v*")):

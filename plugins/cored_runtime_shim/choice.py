@@ -122,7 +122,8 @@ class Runtimes:
         except InvalidArgument as error:
             known = sorted({*self.settings.runtimes, *KINDS, *_SHIMS})
             raise NotFound(
-                f"runtime {runtime!r}: not known", hint=f"one of {', '.join(known)}, or a path"
+                f"runtime {runtime!r}: not known, there are {', '.join(known)}, and paths",
+                hint="see: corectl runtime ls",
             ) from error
 
     async def _search(self) -> OciRuntime:

@@ -124,7 +124,7 @@ async def test_names_and_paths_of_runtimes_are_understood(place: Path) -> None:
     assert found.program == "runsc"
     program(place, "containerd-shim-runsc-v1", "")
     assert (await runtimes.choose("io.containerd.runsc.v1", None)).oci is None
-    with pytest.raises(NotFound, match="one of crun, kata, runc, runsc, youki, or a path"):
+    with pytest.raises(NotFound, match="there are crun, kata, runc, runsc, youki, and paths"):
         await runtimes.choose("nobody", None)
     with pytest.raises(NotFound, match="containerd-shim-wasm-v1 is not on PATH"):
         await runtimes.choose("io.containerd.wasm.v1", None)
