@@ -334,7 +334,7 @@ async def _services(
     await plugins.open(PluginKind.SERVICE, stack)
     return (
         VersionService(),
-        IntrospectionService(plugins, tasks, config.root),
+        IntrospectionService(plugins, tasks, config.root, directory(config.opt, 0o711)),
         NamespacesService(metadata.namespaces),
         LeasesService(metadata.leases, metadata.gc),
         ContentService(metadata.content),

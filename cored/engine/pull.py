@@ -16,7 +16,7 @@ from cored.engine.naming import Naming
 from cored.engine.progress import Progress, Report, silent
 from cored.engine.registry import ANONYMOUS, Access, Registry
 from cored.engine.selection import Selection, single
-from cored.engine.transfers import child_labels, leased, put_images
+from cored.engine.transfers import child_labels, leased, put_images, source_label
 from cored.engine.unpack import Unpacker
 from cored.errors import InvalidArgument, NotFound
 from cored.oci import mediatypes, platforms
@@ -122,7 +122,7 @@ class _Pull:
         self._reference = reference
         self._access = access
         self._report = report
-        self._source = {f"containerd.io/distribution.source.{reference.host}": reference.path}
+        self._source = {source_label(reference): reference.path}
         self._origin = Origin(self._locate, self._source)
         self._unpacked = False
 
@@ -210,7 +210,8 @@ class _Pull:
     async def _store(
         self, target: Descriptor, data: bytes, document: Manifest | Index | None
     ) -> None:
-        self._report(Progress(target.digest, "done", target.size, target.size, target))
+        children = document.children if document else ()
+        self._report(Progress(target.digest, "done", target.size, target.size, target, children))
         await write_blob(
             self._content,
             f"{target.digest}",

@@ -6,14 +6,16 @@ import asyncio
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
 from cored import scope
 from cored.abc.records import Image, ImageStore, Lease, LeaseStore, NamespaceStore
 from cored.errors import AlreadyExists, NotFound
 from cored.oci.manifest import Index, Manifest
+from cored.oci.reference import Reference
 from cored.scope import Scope
 
-__all__ = ["child_labels", "end_transfers", "leased", "put_images"]
+__all__ = ["child_labels", "end_transfers", "leased", "put_images", "source_label"]
 
 _TRANSFER = "cored.io/transfer"
 
@@ -25,6 +27,12 @@ def child_labels(document: Manifest | Index) -> dict[str, str]:
         return {f"{prefix}.m.{n}": child.digest for n, child in enumerate(document.manifests)}
     layers = {f"{prefix}.l.{n}": layer.digest for n, layer in enumerate(document.layers)}
     return {f"{prefix}.config": document.config.digest, **layers}
+
+
+def source_label(reference: Reference) -> str:
+    """The label of a blob with the repositories that it came from; its key has no port, as clients
+    of containerd know it."""
+    return f"containerd.io/distribution.source.{urlsplit(f'//{reference.host}').hostname}"
 
 
 async def put_images(images: ImageStore, records: Sequence[Image]) -> list[Image]:

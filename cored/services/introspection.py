@@ -62,10 +62,11 @@ class IntrospectionService(Service):
     service = "containerd.services.introspection.v1.Introspection"
     scoped = False
 
-    def __init__(self, plugins: Plugins, tasks: Tasks, root: Path) -> None:
+    def __init__(self, plugins: Plugins, tasks: Tasks, root: Path, opt: Path) -> None:
         self._plugins = plugins
         self._tasks = tasks
         self._root = root
+        self._opt = opt
 
     async def Plugins(self, request: pb.PluginsRequest) -> pb.PluginsResponse:
         wanted = language.parse(tuple(request.filters))
@@ -110,6 +111,9 @@ class IntrospectionService(Service):
             yield pb.Plugin(type=_TYPES[PluginKind.SERVICE], id=name)
         for kind, name in _BUILT_IN:
             yield pb.Plugin(type=kind, id=name, platforms=[_platform(None)])
+        # where clients install binaries out of images, shims above all
+        exports = {"path": str(self._opt)}
+        yield pb.Plugin(type="io.containerd.internal.v1", id="opt", exports=exports)
 
 
 def _runtime_request(request: pb.PluginInfoRequest) -> introspection_pb2.RuntimeRequest:
