@@ -259,6 +259,10 @@ def test_an_image_is_tagged(api: Client, archive: Path) -> None:
     transfer(api, store("example.org/lib/two:1"), store("example.org/lib/two:latest"))
     assert len({image.target.digest for image in api.images.List().images}) == 1
     assert names(api) == {"example.org/lib/two:1", "example.org/lib/two:latest"}
+    elsewhere = api.within(f"{api.namespace}-other")
+    with api.refused("NOT_FOUND", "example.org/lib/two:1"):
+        transfer(elsewhere, store("example.org/lib/two:1"), store("example.org/lib/two:2"))
+    assert names(elsewhere) == set()
 
 
 def test_what_is_imported_can_be_echoed(api: Client) -> None:
