@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar, cast
 
@@ -50,6 +52,15 @@ class Client(asyncio.Protocol):
     def lost(self) -> asyncio.Future[None]:
         """Done when the connection has ended."""
         return self._lost
+
+    @property
+    def peer_pid(self) -> int:
+        """The pid of who listened when we connected, by the kernel's word; 0 when unknown."""
+        if self._transport is None or self._lost.done():
+            return 0
+        channel = self._transport.get_extra_info("socket")
+        credentials = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        return int(struct.unpack("3i", credentials)[0])
 
     async def call(
         self,
