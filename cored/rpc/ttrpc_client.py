@@ -127,8 +127,9 @@ class Client(asyncio.Protocol):
                 future.set_result(frame.payload)
 
     def connection_lost(self, error: Exception | None) -> None:
+        # first: who sees a call fail must find ``lost`` done, and what hangs on it
+        if not self._lost.done():
+            self._lost.set_result(None)
         for future in self._calls.values():
             if not future.done():
                 future.set_exception(Unavailable(f"ttrpc {self.address}: connection lost"))
-        if not self._lost.done():
-            self._lost.set_result(None)

@@ -15,7 +15,7 @@ __all__ = ["Line"]
 # a call that takes longer than this makes us ask whether the shim is there at all, seconds
 _PATIENCE = 3.0
 # and this long it may take for an answer to that
-_SIGN_OF_LIFE = 7.0
+_SIGN_OF_LIFE = 5.0
 _RETRY = 1.0
 
 

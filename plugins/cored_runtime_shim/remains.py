@@ -13,7 +13,8 @@ import shutil
 import signal
 import subprocess
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,12 @@ _CGROUPS = Path("/sys/fs/cgroup")
 def end(bundle: Bundle) -> None:
     """End the container of ``bundle``, and free all that it had but the bundle itself."""
     _end_commands(bundle)
-    choice = _chosen(bundle)
-    if choice:
-        command = [choice["binary"], "--root", choice["root"], "delete", "--force", bundle.id]
-        _run(bundle, command)
-    _sweep(bundle)
+    with _ended_after(bundle.pid, _cgroups(bundle)):
+        choice = _chosen(bundle)
+        if choice:
+            command = [choice["binary"], "--root", choice["root"], "delete", "--force", bundle.id]
+            _run(bundle, command)
+        _sweep(bundle)
 
 
 def forget_other_boots(state: Path, boot: str = "") -> None:
@@ -100,6 +102,30 @@ def _end_commands(bundle: Bundle) -> None:
             _end(int(place.name), place / "cmdline", mark)
 
 
+@contextmanager
+def _ended_after(pid: int, cgroups: list[Path]) -> Iterator[None]:
+    """After the body, wait for the end of a process, if it is in one of ``cgroups`` before it."""
+    marks = {f"/{place.name}\n".encode() for place in cgroups}
+    try:
+        handle = os.pidfd_open(pid) if pid else -1
+    except ProcessLookupError:
+        handle = -1
+    try:
+        ours = any(_contains(Path(f"/proc/{pid}/cgroup"), mark) for mark in marks)
+        yield
+        if handle >= 0 and ours:
+            _await_end(handle)
+    finally:
+        if handle >= 0:
+            os.close(handle)
+
+
+def _await_end(handle: int) -> None:
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    poll.poll(2000)
+
+
 def _end_processes(place: Path) -> None:
     """SIGKILL for all that is in a cgroup, until nothing is."""
     limit = time.monotonic() + _PATIENCE
@@ -127,9 +153,7 @@ def _end(pid: int, evidence: Path, mark: bytes) -> None:
         if not _contains(evidence, mark):
             return
         signal.pidfd_send_signal(handle, signal.SIGKILL)
-        poll = select.poll()
-        poll.register(handle, select.POLLIN)
-        poll.poll(2000)
+        _await_end(handle)
     except OSError as error:
         log.get("runtime").debug("ending a process", pid=pid, error=str(error))
     finally:
