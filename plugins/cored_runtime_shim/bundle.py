@@ -14,7 +14,10 @@ from cored.abc.runtime import CreateOptions, Exit
 from cored.errors import AlreadyExists, NotFound
 from cored_runtime_shim.oci import OciRuntime
 
-__all__ = ["Bundle", "bundles"]
+__all__ = ["KILLED", "Bundle", "bundles"]
+
+# the exit status of who was ended by SIGKILL, and of whom nobody saw the end
+KILLED = 137
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +110,22 @@ class Bundle:
                 (self.path / "exit.told").touch()
 
     def settle(self, exit: Exit) -> None:
-        """Its shim is gone and so is the container: this was the end, and nobody listens."""
+        """Its shim is gone and so are all processes: this was the end, where none is recorded."""
+        for exec_id in self.untold():
+            if exec_id and self.exit_of(exec_id) is None:
+                ended = Exit(self.owed_pid(exec_id) or 0, KILLED, exit.exited_at)
+                (self.path / "exits").mkdir(mode=0o700, exist_ok=True)
+                _record(self.path / "exits" / exec_id, ended)
         if self.exit is None:
-            record = {"pid": exit.pid, "status": exit.status, "exited_at": exit.exited_at}
-            new = self.path / "exit.json.new"
-            new.write_text(json.dumps(record))
-            new.rename(self.path / "exit.json")
+            _record(self.path / "exit.json", exit)
         self._remove_socket()
         (self.path / "address").unlink(missing_ok=True)
+
+    def forget_exec(self, exec_id: str) -> None:
+        """Nobody will ask for it any more."""
+        self.tell_exit(exec_id)
+        with suppress(FileNotFoundError):
+            (self.path / "exits" / exec_id).unlink()
 
     @property
     def shared(self) -> bool:
@@ -148,6 +159,13 @@ def _exit(path: Path) -> Exit | None:
     except FileNotFoundError:
         return None
     return Exit(record["pid"], record["status"], record["exited_at"])
+
+
+def _record(path: Path, exit: Exit) -> None:
+    record = {"pid": exit.pid, "status": exit.status, "exited_at": exit.exited_at}
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(json.dumps(record))
+    new.rename(path)
 
 
 def bundles(state: Path) -> Iterator[Bundle]:

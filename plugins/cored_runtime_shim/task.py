@@ -16,7 +16,7 @@ from cored._pb.containerd.v1.types import task_pb2
 from cored.abc.runtime import ExecOptions, Exit, ProcessState, Status, Stdio, Task
 from cored.abc.values import Labels, Typed
 from cored.errors import CoredError, FailedPrecondition, NotFound, Unavailable
-from cored_runtime_shim.bundle import Bundle
+from cored_runtime_shim.bundle import KILLED, Bundle
 from cored_runtime_shim.line import Line
 
 __all__ = ["ShimTask", "killed"]
@@ -158,7 +158,7 @@ class ShimTask(Task):
                 raise
             exit = await self._after_death(exec_id)
         if exec_id:
-            self._files.tell_exit(exec_id)
+            self._files.forget_exec(exec_id)
         else:
             await self._forget(self._files)
         return exit
@@ -227,10 +227,10 @@ class ShimTask(Task):
         exit = await asyncio.shield(self._death)
         if not exec_id:
             return exit
-        recorded, pid = self._files.exit_of(exec_id), self._files.owed_pid(exec_id)
-        if recorded is None and pid is None:
+        recorded = self._files.exit_of(exec_id)
+        if recorded is None:
             raise NotFound(f"process {exec_id!r} of task {self.id!r}: went with its shim")
-        return recorded or Exit(pid or 0, killed(0).status, exit.exited_at)
+        return recorded
 
     def _known_pid(self, exec_id: str) -> int:
         return (self._files.owed_pid(exec_id) or 0) if exec_id else self._pid
@@ -256,4 +256,4 @@ def _any(value: Typed) -> AnyMessage:
 
 def killed(pid: int) -> Exit:
     """The end of a process whose own nobody saw: as if by SIGKILL, now."""
-    return Exit(pid, 137, time.time_ns())
+    return Exit(pid, KILLED, time.time_ns())
