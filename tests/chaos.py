@@ -46,15 +46,14 @@ class Life:
     fifo: Path | None
     log: Path
     code: int
-    exec_code: int
+    exec_code: int | None
     rng: random.Random
     pid: int = 0
     killed: bool = False
     shim_killed: bool = False
     status: int | None = None
     deleted: int | None = None
-    end: Any = None
-    exec_end: Any = None
+    exec_status: int | None = None
     output: bytes = b""
     over: threading.Event = field(default_factory=threading.Event)
     failure: str = ""
@@ -66,24 +65,28 @@ class Life:
         try:
             self._live()
         except Exception as error:
-            self.failure = f"{self.box.id}: {error!r}"
+            self.failure = self.failure or f"{self.box.id}: {error!r}"
         finally:
             self.over.set()
             reader.join()
 
     def _live(self) -> None:
+        # one without an exec ends by itself, whoever is there to see it
+        until = "" if self.exec_code is None else " while [ ! $told ]; do sleep 0.1; done;"
         script = (
-            f"i=0; while [ $i -lt {LINES} ]; do echo line $i; i=$((i+1));"
-            f" [ $((i % 20)) = 0 ] && sleep 0.3; done; exit {self.code}"
+            f"trap told=1 TERM; i=0; while [ $i -lt {LINES} ]; do echo line $i; i=$((i+1));"
+            f" [ $((i % 20)) = 0 ] && sleep 0.3; done;{until} exit {self.code}"
         )
         self._insist("record", lambda: self.box.record("sh", "-c", script), "ALREADY_EXISTS")
         out = str(self.fifo) if self.fifo else f"file://{self.log}"
         self._insist("create", lambda: self.box.create(stdout=out), "ALREADY_EXISTS")
         self._insist("start", lambda: self.box.call("Start"), "FAILED_PRECONDITION")
         self.pid = self._insist("get", self.box.pid) or 0
-        self._exec()
+        if self.exec_code is not None:
+            self._exec()
+            self._insist("kill", lambda: self.box.call("Kill", signal=15), "NOT_FOUND")
         ended = self._insist("wait", lambda: self.box.call("Wait"))
-        self.end, self.status = ended, ended.exit_status
+        self.status = ended.exit_status
         self.over.wait(0.1)
         self._await_output()
         self.over.set()
@@ -95,21 +98,19 @@ class Life:
         pause = self.rng.uniform(0.0, 1.0)
         words = ("sh", "-c", f"sleep {pause:.2f}; exit {self.exec_code}")
         try:
-            self._insist(
-                "exec", lambda: self.box.exec("e", *words), "ALREADY_EXISTS", "FAILED_PRECONDITION"
-            )
-            # it may be there without having been started
+            self._insist("exec", lambda: self.box.add("e", *words), "ALREADY_EXISTS")
             self._insist(
                 "exec start", lambda: self.box.call("Start", exec_id="e"), "FAILED_PRECONDITION"
             )
-            self.exec_end = self._insist("exec wait", lambda: self.box.call("Wait", exec_id="e"))
+            ended = self._insist("exec wait", lambda: self.box.call("Wait", exec_id="e"))
+            self.exec_status = ended.exit_status
             self._insist(
                 "exec delete", lambda: self.box.call("DeleteProcess", exec_id="e"), "NOT_FOUND"
             )
         except grpc.RpcError:
             if not self.killed:
                 raise
-            self.failure = ""
+            self.failure = ""  # went with it
 
     def _insist(self, what: str, call: Any, *fine: str) -> Any:
         """Call until the daemon answers; None when that is an error that was to be expected."""
@@ -164,21 +165,13 @@ class Life:
             right.add(137)
         if self.status not in right or self.deleted != self.status:
             yield f"{self.box.id}: ended with {self.status}, {self.deleted}, not {right}"
-        if not self.killed and not self._exec_right():
-            got = self.exec_end.exit_status
-            yield f"{self.box.id}: its exec ended with {got}, not {self.exec_code}"
+        if not self.killed and self.exec_status != self.exec_code:
+            yield f"{self.box.id}: its exec ended with {self.exec_status}, not {self.exec_code}"
         output = self.output if self.fifo else self.log.read_bytes()
         wanted = "".join(f"line {n}\n" for n in range(LINES)).encode()
         # what the shim still had in its hands when it was killed is lost
         if not wanted.startswith(output) or (output != wanted and not self.killed):
             yield f"{self.box.id}: its log has {output.count(b'line')} lines, or not in order"
-
-    def _exec_right(self) -> bool:
-        """Its own code; or init came to its end before, and took it along."""
-        if self.exec_end.exit_status == self.exec_code:
-            return True
-        times = [end.exited_at.ToNanoseconds() for end in (self.exec_end, self.end)]
-        return self.exec_end.exit_status == 137 and abs(times[0] - times[1]) < 10**8
 
 
 class Chaos:

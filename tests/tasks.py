@@ -92,9 +92,13 @@ class Container:
 
     def exec(self, exec_id: str, *args: str, **stdio: str) -> None:
         """One more process, started."""
+        self.add(exec_id, *args, **stdio)
+        self.call("Start", exec_id=exec_id)
+
+    def add(self, exec_id: str, *args: str, **stdio: str) -> None:
+        """One more process, not started."""
         spec = kept(PROCESS, json.dumps(process(*args)).encode())
         self.call("Exec", exec_id=exec_id, spec=spec, **stdio)
-        self.call("Start", exec_id=exec_id)
 
     def call(self, method: str, **fields: Any) -> Any:
         return getattr(self.api.tasks, method)(container_id=self.id, **fields)

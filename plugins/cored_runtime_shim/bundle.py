@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ __all__ = ["KILLED", "Bundle", "bundles"]
 
 # the exit status of who was ended by SIGKILL, and of whom nobody saw the end
 KILLED = 137
+# beside the namespaces: bundles on their way out
+_GONE = ".gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +53,11 @@ class Bundle:
 
     @property
     def runtime(self) -> str:
-        """The name of the runtime that it was made for."""
-        return (self.path / "shim").read_text()
+        """The name of the runtime that it was made for; '' too where it was not made to the end."""
+        try:
+            return (self.path / "shim").read_text()
+        except FileNotFoundError:
+            return ""
 
     @property
     def address(self) -> str:
@@ -136,13 +142,13 @@ class Bundle:
         """Unmount and delete; fine when part of it is gone."""
         linux.unmount_all(self.path / "rootfs", lazy=True)
         self._remove_socket()
-        while True:
-            try:
-                shutil.rmtree(self.path)
-            except FileNotFoundError:  # its shim, which ends, removes files too
-                if self.path.exists():
-                    continue
-            return
+        # in one step: half a bundle would be found by the next daemon
+        gone = self.path.parent.parent / _GONE
+        gone.mkdir(mode=0o700, exist_ok=True)
+        away = gone / f"{self.namespace}.{self.id}.{time.time_ns()}"
+        with suppress(FileNotFoundError):
+            self.path.rename(away)
+            _remove_tree(away)
 
     def _remove_socket(self) -> None:
         """A shim removes its own, unless it was killed."""
@@ -168,8 +174,17 @@ def _record(path: Path, exit: Exit) -> None:
     new.rename(path)
 
 
+def _remove_tree(path: Path) -> None:
+    while path.exists():
+        with suppress(FileNotFoundError):  # its shim, which ends, removes files too
+            shutil.rmtree(path)
+
+
 def bundles(state: Path) -> Iterator[Bundle]:
-    """All bundles of earlier daemons."""
+    """All bundles of earlier daemons; what those were about to remove goes now."""
+    for kind in (state, state / ".sandboxes"):
+        for away in (kind / _GONE).glob("*"):
+            _remove_tree(away)
     for namespace in sorted(state.iterdir()):
         if namespace.name.startswith(".") or not namespace.is_dir():
             continue

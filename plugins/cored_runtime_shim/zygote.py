@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from cored.errors import Internal, Unavailable
 __all__ = ["Zygote"]
 
 _TIMEOUT = 20.0
+_LAST_ANSWERS = 2.0
 # -I ignores PYTHONPATH and the working directory, -S the site packages: a shim needs none of them
 _BOOT = "import sys; sys.path[:0] = {paths!r}; from coreshim.__main__ import main; sys.exit(main())"
 
@@ -87,6 +88,7 @@ class Zygote:
                 return
             if self._process is not None:
                 log.get("runtime").warning("the zygote died, starting another")
+                await self._last_answers()
             await self._close()
             await self._start()
 
@@ -120,6 +122,13 @@ class Zygote:
             for future in self._waiting.values():
                 if not future.done():
                     future.set_result(None)
+
+    async def _last_answers(self) -> None:
+        """Of a zygote that died: shims that it has just made speak up, and nobody hears anew."""
+        if self._channel is not None and self._reader is not None:
+            with suppress(OSError):
+                self._channel.shutdown(socket.SHUT_WR)
+            await asyncio.wait([self._reader], timeout=_LAST_ANSWERS)
 
     async def _close(self) -> None:
         if self._reader is not None:

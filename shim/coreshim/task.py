@@ -160,6 +160,7 @@ class TaskService:
         self._reaper.begin()
         try:
             if process.exec_id:
+                self._check_running()
                 await self._start_exec(process)
                 self._loop.spawn(self._await_exit(process))
             elif process.image:
@@ -181,18 +182,20 @@ class TaskService:
         return {"pid": process.pid}
 
     async def exec(self, request: dict[str, Any]) -> None:
-        init = self._process({"id": request["id"], "exec_id": ""})
         exec_id = request["exec_id"]
         if not _EXEC_ID.fullmatch(exec_id):
             raise Failure(INVALID, f"process {exec_id!r} of task {self._id!r}: invalid name")
         if exec_id in self._processes:
             raise Failure(EXISTS, f"process {exec_id!r} of task {self._id!r}: already exists")
-        if init.status == STOPPED:
-            raise Failure(PRECONDITION, f"task {self._id!r}: has ended")
+        self._check_running()
         process = Process(self._loop, exec_id, request)
         process.spec = with_terminal(request)
         self._processes[exec_id] = process
         self._publish.exec_added(self._id, exec_id)
+
+    def _check_running(self) -> None:
+        if self._process({}).status == STOPPED:
+            raise Failure(PRECONDITION, f"task {self._id!r}: has ended")
 
     async def state(self, request: dict[str, Any]) -> dict[str, Any]:
         process = self._process(request)
@@ -328,8 +331,8 @@ class TaskService:
         return {"shim_pid": os.getpid(), "task_pid": init.pid if init else 0, "version": "3"}
 
     async def shutdown(self, request: dict[str, Any]) -> None:
-        if self._processes and not request["now"]:
-            return
+        if "" in self._processes and not request["now"]:
+            return  # execs that nobody has deleted hold nobody up
         self._loop.later(0.01, lambda: self._loop.spawn(self._stop()))
 
     async def _stop(self) -> None:
