@@ -51,6 +51,8 @@ _SPEC = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
 _STOP_TIMEOUT = 10.0
 # exit statuses of containers that were removed when they ended, for those who ask a moment later
 _REMEMBERED = 1000
+# also those that nothing can be said about, because their shim does not answer
+_ALIVE = ("running", "paused", "unknown")
 # where the image does not matter any more
 _NO_IMAGE = ImageConfig(Platform(), ())
 
@@ -92,9 +94,8 @@ class Containers:
         """Look after the containers of earlier daemons, then after new ones."""
         for namespace in await self._namespaces.list():
             with scope.entered(Scope(namespace.name)):
-                for record in await self._store.list():
-                    if NAME in record.labels:
-                        await self._adopt(record)
+                records = await self._store.list()
+                await asyncio.gather(*(self._adopt(r) for r in records if NAME in r.labels))
         try:
             yield self
         finally:
@@ -242,7 +243,7 @@ class Containers:
         records = await self._store.list()
         views = [await self._view(record) for record in records]
         views.sort(key=lambda view: view.record.created_at, reverse=True)
-        return [view for view in views if all or view.status in ("running", "paused")]
+        return [view for view in views if all or view.status in _ALIVE]
 
     async def view(self, name: str) -> ContainerView:
         """One container."""
