@@ -99,7 +99,7 @@ class Puller:
     async def _leased(self, pull: _Pull, selection: Selection, naming: Naming) -> list[Image]:
         async with leased(self._leases, "pull"):
             for unpack in selection.unpacks:
-                self._unpacker.snapshotter(unpack.snapshotter)
+                await self._unpacker.snapshotter(unpack.snapshotter)
             target = await pull.run(selection)
             return await put_images(self._images, naming.records(target))
 

@@ -8,7 +8,7 @@ snapshot of the one below.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -52,6 +52,14 @@ class SubvolumeDriver(LayerDriver):
 
     def commit(self, layer: Layer) -> None:
         subvolumes.set_read_only(layer.directory / "fs", True)
+
+    def check(self, layer: Layer) -> Sequence[str]:
+        tree = layer.directory / "fs"
+        if layer.kind is Kind.VIEW and layer.parents:
+            return ()
+        if not tree.is_dir():
+            return (f"{tree} is missing",)
+        return () if subvolumes.is_subvolume(tree) else (f"{tree} is not a subvolume",)
 
     def usage(self, layer: Layer) -> Usage:
         return added(layer.directory / "fs", snapshot=bool(layer.parents))
