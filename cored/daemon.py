@@ -32,6 +32,7 @@ from cored.engine.images import Images
 from cored.engine.importing import Importer
 from cored.engine.loop import LoopHandler
 from cored.engine.mounts import MountManager
+from cored.engine.policy import Policy
 from cored.engine.pull import Puller
 from cored.engine.push import Pusher
 from cored.engine.registry import Registry
@@ -271,7 +272,7 @@ async def _open_images(
     snapshotters = Snapshotters(metadata.snapshotters, metadata.namespaces, config.snapshotter)
     plugins.provide(Snapshotters, snapshotters)
     unpacker = Unpacker(metadata.content, snapshotters, pool, _empty(config.state / "unpack"))
-    hook = plugins.hook.cored_image_pull
+    hooks = plugins.hook
     plugins.provide(
         Puller,
         Puller(
@@ -280,7 +281,7 @@ async def _open_images(
             metadata.images,
             metadata.leases,
             unpacker,
-            lambda namespace, reference: hook(namespace=namespace, reference=reference),
+            Policy(hooks.cored_image_pull, hooks.cored_image_manifest),
         ),
     )
     spool = directory(config.root / "spool", 0o700)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 from cored import scope
@@ -13,6 +13,7 @@ from cored.abc.values import Descriptor
 from cored.engine.gather import together
 from cored.engine.layers import Origin
 from cored.engine.naming import Naming
+from cored.engine.policy import Policy
 from cored.engine.progress import Progress, Report, silent
 from cored.engine.registry import ANONYMOUS, Access, Registry
 from cored.engine.selection import Selection, single
@@ -38,7 +39,7 @@ class _Flight:
 
 
 class Puller:
-    """``allowed`` may refuse a pull by raising (the plugins' hook cored_image_pull)."""
+    """``policy`` is asked by reference at first, then for each manifest before it is kept."""
 
     def __init__(
         self,
@@ -47,14 +48,14 @@ class Puller:
         images: ImageStore,
         leases: LeaseStore,
         unpacker: Unpacker,
-        allowed: Callable[[str, str], None] | None = None,
+        policy: Policy,
     ) -> None:
         self._registry = registry
         self._content = content
         self._images = images
         self._leases = leases
         self._unpacker = unpacker
-        self._allowed = allowed
+        self._policy = policy
         self._flights: dict[Hashable, _Flight] = {}
 
     async def pull(
@@ -74,9 +75,7 @@ class Puller:
         FailedPrecondition (damaged).
         """
         parsed = parse_reference(reference)
-        namespace = scope.namespace()
-        if self._allowed is not None:
-            self._allowed(namespace, str(parsed))
+        self._policy.check_reference(str(parsed))
         selection = selection or single("")
         naming = naming or Naming(str(parsed))
         who = (access.identity, access.scheme, tuple(sorted(access.headers.items())))
@@ -90,7 +89,9 @@ class Puller:
                 for each in tuple(reports):
                     each(progress)
 
-            pull = _Pull(self._registry, self._content, self._unpacker, parsed, access, tell)
+            pull = _Pull(
+                self._registry, self._content, self._unpacker, self._policy, parsed, access, tell
+            )
             task = asyncio.create_task(self._leased(pull, selection, naming), name=f"pull {parsed}")
             flight = self._flights[key] = _Flight(task, reports)
             task.add_done_callback(lambda _: self._flights.pop(key, None))
@@ -112,6 +113,7 @@ class _Pull:
         registry: Registry,
         content: ContentStore,
         unpacker: Unpacker,
+        policy: Policy,
         reference: Reference,
         access: Access,
         report: Report,
@@ -119,6 +121,7 @@ class _Pull:
         self._registry = registry
         self._content = content
         self._unpacker = unpacker
+        self._policy = policy
         self._reference = reference
         self._access = access
         self._report = report
@@ -143,6 +146,7 @@ class _Pull:
         self, target: Descriptor, data: bytes, selection: Selection, depth: int
     ) -> None:
         document = parse(data, target.media_type)
+        await self._policy.check_manifest(str(self._reference), target, data)
         await self._store(target, data, document)
         if isinstance(document, Manifest):
             await self._manifest(target, document, selection)

@@ -142,7 +142,11 @@ def _message(plugin: LoadedPlugin) -> pb.Plugin:
         for platform in plugin.provider.platforms or (None,):
             message.platforms.append(_platform(platform))
     if plugin.error:
-        message.init_err.CopyFrom(status_pb2.Status(code=plugin.code, message=plugin.error))
+        # by these words ctr tells what cannot work here from what is broken
+        skip = ": skip plugin" if plugin.code == Unimplemented.code else ""
+        message.init_err.CopyFrom(
+            status_pb2.Status(code=plugin.code, message=f"{plugin.error}{skip}")
+        )
     return message
 
 
