@@ -321,7 +321,7 @@ def _checker(
     repairer = Repairer(metadata.inventory, content, snapshotters, registry, unpacker, pool, spool)
     return Checker(
         metadata.inventory, content, snapshotters, metadata.leases, pool, repairer,
-        metadata.gc.collect, config.state / "unpack",
+        metadata.gc, config.state / "unpack",
     )  # fmt: skip
 
 

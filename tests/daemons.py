@@ -142,10 +142,11 @@ def cored(
     within: Sequence[str] = (),
     module: str = "cored",
     root: Path | None = None,
+    start: bool = True,
 ) -> Iterator[Daemon]:
     """A private cored; ``path`` replaces PATH in its environment, ``python`` the interpreter,
     ``module`` what that runs, ``root`` its root, and ``within`` is a command that execs it, such
-    as unshare."""
+    as unshare. Without ``start`` it is the caller's to start and end."""
     with home("cd") as place:
         (place / "config.toml").write_text(config)
         command = (
@@ -160,6 +161,9 @@ def cored(
             "--log-level=debug",
         )
         daemon = Daemon(place, command, {"PATH": path} if path is not None else {})
+        if not start:
+            yield daemon
+            return
         daemon.start()
         yield from _lifetime(daemon)
 

@@ -98,7 +98,7 @@ class Puller:
         return await _joined(flight, report)
 
     async def _leased(self, pull: _Pull, selection: Selection, naming: Naming) -> list[Image]:
-        async with leased(self._leases, "pull"):
+        async with leased(self._leases, "pull", str(pull.reference)):
             for unpack in selection.unpacks:
                 await self._unpacker.snapshotter(unpack.snapshotter)
             target = await pull.run(selection)
@@ -122,7 +122,7 @@ class _Pull:
         self._content = content
         self._unpacker = unpacker
         self._policy = policy
-        self._reference = reference
+        self.reference = reference
         self._access = access
         self._report = report
         self._source = {f"containerd.io/distribution.source.{reference.host}": reference.path}
@@ -131,13 +131,13 @@ class _Pull:
 
     async def run(self, selection: Selection) -> Descriptor:
         """Bring everything in; the target."""
-        self._report(Progress(str(self._reference), "resolving"))
-        resolved = await self._registry.resolve(self._reference, self._access)
+        self._report(Progress(str(self.reference), "resolving"))
+        resolved = await self._registry.resolve(self.reference, self._access)
         await self._document(resolved.descriptor, resolved.data, selection, _DEPTH)
         if selection.unpacks and not self._unpacked:
             wanted = ", ".join(platforms.format(u.platform) for u in selection.unpacks)
             raise InvalidArgument(
-                f"image {self._reference.familiar}: is not for {wanted}",
+                f"image {self.reference.familiar}: is not for {wanted}",
                 hint="name its platform with --platform",
             )
         return resolved.descriptor
@@ -146,14 +146,14 @@ class _Pull:
         self, target: Descriptor, data: bytes, selection: Selection, depth: int
     ) -> None:
         document = parse(data, target.media_type)
-        await self._policy.check_manifest(str(self._reference), target, data)
+        await self._policy.check_manifest(str(self.reference), target, data)
         await self._store(target, data, document)
         if isinstance(document, Manifest):
             await self._manifest(target, document, selection)
             return
         if not depth:
-            raise InvalidArgument(f"image {self._reference.familiar}: too many nested indexes")
-        chosen = selection.manifests(document, self._reference.familiar)
+            raise InvalidArgument(f"image {self.reference.familiar}: too many nested indexes")
+        chosen = selection.manifests(document, self.reference.familiar)
         # one that no platform can be told of (an artifact, an attestation) is not looked into
         work = [self._child(entry, selection, depth - 1) for entry in chosen]
         if selection.metadata:
@@ -197,7 +197,7 @@ class _Pull:
         try:
             data = await read_blob(self._content, manifest.config.digest)
         except NotFound:
-            data = await self._registry.blob(self._reference, manifest.config, self._access)
+            data = await self._registry.blob(self.reference, manifest.config, self._access)
         await self._store(manifest.config, data, None)
         return data
 
@@ -206,10 +206,10 @@ class _Pull:
         try:
             return await read_blob(self._content, entry.digest)
         except NotFound:
-            return await self._registry.fetch(self._reference, entry, self._access)
+            return await self._registry.fetch(self.reference, entry, self._access)
 
     async def _locate(self, blob: Descriptor) -> tuple[str, Mapping[str, str]]:
-        return await self._registry.source(self._reference, blob, self._access)
+        return await self._registry.source(self.reference, blob, self._access)
 
     async def _store(
         self, target: Descriptor, data: bytes, document: Manifest | Index | None

@@ -15,6 +15,7 @@ from cored.abc.values import Labels
 from cored.database import Database
 from cored.errors import AlreadyExists, NotFound
 from cored.metadata.explain import explain
+from cored.metadata.gc import known_blobs
 from cored.metadata.graph import Graph, Node
 from cored.metadata.guard import Guard
 
@@ -127,7 +128,7 @@ class Inventory:
         """
         found = []
         async with self._guard.collecting():
-            known = set(self.blobs())
+            known = known_blobs(self._db.read)
             async for info in self.content.walk():
                 if info.digest not in known:
                     found.append(Node("content", "", info.digest))

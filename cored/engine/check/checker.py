@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from cored.engine.check.snapshots import content_wrong, record_wrong
 from cored.engine.registry import ANONYMOUS, Access
 from cored.engine.transfers import leased
 from cored.errors import NotFound
+from cored.metadata.gc import Scheduler
 from cored.metadata.graph import Node
 from cored.metadata.inventory import BlobRow, Inventory, SnapshotRow
 from cored.scope import Scope
@@ -57,7 +58,7 @@ class Checker:
         leases: LeaseStore,
         pool: WorkerPool,
         repairer: Repairer,
-        collect: Callable[[], Awaitable[object]],
+        gc: Scheduler,
         state: Path,
     ) -> None:
         self._inventory = inventory
@@ -66,14 +67,16 @@ class Checker:
         self._leases = leases
         self._pool = pool
         self._repairer = repairer
-        self._collect = collect
+        self._gc = gc
         self._state = state
 
     async def run(self, order: Order) -> AsyncIterator[Event]:
         """Check everything, in all namespaces; ends with the Summary.
 
-        The daemon goes on working: what comes or goes meanwhile is no damage.
+        What a crash has cut short is finished first. The daemon goes on working: what comes or
+        goes meanwhile is no damage.
         """
+        await self._gc.mend()
         count = _Count()
         rows = self._inventory.blobs()
         bad: set[str] = set()
@@ -92,7 +95,7 @@ class Checker:
             count.damages.append(damage)
             yield damage
         if order.repair:
-            await self._collect()
+            await self._gc.collect()
         yield Summary(
             len(rows), count.size, count.snapshots, count.contents,
             len(count.damages), sum(damage.repaired for damage in count.damages),
