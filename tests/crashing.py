@@ -1,8 +1,9 @@
-"""cored that kills itself at the n-th step of a pull: ``python -m tests.crashing``, n in CRASH_AT.
+"""cored that kills itself at the n-th step of a pull: ``python -m tests.crashing``.
 
-Steps are what changes something on the disk or begins something: commits of a database, renames,
-new directories, jobs of workers and their progress. Before each one a line goes to the file
-CRASH_LOG; dying before a step is dying after the one before. Nothing in cored knows of this.
+n is what the file CRASH_AT holds when the pull begins. Steps are what changes something on the
+disk or begins something: commits of a database, renames, new directories, jobs of workers and
+their progress. Before each one a line goes to the file CRASH_LOG, which each pull begins anew;
+dying before a step is dying after the one before. Nothing in cored knows of this.
 """
 
 from __future__ import annotations
@@ -22,18 +23,32 @@ from cored.engine.pull import Puller
 
 
 class Steps:
-    """Counts from the first pull on."""
+    """Counts while a pull runs."""
 
-    def __init__(self, last: int, log: str) -> None:
-        self._last = last
-        self._log = open(log, "a", buffering=1)  # noqa: SIM115 - for as long as the process lives
+    def __init__(self, last: str, log: str) -> None:
+        self._place = last
+        self._last = 0
+        self._log = open(log, "w", buffering=1)  # noqa: SIM115 - for as long as the process lives
         self._lock = threading.Lock()
         self._count = 0
-        self.armed = False
+        self._armed = False
+
+    def begin(self) -> None:
+        with self._lock:
+            with open(self._place) as file:
+                self._last = int(file.read())
+            self._log.seek(0)
+            self._log.truncate()
+            self._count = 0
+            self._armed = True
+
+    def end(self) -> None:
+        self.step("pulled")
+        self._armed = False
 
     def step(self, what: str) -> None:
         with self._lock:
-            if not self.armed:
+            if not self._armed:
                 return
             self._count += 1
             self._log.write(f"{self._count} {what}\n")
@@ -72,9 +87,9 @@ def instrument(steps: Steps) -> None:
         return done
 
     async def pull_counted(self: Puller, *arguments: Any, **options: Any) -> Any:
-        steps.armed = True
+        steps.begin()
         images = await pull(self, *arguments, **options)
-        steps.step("pulled")
+        steps.end()
         return images
 
     WorkerPool.run = run_counted  # type: ignore[method-assign]
@@ -82,5 +97,5 @@ def instrument(steps: Steps) -> None:
 
 
 if __name__ == "__main__":
-    instrument(Steps(int(os.environ["CRASH_AT"]), os.environ["CRASH_LOG"]))
+    instrument(Steps(os.environ["CRASH_AT"], os.environ["CRASH_LOG"]))
     sys.exit(main())
