@@ -77,6 +77,7 @@ class Checker:
         goes meanwhile is no damage.
         """
         await self._gc.mend()
+        leftovers = await self._inventory.leftovers()  # before a collection of our own views
         count = _Count()
         rows = self._inventory.blobs()
         bad: set[str] = set()
@@ -96,10 +97,11 @@ class Checker:
             yield damage
         if order.repair:
             await self._gc.collect()
+            leftovers = await self._inventory.leftovers()
         yield Summary(
             len(rows), count.size, count.snapshots, count.contents,
             len(count.damages), sum(damage.repaired for damage in count.damages),
-            tuple(await self._inventory.leftovers()),
+            tuple(leftovers),
         )  # fmt: skip
 
     async def _blob(self, digest: str, order: Order) -> Damage | None:
