@@ -24,6 +24,7 @@ from cored.abc.values import Labels, Typed
 from cored.engine import names
 from cored.engine.images import Images
 from cored.engine.recipe import Recipe
+from cored.engine.roots import Roots
 from cored.engine.tasks import Tasks
 from cored.engine.workload import (
     NAME,
@@ -74,8 +75,8 @@ class Containers:
         tasks: Tasks,
         images: Images,
         snapshotters: Mapping[str, Snapshotter],
+        roots: Roots,
         root: Path,
-        snapshotter: str,
     ) -> None:
         self._store = store
         self._namespaces = namespaces
@@ -83,7 +84,7 @@ class Containers:
         self._images = images
         self._snapshotters = snapshotters
         self._root = root
-        self._default = snapshotter
+        self._roots = roots
         self._lives: dict[tuple[str, str], _Life] = {}
         self._ended: OrderedDict[tuple[str, str], Exit] = OrderedDict()
         self._waiting: dict[tuple[str, str], list[asyncio.Future[Exit]]] = {}
@@ -108,9 +109,7 @@ class Containers:
         """Make a container and its task, not started; nothing stays of one that fails."""
         image = await self._images.resolve(config.image)
         unpacked = await self._images.unpacked(image, config.platform)
-        chosen = config.snapshotter or self._default
-        if chosen not in self._snapshotters:
-            raise InvalidArgument(f"snapshotter {chosen!r}: not loaded")
+        chosen = await self._roots.ready(unpacked, config.snapshotter)
         id = names.new_id()
         recipe = self._recipe(id, config, unpacked.config)
         recipe.check()

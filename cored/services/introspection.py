@@ -18,7 +18,7 @@ from cored._pb.containerd.types import introspection_pb2, platform_pb2
 from cored._pb.google.rpc import status_pb2
 from cored.abc.service import Service
 from cored.engine.tasks import Tasks
-from cored.errors import Internal, InvalidArgument, NotFound, Unimplemented
+from cored.errors import InvalidArgument, NotFound, Unimplemented
 from cored.hookspecs import PluginKind
 from cored.oci.platforms import host
 from cored.plugins import LoadedPlugin, Plugins
@@ -146,7 +146,11 @@ def _message(plugin: LoadedPlugin) -> pb.Plugin:
         for platform in plugin.provider.platforms or (None,):
             message.platforms.append(_platform(platform))
     if plugin.error:
-        message.init_err.CopyFrom(status_pb2.Status(code=Internal.code, message=plugin.error))
+        # by these words ctr tells what cannot work here from what is broken
+        skip = ": skip plugin" if plugin.code == Unimplemented.code else ""
+        message.init_err.CopyFrom(
+            status_pb2.Status(code=plugin.code, message=f"{plugin.error}{skip}")
+        )
     return message
 
 
