@@ -86,6 +86,11 @@ class Config:
     plugins: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     proxy_plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    @property
+    def opt(self) -> Path:
+        """Where clients install binaries out of images; its ``bin`` is on the daemon's PATH."""
+        return self.root / "opt"
+
     def for_plugin(self, kind: str, id: str) -> Mapping[str, Any]:
         """The table of one plugin, empty if there is none."""
         return self.plugins.get(kind, {}).get(id, {})

@@ -124,7 +124,9 @@ class Task(ABC):
     """One container's processes, wherever their supervisor lives.
 
     Errors of all: NotFound for an unknown exec id or a task that is gone; FailedPrecondition for
-    a process in the wrong state; Unavailable when the supervisor does not answer.
+    a process in the wrong state; Unavailable when the supervisor does not answer (``wait`` goes on
+    waiting then). Where the supervisor dies its container is ended, at once, and all that waits is
+    answered: what is recorded of the end, or 137.
     """
 
     id: str
@@ -136,17 +138,18 @@ class Task(ABC):
     def pid(self) -> int:
         """Pid of the init process, 0 before it exists."""
 
-    @property
     @abstractmethod
-    def exit_told(self) -> bool:
-        """Whether an earlier daemon has published the exit of the init process."""
+    def untold(self) -> list[str]:
+        """The exec ids ('' is init) of processes that may have started, whose exits no daemon has
+        published yet; execs first. For the next daemon, which publishes them."""
 
     @abstractmethod
-    def tell_exit(self) -> None:
-        """Note for later daemons that the exit of the init process has been published."""
+    def tell_exit(self, exec_id: str = "") -> None:
+        """Note for later daemons that the exit of a process has been published."""
 
     @abstractmethod
-    async def state(self, exec_id: str = "") -> ProcessState: ...
+    async def state(self, exec_id: str = "") -> ProcessState:
+        """What is known at once; status unknown when the supervisor does not answer in time."""
 
     @abstractmethod
     async def start(self, exec_id: str = "") -> int:
@@ -205,8 +208,9 @@ class Runtime(ABC):
     async def recover(self) -> Mapping[tuple[str, str], Task]:
         """All tasks of earlier daemons by (namespace, id); called once, before serving.
 
-        Tasks whose supervisor died are there too, as stopped, with the recorded exit. What no
-        task owns any more is cleaned up.
+        Tasks whose supervisor died are there too, as stopped, with the recorded exit; so are those
+        whose supervisor does not answer, as unknown until it does. What no task owns any more is
+        cleaned up.
         """
 
     @abstractmethod

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["DiffJob", "DiffResult", "Fixups", "LayerJob", "LayerResult", "Limits", "Source"]
+__all__ = [
+    "DiffJob",
+    "DiffResult",
+    "Fixups",
+    "LayerJob",
+    "LayerResult",
+    "Limits",
+    "Source",
+    "VerifyJob",
+    "VerifyResult",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,3 +142,26 @@ class DiffResult:
     size: int
     diff_id: str
     uncompressed_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyJob:
+    """Compare the archive of a layer, the file ``path``, with ``target``: the tree that it and
+    those below it were unpacked into, as a container would see it.
+
+    Compared are type, owner, mode, size, content, link target, device and attributes of what the
+    archive holds; whether something is there that should not be is not. ``most`` problems are told.
+    """
+
+    path: str
+    target: str
+    most: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyResult:
+    """How many entries were compared, how many are not as they should be, and the first of them."""
+
+    entries: int
+    damaged: int
+    problems: tuple[str, ...]

@@ -12,7 +12,14 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import overload
 
-from cored.archive.jobs import DiffJob, DiffResult, LayerJob, LayerResult
+from cored.archive.jobs import (
+    DiffJob,
+    DiffResult,
+    LayerJob,
+    LayerResult,
+    VerifyJob,
+    VerifyResult,
+)
 from cored.archive.wire import PREFIX, Done, Failed, Message, Progress, packed, unpacked
 from cored.errors import FailedPrecondition, Internal, by_code
 
@@ -72,9 +79,15 @@ class WorkerPool:
     async def run(
         self, job: DiffJob, progress: Callable[[int], None] | None = None
     ) -> DiffResult: ...
+    @overload
     async def run(
-        self, job: LayerJob | DiffJob, progress: Callable[[int], None] | None = None
-    ) -> LayerResult | DiffResult:
+        self, job: VerifyJob, progress: Callable[[int], None] | None = None
+    ) -> VerifyResult: ...
+    async def run(
+        self,
+        job: LayerJob | DiffJob | VerifyJob,
+        progress: Callable[[int], None] | None = None,
+    ) -> LayerResult | DiffResult | VerifyResult:
         """Run ``job`` in a worker; ``progress`` hears how many bytes of the blob are there.
 
         Raises what the worker raised; Internal when the worker died. When the caller is cancelled
@@ -96,7 +109,10 @@ class WorkerPool:
         return outcome.result
 
     async def _answered(
-        self, worker: _Worker, job: LayerJob | DiffJob, progress: Callable[[int], None] | None
+        self,
+        worker: _Worker,
+        job: LayerJob | DiffJob | VerifyJob,
+        progress: Callable[[int], None] | None,
     ) -> Done | Failed:
         try:
             await worker.send(job)

@@ -15,7 +15,7 @@ import traceback
 from queue import SimpleQueue
 from threading import Thread
 
-from cored.archive.jobs import DiffJob, LayerJob
+from cored.archive.jobs import DiffJob, LayerJob, VerifyJob
 from cored.archive.wire import PREFIX, Done, Failed, Message, Progress, packed, unpacked
 from cored.errors import CoredError, Internal, from_os_error
 
@@ -75,6 +75,10 @@ def _done(job: Message, reports: _Reports) -> Message:
                 from cored.archive.create import run_diff
 
                 return Done(run_diff(job, reports))
+            case VerifyJob():
+                from cored.archive.verify import run_verify
+
+                return Done(run_verify(job, reports))
             case _:
                 raise Internal(f"layer worker: not a job: {job!r}")
     except CoredError as error:

@@ -24,6 +24,7 @@ from cored.abc.values import Labels, Typed
 from cored.engine import names
 from cored.engine.images import Images
 from cored.engine.recipe import Recipe
+from cored.engine.roots import Roots
 from cored.engine.tasks import Tasks
 from cored.engine.workload import (
     NAME,
@@ -51,6 +52,8 @@ _SPEC = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
 _STOP_TIMEOUT = 10.0
 # exit statuses of containers that were removed when they ended, for those who ask a moment later
 _REMEMBERED = 1000
+# also those that nothing can be said about, because their shim does not answer
+_ALIVE = ("running", "paused", "unknown")
 # where the image does not matter any more
 _NO_IMAGE = ImageConfig(Platform(), ())
 
@@ -72,8 +75,8 @@ class Containers:
         tasks: Tasks,
         images: Images,
         snapshotters: Mapping[str, Snapshotter],
+        roots: Roots,
         root: Path,
-        snapshotter: str,
     ) -> None:
         self._store = store
         self._namespaces = namespaces
@@ -81,7 +84,7 @@ class Containers:
         self._images = images
         self._snapshotters = snapshotters
         self._root = root
-        self._default = snapshotter
+        self._roots = roots
         self._lives: dict[tuple[str, str], _Life] = {}
         self._ended: OrderedDict[tuple[str, str], Exit] = OrderedDict()
         self._waiting: dict[tuple[str, str], list[asyncio.Future[Exit]]] = {}
@@ -92,9 +95,8 @@ class Containers:
         """Look after the containers of earlier daemons, then after new ones."""
         for namespace in await self._namespaces.list():
             with scope.entered(Scope(namespace.name)):
-                for record in await self._store.list():
-                    if NAME in record.labels:
-                        await self._adopt(record)
+                records = await self._store.list()
+                await asyncio.gather(*(self._adopt(r) for r in records if NAME in r.labels))
         try:
             yield self
         finally:
@@ -107,9 +109,7 @@ class Containers:
         """Make a container and its task, not started; nothing stays of one that fails."""
         image = await self._images.resolve(config.image)
         unpacked = await self._images.unpacked(image, config.platform)
-        chosen = config.snapshotter or self._default
-        if chosen not in self._snapshotters:
-            raise InvalidArgument(f"snapshotter {chosen!r}: not loaded")
+        chosen = await self._roots.ready(unpacked, config.snapshotter)
         id = names.new_id()
         recipe = self._recipe(id, config, unpacked.config)
         recipe.check()
@@ -242,7 +242,7 @@ class Containers:
         records = await self._store.list()
         views = [await self._view(record) for record in records]
         views.sort(key=lambda view: view.record.created_at, reverse=True)
-        return [view for view in views if all or view.status in ("running", "paused")]
+        return [view for view in views if all or view.status in _ALIVE]
 
     async def view(self, name: str) -> ContainerView:
         """One container."""

@@ -85,6 +85,7 @@ class LayerUnpacker:
             return
         rebase = "rebase" in self._snapshotter.capabilities
         if below is not None and not rebase:
+            await self._bring(layer, None)  # fetched while the layers below are unpacked
             await _done(below)
         key = f"extract-{time.time_ns()}-{layer.chain_id}"
         parent = "" if rebase else layer.parent

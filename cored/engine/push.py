@@ -16,7 +16,7 @@ from cored.engine.gather import together
 from cored.engine.progress import Progress, Report, silent
 from cored.engine.registry import ANONYMOUS, Access, Registry, Uploads
 from cored.engine.selection import Selection
-from cored.engine.transfers import leased
+from cored.engine.transfers import leased, source_label
 from cored.errors import InvalidArgument
 from cored.oci import mediatypes
 from cored.oci.manifest import Index, Manifest, parse
@@ -26,7 +26,6 @@ from cored.oci.reference import parse as parse_reference
 __all__ = ["Pusher"]
 
 _AT_ONCE = 3
-_SOURCE = "containerd.io/distribution.source."
 _EVERYTHING = Selection()
 
 
@@ -81,9 +80,9 @@ class _Push:
 
     async def _document(self, target: Descriptor, name: str) -> None:
         """A manifest or index: a registry takes it when everything in it is there."""
-        self._report(Progress(target.digest, "waiting", 0, target.size, target))
         data = await read_blob(self._content, target.digest)
         document = parse(data, target.media_type)
+        self._report(Progress(target.digest, "waiting", 0, target.size, target, document.children))
         if isinstance(document, Index):
             chosen = self._selection.manifests(document, self._reference.familiar)
             await together(self._child(entry) for entry in chosen)
@@ -128,7 +127,7 @@ class _Push:
     async def _sources(self, blob: Descriptor) -> list[str]:
         """Other repositories of the registry that the blob is known to be in."""
         labels = (await self._content.info(blob.digest)).labels
-        known = labels.get(f"{_SOURCE}{self._reference.host}", "")
+        known = labels.get(source_label(self._reference), "")
         return [each for each in known.split(",") if each and each != self._reference.path][:1]
 
     @asynccontextmanager

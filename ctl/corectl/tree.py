@@ -26,6 +26,8 @@ _ROOT = {
     "images": ("images:ls", "List images."),
     "rmi": ("images:rm", "Remove images."),
     "image": ("", "Work with images: import, ls, rm."),
+    "content": ("", "Work with what is stored: check, ls."),
+    "snapshotter": ("", "Work with snapshotters: ls."),
     "gc": ("garbage:gc", "Remove what nothing refers to; say why the rest is kept."),
     "runtime": ("", "Work with runtimes: ls."),
     "plugins": ("daemon:plugins", "List the daemon's plugins and how they fare."),
@@ -36,8 +38,15 @@ _IMAGE = {
     "ls": ("images:ls", "List images."),
     "rm": ("images:rm", "Remove images."),
 }
+_CONTENT = {
+    "check": ("content:check", "Verify all blobs, snapshots and records; --repair mends them."),
+    "ls": ("content:ls", "List blobs."),
+}
+_SNAPSHOTTER = {
+    "ls": ("snapshotters:ls", "List snapshotters: which work here, and what they hold."),
+}
 _RUNTIME = {"ls": ("runtimes:ls", "List the runtimes, and whether they work here.")}
-_GROUPS = {"image": _IMAGE, "runtime": _RUNTIME}
+_GROUPS = {"runtime": _RUNTIME, "image": _IMAGE, "content": _CONTENT, "snapshotter": _SNAPSHOTTER}
 
 
 class LazyGroup(click.Group):

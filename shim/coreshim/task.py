@@ -160,6 +160,7 @@ class TaskService:
         self._reaper.begin()
         try:
             if process.exec_id:
+                self._check_running()
                 await self._start_exec(process)
                 self._loop.spawn(self._await_exit(process))
             elif process.image:
@@ -181,18 +182,20 @@ class TaskService:
         return {"pid": process.pid}
 
     async def exec(self, request: dict[str, Any]) -> None:
-        init = self._process({"id": request["id"], "exec_id": ""})
         exec_id = request["exec_id"]
         if not _EXEC_ID.fullmatch(exec_id):
             raise Failure(INVALID, f"process {exec_id!r} of task {self._id!r}: invalid name")
         if exec_id in self._processes:
             raise Failure(EXISTS, f"process {exec_id!r} of task {self._id!r}: already exists")
-        if init.status == STOPPED:
-            raise Failure(PRECONDITION, f"task {self._id!r}: has ended")
+        self._check_running()
         process = Process(self._loop, exec_id, request)
         process.spec = with_terminal(request)
         self._processes[exec_id] = process
         self._publish.exec_added(self._id, exec_id)
+
+    def _check_running(self) -> None:
+        if self._process({}).status == STOPPED:
+            raise Failure(PRECONDITION, f"task {self._id!r}: has ended")
 
     async def state(self, request: dict[str, Any]) -> dict[str, Any]:
         process = self._process(request)
@@ -235,8 +238,10 @@ class TaskService:
                 self._oom.close()
             fast.remove_cgroups(self._cgroups)
             self._unmount()
-        else:
+        if process.exec_id:
             self._oci().forget(self._pid_file(process))
+            with suppress(FileNotFoundError):
+                os.unlink(self._exit_file(process))
         self._processes.pop(process.exec_id, None)
         process.exit.set()  # nobody waits for what never ran
         answer = {
@@ -336,8 +341,8 @@ class TaskService:
         return {"shim_pid": os.getpid(), "task_pid": init.pid if init else 0, "version": "3"}
 
     async def shutdown(self, request: dict[str, Any]) -> None:
-        if self._processes and not request["now"]:
-            return
+        if "" in self._processes and not request["now"]:
+            return  # execs that nobody has deleted hold nobody up
         self._loop.later(0.01, lambda: self._loop.spawn(self._stop()))
 
     async def _stop(self) -> None:
@@ -422,22 +427,31 @@ class TaskService:
         ended: Ended = await process.reaped
         if self._oom is not None and self._oom.check():
             await self._publish.told(_DRAIN)  # the cause before the effect
-        if not process.exec_id:
-            self._record(process.pid, ended)
-            if not self._own_pids:
-                await self._kill_rest()
+        self._record(process, ended)
+        if not process.exec_id and not self._own_pids:
+            await self._kill_rest()
         await process.started
         process.ended(ended.status, ended.at)
         self._publish.task_exited(self._id, process)
 
-    def _record(self, pid: int, ended: Ended) -> None:
-        """Write exit.json, in one step and for good."""
-        path = os.path.join(self._bundle, "exit.json")
-        with open(f"{path}.new", "w") as file:
-            json.dump({"pid": pid, "status": ended.status, "exited_at": ended.at}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(f"{path}.new", path)
+    def _record(self, process: Process, ended: Ended) -> None:
+        """Write exit.json, or an exec's, in one step and for good."""
+        path = self._exit_file(process)
+        record = {"pid": process.pid, "status": ended.status, "exited_at": ended.at}
+        try:
+            if process.exec_id:
+                os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            with open(f"{path}.new", "w") as file:
+                json.dump(record, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(f"{path}.new", path)
+        except OSError as error:  # no space: who waits must be told all the same
+            print(f"exit of {self._name(process)}: {error}", file=sys.stderr)
+
+    def _exit_file(self, process: Process) -> str:
+        name = os.path.join("exits", process.exec_id) if process.exec_id else "exit.json"
+        return os.path.join(self._bundle, name)
 
     async def _kill_rest(self) -> None:
         """Without a pid namespace of its own a container's other processes outlive its init."""

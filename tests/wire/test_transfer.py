@@ -26,6 +26,7 @@ from tests.registries import Registry, registry
 
 pytestmark = pytest.mark.root
 _NUMBERS = itertools.count(1)
+SOURCE = "containerd.io/distribution.source.{}"
 HOST = {"os": "linux", "architecture": images.ARCHITECTURE}
 
 
@@ -220,10 +221,15 @@ def test_push_and_pull_bring_the_same_image_back(
     assert events[-1].startswith("Completed pull from")
     layers = {step.name: step for step in seen if step.name.startswith("layer-")}
     assert len(layers) == 2
+    manifest = f"manifest-{digest}"
     for step in layers.values():
         assert step.event in ("complete", "already exists")
         assert step.progress == step.total == step.desc.size
-        assert list(step.parents) == [reference]
+        assert list(step.parents) == [manifest]
+    assert events.index(f"Pulling from OCI Registry ({reference})") < events.index("complete")
+    named = [step.name for step in seen]
+    # clients draw a tree: who has parents comes after them
+    assert named.index(reference) < named.index(manifest) < min(map(named.index, layers))
 
 
 def test_a_pull_without_unpacking_only_fetches(
@@ -233,11 +239,19 @@ def test_a_pull_without_unpacking_only_fetches(
     transfer(api, registry_pb2.OCIRegistry(reference=reference), store(reference))
     (page,) = api.content.List()
     assert len(page.info) == 4
-    sources = [
-        i for i in page.info if f"containerd.io/distribution.source.{server.host}" in i.labels
-    ]
+    sources = [i for i in page.info if i.labels.get(SOURCE.format("127.0.0.1")) == "lib/fetched"]
     assert len(sources) == 4
     assert list(api.snapshots.List(snapshotter="overlayfs")) == []
+
+
+def test_an_archive_without_the_platform_is_refused_and_leaves_nothing(
+    api: Client, archive: Path
+) -> None:
+    with api.refused("NOT_FOUND", "nothing for linux/riscv64 .there is linux/"):
+        imported(api, archive, platforms=[{"os": "linux", "architecture": "riscv64"}])
+    assert names(api) == set()
+    imported(api, archive, platforms=[HOST])
+    assert names(api) == {"example.org/lib/two:1"}
 
 
 def test_an_image_is_tagged(api: Client, archive: Path) -> None:
@@ -245,6 +259,10 @@ def test_an_image_is_tagged(api: Client, archive: Path) -> None:
     transfer(api, store("example.org/lib/two:1"), store("example.org/lib/two:latest"))
     assert len({image.target.digest for image in api.images.List().images}) == 1
     assert names(api) == {"example.org/lib/two:1", "example.org/lib/two:latest"}
+    elsewhere = api.within(f"{api.namespace}-other")
+    with api.refused("NOT_FOUND", "example.org/lib/two:1"):
+        transfer(elsewhere, store("example.org/lib/two:1"), store("example.org/lib/two:2"))
+    assert names(elsewhere) == set()
 
 
 def test_what_is_imported_can_be_echoed(api: Client) -> None:
