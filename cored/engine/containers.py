@@ -43,6 +43,7 @@ from cored.errors import (
     NotFound,
 )
 from cored.oci.manifest import ImageConfig
+from cored.oci.security import Host
 from cored.oci.values import Platform
 from cored.scope import Scope
 
@@ -77,6 +78,7 @@ class Containers:
         snapshotters: Mapping[str, Snapshotter],
         roots: Roots,
         root: Path,
+        host: Host,
     ) -> None:
         self._store = store
         self._namespaces = namespaces
@@ -85,6 +87,7 @@ class Containers:
         self._snapshotters = snapshotters
         self._root = root
         self._roots = roots
+        self._host = host
         self._lives: dict[tuple[str, str], _Life] = {}
         self._ended: OrderedDict[tuple[str, str], Exit] = OrderedDict()
         self._waiting: dict[tuple[str, str], list[asyncio.Future[Exit]]] = {}
@@ -112,7 +115,7 @@ class Containers:
         chosen = await self._roots.ready(unpacked, config.snapshotter)
         id = names.new_id()
         recipe = self._recipe(id, config, unpacked.config)
-        recipe.check()
+        await asyncio.to_thread(recipe.check)
         record = Container(
             id=id,
             labels=dict(config.labels),
@@ -129,7 +132,7 @@ class Containers:
         except BaseException:
             await asyncio.shield(self._discard(record))
             raise
-        return await self.view(id)
+        return replace(await self.view(id), warnings=recipe.warnings)
 
     async def start(self, name: str, fifos: Stdio | None = None) -> int:
         """Start it and answer its pid; one that has ended gets a new task."""
@@ -248,9 +251,11 @@ class Containers:
         """One container."""
         return await self._view(await self.find(name))
 
-    def log_path(self, id: str) -> Path:
-        """Where a container's output is kept."""
-        return self._place(id) / "log.json"
+    def log_path(self, record: Container) -> Path | None:
+        """Where a container's output is kept, None for nowhere."""
+        if decoded(record)[0].logging.driver == "none":
+            return None
+        return self._place(record.id) / "log.json"
 
     def running(self, id: str) -> bool:
         """Whether it runs (for logs that are followed)."""
@@ -261,8 +266,8 @@ class Containers:
         mounts, _ = await asyncio.gather(
             snapshotter.prepare(record.id, chain_id), asyncio.to_thread(recipe.prepare)
         )
-        user = await asyncio.to_thread(recipe.user, mounts)
-        spec = Typed(_SPEC, json.dumps(recipe.spec(user)).encode())
+        document = await asyncio.to_thread(lambda: recipe.spec(recipe.user(mounts)))
+        spec = Typed(_SPEC, json.dumps(document).encode())
         await self._store.update(replace(record, spec=spec), ("spec",))
         try:
             await self._tasks.create(record.id, rootfs=mounts, stdio=recipe.stdio(fifos))
@@ -401,7 +406,7 @@ class Containers:
         return ContainerView(record, config, state, command, status, pid)
 
     def _recipe(self, id: str, config: ContainerConfig, image: ImageConfig) -> Recipe:
-        return Recipe(id, f"/cored-{id}", config, image, self._place(id))
+        return Recipe(id, config, image, self._place(id), self._host)
 
     def _place(self, id: str) -> Path:
         return self._root / scope.namespace() / id
