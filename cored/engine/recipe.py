@@ -18,7 +18,7 @@ from cored.engine.workload import Binding, ContainerConfig
 from cored.errors import InvalidArgument, NotFound, from_mount_error
 from cored.oci.manifest import ImageConfig
 from cored.oci.mounts import Bind
-from cored.oci.resources import Resources
+from cored.oci.resources import Resources, document
 from cored.oci.security import Host
 from cored.oci.spec import SpecOptions, build, environment
 from cored.oci.users import IdRange, User, groups, resolve, simple
@@ -122,6 +122,7 @@ class Recipe:
                 f"cgroup parent {self.config.cgroup_parent!r}: not an absolute path"
             )
         limits = self.config.resources
+        document(limits)
         for size in limits.hugepage_limits:
             if size not in self.host.hugepages:
                 there = " ".join(sorted(self.host.hugepages)) or "nothing"
@@ -225,9 +226,7 @@ class Recipe:
     def _limits(self) -> Resources:
         """Without what this kernel does not have (see :attr:`warnings`)."""
         limits = self.config.resources
-        if not self.host.blkio_weight:
-            limits = replace(limits, blkio_weight=0)
-        return limits
+        return limits if self.host.blkio_weight else replace(limits, blkio_weight=0)
 
 
 def _check_bind(bind: Binding) -> None:

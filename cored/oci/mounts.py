@@ -63,17 +63,14 @@ def document(
         _mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", control),
         _mount("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid", "noexec", "nodev", control),
     ]  # fmt: skip
+    # the host's queues, where the IPC namespace is the host's
+    mounts.append(_mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"))
     if host_ipc:
-        mounts += [
-            _mount(path, "bind", path, "rbind", "nosuid", "noexec", "nodev")
-            for path in ("/dev/shm", "/dev/mqueue")
-        ]
+        mounts.append(_mount("/dev/shm", "bind", "/dev/shm", "rbind", "nosuid", "noexec", "nodev"))
     else:
         size = f"size={shm_size or _SHM}"
-        mounts += [
-            _mount("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", size),
-            _mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"),
-        ]
+        shared = ("nosuid", "noexec", "nodev", "mode=1777", size)
+        mounts.append(_mount("/dev/shm", "tmpfs", "shm", *shared))
     asked = [_tmpfs(one) for one in tmpfs]
     for bind in binds:
         mode = "ro" if bind.read_only else "rw"

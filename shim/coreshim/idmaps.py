@@ -1,0 +1,83 @@
+"""Root filesystems whose owners are seen through a user namespace: ``X-mount.idmap`` (mount(8)).
+
+Not the mount itself is mapped, overlays cannot be, but where it comes from: all its directories,
+lower and upper, are looked at through one mapped clone of what they have in common. What is on the
+disk keeps the owners that it would have without a user namespace.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from cored import linux
+
+__all__ = ["applied"]
+
+_OPTION = "X-mount.idmap="
+_DIRECTORIES = ("lowerdir=", "upperdir=", "workdir=")
+
+
+@contextmanager
+def applied(mounts: Sequence[Any], place: str) -> Iterator[Sequence[Any]]:
+    """The mounts with the option carried out, for as long as it takes to mount them.
+
+    ``b:0:FIRST:COUNT`` is understood: owners from 0 are those from FIRST. A directory is made in
+    ``place`` meanwhile. OSError: no user namespaces, or a filesystem that cannot be mapped.
+    """
+    wanted = {o for mount in mounts for o in mount.options if o.startswith(_OPTION)}
+    if not wanted:
+        yield mounts
+        return
+    _, inside, first, count = wanted.pop().removeprefix(_OPTION).split(":")
+    # the last line is for us: what an overlay makes for a moment, it makes as the host's root
+    ids = f"{inside} {first} {count}\n{int(inside) + int(count)} 0 1\n"
+    clone = os.path.join(place, "idmap")
+    os.mkdir(clone, 0o711)
+    namespace = -1
+    mounted = False
+    try:
+        namespace = linux.user_namespace(ids)
+        top = os.path.commonpath([path for mount in mounts for path in _directories(mount)])
+        linux.clone_mapped(top, namespace, clone)
+        mounted = True
+        for mount in mounts:
+            _move(mount, top, clone)
+        yield mounts
+    finally:
+        if namespace >= 0:
+            os.close(namespace)
+        if mounted:
+            linux.unmount(clone, lazy=True)
+        os.rmdir(clone)
+
+
+def _directories(mount: Any) -> list[str]:
+    if mount.type != "overlay":
+        return [mount.source]
+    return [
+        path
+        for option in mount.options
+        if option.startswith(_DIRECTORIES)
+        for path in option.partition("=")[2].split(":")
+    ]
+
+
+def _move(mount: Any, top: str, clone: str) -> None:
+    """Let a mount come from the clone."""
+
+    def moved(path: str) -> str:
+        return os.path.normpath(os.path.join(clone, os.path.relpath(path, top)))
+
+    options = []
+    for option in mount.options:
+        name, _, paths = option.partition("=")
+        if mount.type == "overlay" and option.startswith(_DIRECTORIES):
+            option = f"{name}={':'.join(moved(path) for path in paths.split(':'))}"
+        if not option.startswith(_OPTION):
+            options.append(option)
+    mount.options = options
+    if mount.type != "overlay":
+        mount.source = moved(mount.source)
