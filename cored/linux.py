@@ -146,15 +146,18 @@ def user_namespace(ids: str) -> int:
         os.waitpid(pid, 0)
 
 
-def clone_mapped(source: str, namespace: int, target: str) -> None:
+def clone_mapped(source: str, namespace: int, target: str, *, recursive: bool = False) -> None:
     """Bind ``source`` to ``target`` with the ids of a user namespace (mount_setattr(2), 5.12)."""
+    deep = _AT_RECURSIVE if recursive else 0
     call = _LIBC.syscall
     # OPEN_TREE_CLONE and O_CLOEXEC
-    tree = _checked(call(_SYS_OPEN_TREE, -100, os.fsencode(source), 1 | os.O_CLOEXEC), source)
+    tree = _checked(
+        call(_SYS_OPEN_TREE, -100, os.fsencode(source), 1 | deep | os.O_CLOEXEC), source
+    )
     try:
         attributes = struct.pack("QQQQ", _MOUNT_ATTR_IDMAP, 0, 0, namespace)
         size = len(attributes)
-        _checked(call(_SYS_MOUNT_SETATTR, tree, b"", 0x1000, attributes, size), source)
+        _checked(call(_SYS_MOUNT_SETATTR, tree, b"", 0x1000 | deep, attributes, size), source)
         _checked(call(_SYS_MOVE_MOUNT, tree, b"", -100, os.fsencode(target), 4), target)
     finally:
         os.close(tree)
@@ -295,6 +298,7 @@ def _unmount_or_detach(place: str) -> None:
 _PAGE = 4096  # mount(2) copies at most one page of data, and the smallest page counts
 _SYS_MOVE_MOUNT, _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 429, 430, 431, 432
 _SYS_OPEN_TREE, _SYS_MOUNT_SETATTR, _MOUNT_ATTR_IDMAP = 428, 442, 0x100000
+_AT_RECURSIVE = 0x8000
 _SYS_OPENAT2, _RESOLVE_IN_ROOT, _RESOLVE_NO_MAGICLINKS = 437, 0x10, 0x02
 
 

@@ -81,7 +81,11 @@ def _selinux(root: Path) -> SelinuxLabels | None:
 
 
 def _hugepages(root: Path) -> frozenset[str]:
-    """The sizes that there are, as cgroups write them: 2MB, 1GB."""
+    """The sizes that can be limited, as cgroups write them: 2MB, 1GB."""
+    cgroup = root / "sys/fs/cgroup"
+    counted = "hugetlb" in _text(cgroup / "cgroup.controllers").split()
+    if not counted and not (cgroup / "hugetlb/cgroup.procs").exists():
+        return frozenset()
     place = root / "sys/kernel/mm/hugepages"
     sizes = [int(e.name.split("-")[1][:-2]) for e in place.glob("hugepages-*kB")]
     return frozenset(f"{s >> 20}GB" if s >= 1 << 20 else f"{s >> 10}MB" for s in sizes)

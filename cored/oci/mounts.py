@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,8 +50,12 @@ def document(
     writable: bool = False,
     shm_size: int = 0,
     host_ipc: bool = False,
+    ids: Sequence[Mapping[str, int]] = (),
 ) -> list[dict[str, Any]]:
-    """``mounts``: the usual ones, then these. ``writable`` is for /sys. InvalidArgument."""
+    """``mounts``: the usual ones, then these. InvalidArgument.
+
+    ``writable`` is for /sys; ``ids`` are the mappings that the owners of binds are seen through.
+    """
     control = "rw" if writable else "ro"
     mounts = [
         _mount("/proc", "proc", "proc", "nosuid", "noexec", "nodev"),
@@ -74,7 +78,8 @@ def document(
     asked = [_tmpfs(one) for one in tmpfs]
     for bind in binds:
         mode = "ro" if bind.read_only else "rw"
-        asked.append(_mount(bind.target, "bind", bind.source, "rbind", "rprivate", mode))
+        mount = _mount(bind.target, "bind", bind.source, "rbind", "rprivate", mode)
+        asked.append({**mount, "uidMappings": ids, "gidMappings": ids} if ids else mount)
     replaced = {mount["destination"] for mount in asked}
     mounts = [mount for mount in mounts if mount["destination"] not in replaced] + asked
     # a mount below another one comes after it, whatever order they were given in

@@ -81,6 +81,7 @@ def build(options: SpecOptions) -> dict[str, Any]:
             writable=options.privileged,
             shm_size=options.shm_size,
             host_ipc="ipc" not in inside,
+            ids=_id_maps(options),
         ),
         "annotations": dict(options.annotations),
         "linux": _linux(options, inside),
@@ -175,6 +176,11 @@ def _namespaces(options: SpecOptions) -> list[str]:
     return found
 
 
+def _id_maps(options: SpecOptions) -> list[dict[str, int]]:
+    ids = options.ids
+    return [{"containerID": 0, "hostID": ids.first, "size": ids.count}] if ids else []
+
+
 def _linux(options: SpecOptions, inside: Sequence[str]) -> dict[str, Any]:
     limits = resources.document(options.resources, options.throttled, swap=options.host.swap)
     usable = devices.rules(options.devices, options.device_rules, everything=options.privileged)
@@ -186,8 +192,7 @@ def _linux(options: SpecOptions, inside: Sequence[str]) -> dict[str, Any]:
         "sysctl": sysctls.defaults(inside) | sysctls.check(options.sysctls, inside),
     }
     if options.ids is not None:
-        maps = [{"containerID": 0, "hostID": options.ids.first, "size": options.ids.count}]
-        document["uidMappings"] = document["gidMappings"] = maps
+        document["uidMappings"] = document["gidMappings"] = _id_maps(options)
     if not (options.privileged or options.security.unmasked):
         document["maskedPaths"] = list(mounts.MASKED)
         document["readonlyPaths"] = list(mounts.READ_ONLY)

@@ -1,20 +1,22 @@
-"""Root filesystems whose owners are seen through a user namespace: ``X-mount.idmap`` (mount(8)).
+"""Mounts whose owners are seen through a user namespace, whether the OCI runtime can or not.
 
-Not the mount itself is mapped, overlays cannot be, but where it comes from: all its directories,
-lower and upper, are looked at through one mapped clone of what they have in common. What is on the
-disk keeps the owners that it would have without a user namespace.
+A root filesystem says so by ``X-mount.idmap`` (mount(8)). Not the mount itself is mapped, overlays
+cannot be, but where it comes from: all its directories, lower and upper, are looked at through one
+mapped clone of what they have in common. A volume says so by ``uidMappings`` (runtime-spec 1.1,
+mounts). What is on the disk keeps the owners that it would have without a user namespace.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from cored import linux
 
-__all__ = ["applied"]
+__all__ = ["applied", "volumes"]
 
 _OPTION = "X-mount.idmap="
 _DIRECTORIES = ("lowerdir=", "upperdir=", "workdir=")
@@ -81,3 +83,47 @@ def _move(mount: Any, top: str, clone: str) -> None:
     mount.options = options
     if mount.type != "overlay":
         mount.source = moved(mount.source)
+
+
+@contextmanager
+def volumes(bundle: str) -> Iterator[None]:
+    """Put mapped clones in the place of the volumes in ``config.json`` that want it.
+
+    They are needed until the runtime has created the container. OSError: one cannot be mapped.
+    """
+    path = os.path.join(bundle, "config.json")
+    with open(path, "rb") as file:
+        text = file.read()
+    if b'"uidMappings"' not in text:
+        yield
+        return
+    spec = json.loads(text)
+    with ExitStack() as stack:
+        namespaces: dict[str, int] = {}
+        for number, mount in enumerate(spec.get("mounts", ())):
+            maps = mount.pop("uidMappings", None)
+            mount.pop("gidMappings", None)
+            if not maps:
+                continue
+            ids = "".join(f"{m['containerID']} {m['hostID']} {m['size']}\n" for m in maps)
+            if ids not in namespaces:
+                namespaces[ids] = linux.user_namespace(ids)
+                stack.callback(os.close, namespaces[ids])
+            source = os.path.join(bundle, mount["source"])
+            mount["source"] = os.path.join(bundle, f"volume-{number}")
+            _clone(source, namespaces[ids], mount["source"], stack)
+        with open(f"{path}.new", "w") as changed:
+            json.dump(spec, changed)
+        os.replace(f"{path}.new", path)
+        yield
+
+
+def _clone(source: str, namespace: int, target: str, stack: ExitStack) -> None:
+    if os.path.isdir(source):
+        os.mkdir(target)
+        stack.callback(os.rmdir, target)
+    else:
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        stack.callback(os.unlink, target)
+    linux.clone_mapped(source, namespace, target, recursive=True)
+    stack.callback(linux.unmount, target, lazy=True)

@@ -8,11 +8,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
+from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
+from cored.client.channel import Channel
+from cored.client.workloads import Workloads
+from cored.errors import InvalidArgument
 from cored.oci import capabilities
 from tests import daemons
 from tests.daemons import Daemon
@@ -249,6 +253,38 @@ def test_limits_are_the_container_s_own(daemon: Daemon) -> None:
         assert found["swap"] == str((32 if V2 else 96) << 20)
 
 
+def test_disks_and_huge_pages_are_limited(daemon: Daemon) -> None:
+    wanted, script = pb.Resources(), ""
+    disk = next((path for path in Path("/dev").iterdir() if path.is_block_device()), None)
+    if disk is not None:
+        number = f"{os.major(disk.stat().st_rdev)}:{os.minor(disk.stat().st_rdev)}"
+        wanted.throttles.add(kind="read_bps", path=str(disk), rate=1 << 20)
+        script += group_file("blkio/blkio.throttle.read_bps_device", "io.max") + "\n"
+    huge = Path("/sys/fs/cgroup/hugetlb/cgroup.procs").exists() or (
+        V2 and "hugetlb" in Path("/sys/fs/cgroup/cgroup.controllers").read_text()
+    )
+    huge = huge and Path("/sys/kernel/mm/hugepages/hugepages-2048kB").exists()
+    if huge:
+        wanted.hugepage_limits["2MB"] = 4 << 20
+        script += group_file("hugetlb/hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.max")
+    config = pb.ContainerConfig(image="busybox", args=["sh", "-c", script], resources=wanted)
+    with closing(Channel(str(daemon.address), namespace="default")) as channel:
+        workloads = Workloads(channel)
+        id = workloads.create(config).id
+        workloads.start(id)
+        assert workloads.wait(id).result().exit_status == 0
+        said = daemon.corectl("logs", id, check=True).stdout.decode()
+        workloads.remove(id)
+        config.resources.hugepage_limits["3MB"] = 1
+        with pytest.raises(InvalidArgument, match="huge pages '3MB'"):
+            workloads.create(config)
+    if disk is not None:
+        assert number in said
+        assert str(1 << 20) in said
+    if huge:
+        assert str(4 << 20) in said
+
+
 def test_limits_are_enforced(daemon: Daemon) -> None:
     eater = daemon.corectl("run", "--rm", "-m", "16m", "busybox", "tail", "/dev/zero")
     assert eater.returncode == 137
@@ -385,7 +421,7 @@ def subordinate_ids(private_mounts: None, tmp_path: Path) -> Iterator[None]:
 
 
 def test_a_user_namespace_has_ids_of_its_own_and_its_files_look_as_ever(
-    subordinate_ids: None, busybox: Path
+    subordinate_ids: None, busybox: Path, tmp_path: Path
 ) -> None:
     script = """
         echo map: $(cat /proc/self/uid_map)
@@ -395,11 +431,16 @@ def test_a_user_namespace_has_ids_of_its_own_and_its_files_look_as_ever(
         echo removed: $(rm /etc/passwd && ls /etc/passwd 2>&1)
         echo mount: $(mount -t tmpfs none /tmp 2>&1)
         echo tuning: $(echo 1 2>&1 > /proc/sys/kernel/panic)
-        cat /etc/hostname
+        echo volume: $(stat -c %u /data/mine /etc/hostname) $(touch /data/new && echo written)
     """
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/mine").touch()
     with daemons.cored() as daemon:
         daemon.ctr("images", "import", str(busybox))
-        found = answers(inside(daemon, "--userns", "auto", script=script))
+        volume = ("-v", f"{tmp_path}/data:/data")
+        found = answers(inside(daemon, "--userns", "auto", *volume, script=script))
+        assert found["volume"] == "0 0 written"
+        assert (tmp_path / "data/new").stat().st_uid == 0
         assert found["map"].split() == ["0", "1000000", "65536"]
         assert (found["user"], found["owner"], found["new"]) == ("0", "0:0", "33:44")
         assert "No such file" in found["removed"]
@@ -410,6 +451,11 @@ def test_a_user_namespace_has_ids_of_its_own_and_its_files_look_as_ever(
             pid = json.loads(daemon.corectl("inspect", id.strip()).stdout)[0]["pid"]
             assert int(Path(f"/proc/{pid}/uid_map").read_text().split()[1]) == first
             assert Path(f"/proc/{pid}").stat().st_uid == first
+        write = ("sh", "-c", "echo $(stat -c %u /kept 2>&1); touch /kept; stat -c %u /kept")
+        id = daemon.corectl(*run, "others", "busybox", *write, check=True).stdout.decode().strip()
+        daemon.corectl("wait", id, check=True)
+        daemon.corectl("start", "-a", id, check=True)
+        assert daemon.corectl("logs", id).stdout.splitlines()[-2:] == [b"0", b"0"]
         none = daemon.corectl(*run, "auto", "busybox", "true")
         assert b"all subordinate ids are in use" in none.stderr
         nobody = daemon.corectl(*run, "stranger", "busybox", "true")
