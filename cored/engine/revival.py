@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
-from functools import cache
+from functools import cache, partial
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -16,21 +16,39 @@ _Value = TypeVar("_Value")
 def revived(kind: type[_Value], document: Mapping[str, Any]) -> _Value:
     """``kind`` from a document; fields that it no longer has are passed over."""
     known: Any = kind
-    hints = _hints(known)
-    return kind(**{key: _value(hints[key], document[key]) for key in hints if key in document})
+    values = {}
+    for name, convert in _plan(known):
+        if name in document:
+            value = document[name]
+            values[name] = value if convert is None else convert(value)
+    return kind(**values)
+
+
+_Convert = Callable[[Any], Any]
 
 
 @cache
-def _hints(kind: Any) -> dict[str, Any]:
+def _plan(kind: Any) -> list[tuple[str, _Convert | None]]:
+    """Each field and what its value goes through."""
     hints = get_type_hints(kind)
-    return {field.name: hints[field.name] for field in fields(kind)}
+    return [(field.name, _converter(hints[field.name])) for field in fields(kind)]
 
 
-def _value(hint: Any, value: Any) -> Any:
+def _converter(hint: Any) -> _Convert | None:
     if get_origin(hint) is UnionType:  # X | None
-        return None if value is None else _value(get_args(hint)[0], value)
+        present = _converter(get_args(hint)[0])
+        return present and partial(_unless_none, present)
     if get_origin(hint) is tuple:
-        return tuple(_value(get_args(hint)[0], entry) for entry in value)
+        inner = _converter(get_args(hint)[0])
+        return partial(_each, inner) if inner else tuple
     if is_dataclass(hint):
-        return revived(hint, value)  # type: ignore[arg-type]
-    return value
+        return partial(revived, hint)  # type: ignore[arg-type]
+    return None
+
+
+def _unless_none(convert: _Convert, value: Any) -> Any:
+    return None if value is None else convert(value)
+
+
+def _each(convert: _Convert, values: Any) -> tuple[Any, ...]:
+    return tuple(map(convert, values))

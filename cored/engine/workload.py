@@ -127,10 +127,12 @@ class ContainerView:
 
 def encoded(config: ContainerConfig, state: ContainerState) -> dict[str, Typed]:
     """Both as a record's extensions."""
-    return {
-        CONFIG: Typed("cored.io/ContainerConfig", json.dumps(asdict(config)).encode()),
-        STATE: Typed("cored.io/ContainerState", json.dumps(asdict(state)).encode()),
-    }
+    value = Typed("cored.io/ContainerConfig", json.dumps(asdict(config)).encode())
+    return {CONFIG: value, STATE: _state(state)}
+
+
+def _state(state: ContainerState) -> Typed:
+    return Typed("cored.io/ContainerState", json.dumps(asdict(state)).encode())
 
 
 def decoded(record: Container) -> tuple[ContainerConfig, ContainerState]:
@@ -146,5 +148,4 @@ def decoded(record: Container) -> tuple[ContainerConfig, ContainerState]:
 
 def with_state(record: Container, state: ContainerState) -> Container:
     """The record with another state."""
-    config, _ = decoded(record)
-    return replace(record, extensions={**record.extensions, **encoded(config, state)})
+    return replace(record, extensions={**record.extensions, STATE: _state(state)})

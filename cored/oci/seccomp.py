@@ -7,6 +7,7 @@ those that reach into the kernel or into other processes; a capability brings it
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any
 
 __all__ = ["ARCHITECTURES", "profile"]
@@ -110,7 +111,17 @@ _AF_ALG, _AF_VSOCK = 38, 40
 def profile(
     capabilities: Collection[str], architecture: str = "amd64", kernel: tuple[int, int] = (6, 0)
 ) -> dict[str, Any]:
-    """``linux.seccomp`` for a container with these capabilities; architecture in Go's words."""
+    """``linux.seccomp`` for a container with these capabilities; architecture in Go's words.
+
+    One document for all that ask the same: to be read only.
+    """
+    return _profile(frozenset(capabilities), architecture, kernel)
+
+
+@lru_cache(maxsize=16)
+def _profile(
+    capabilities: frozenset[str], architecture: str, kernel: tuple[int, int]
+) -> dict[str, Any]:
     names = set(_ALWAYS.split()) | set(_BY_ARCHITECTURE.get(architecture, "").split())
     if kernel >= _TRACING_SINCE:
         names |= set(_TRACING.split())
