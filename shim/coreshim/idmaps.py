@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from cored import linux
+from coreshim.server import INVALID, Failure
 
 __all__ = ["applied", "volumes"]
 
@@ -43,7 +44,11 @@ def applied(mounts: Sequence[Any], place: str) -> Iterator[Sequence[Any]]:
     try:
         namespace = linux.user_namespace(ids)
         top = os.path.commonpath([path for mount in mounts for path in _directories(mount)])
-        linux.clone_mapped(top, namespace, clone)
+        try:
+            linux.clone_mapped(top, namespace, clone)
+        except OSError as error:
+            what = f"its owners cannot be mapped for a user namespace: {error.strerror}"
+            raise OSError(error.errno, what, top) from error
         mounted = True
         for mount in mounts:
             _move(mount, top, clone)
@@ -89,7 +94,7 @@ def _move(mount: Any, top: str, clone: str) -> None:
 def volumes(bundle: str) -> Iterator[None]:
     """Put mapped clones in the place of the volumes in ``config.json`` that want it.
 
-    They are needed until the runtime has created the container. OSError: one cannot be mapped.
+    They are needed until the runtime has created the container. Failure: one cannot be mapped.
     """
     path = os.path.join(bundle, "config.json")
     with open(path, "rb") as file:
@@ -99,23 +104,31 @@ def volumes(bundle: str) -> Iterator[None]:
         return
     spec = json.loads(text)
     with ExitStack() as stack:
-        namespaces: dict[str, int] = {}
-        for number, mount in enumerate(spec.get("mounts", ())):
-            maps = mount.pop("uidMappings", None)
-            mount.pop("gidMappings", None)
-            if not maps:
-                continue
-            ids = "".join(f"{m['containerID']} {m['hostID']} {m['size']}\n" for m in maps)
-            if ids not in namespaces:
-                namespaces[ids] = linux.user_namespace(ids)
-                stack.callback(os.close, namespaces[ids])
-            source = os.path.join(bundle, mount["source"])
-            mount["source"] = os.path.join(bundle, f"volume-{number}")
-            _clone(source, namespaces[ids], mount["source"], stack)
+        try:
+            _replace(bundle, spec.get("mounts", ()), stack)
+        except OSError as error:
+            what = f"volume {error.filename}: cannot be mapped to the user namespace"
+            raise Failure(INVALID, f"{what}: {error.strerror}") from error
         with open(f"{path}.new", "w") as changed:
             json.dump(spec, changed)
         os.replace(f"{path}.new", path)
         yield
+
+
+def _replace(bundle: str, mounts: Sequence[dict[str, Any]], stack: ExitStack) -> None:
+    namespaces: dict[str, int] = {}
+    for number, mount in enumerate(mounts):
+        maps = mount.pop("uidMappings", None)
+        mount.pop("gidMappings", None)
+        if not maps:
+            continue
+        ids = "".join(f"{m['containerID']} {m['hostID']} {m['size']}\n" for m in maps)
+        if ids not in namespaces:
+            namespaces[ids] = linux.user_namespace(ids)
+            stack.callback(os.close, namespaces[ids])
+        source = os.path.join(bundle, mount["source"])
+        mount["source"] = os.path.join(bundle, f"volume-{number}")
+        _clone(source, namespaces[ids], mount["source"], stack)
 
 
 def _clone(source: str, namespace: int, target: str, stack: ExitStack) -> None:

@@ -9,8 +9,8 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from cored import linux
@@ -52,17 +52,6 @@ class _Mount:
         self.source = values["source"]
         self.target = values["target"]
         self.options = values["options"]
-
-
-@contextmanager
-def _mapped_volumes(bundle: str) -> Iterator[None]:
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(idmaps.volumes(bundle))
-        except OSError as error:
-            what = f"volume {error.filename}: cannot be mapped to the user namespace"
-            raise Failure(INVALID, f"{what}: {error.strerror}") from error
-        yield
 
 
 class TaskService:
@@ -145,7 +134,7 @@ class TaskService:
             self._mount(request["rootfs"])
             process.image = request["checkpoint"]
             if not process.image:
-                with _mapped_volumes(self._bundle):
+                with idmaps.volumes(self._bundle):
                     await self._begin(process, lambda files, console: runtime.create(
                         files, self._pid_file(process), console
                     ))  # fmt: skip

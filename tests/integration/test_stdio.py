@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cored.engine import logs
-from tests import shims
+from tests import daemons, shims
 from tests.shims import Task, Zygote
 
 pytestmark = pytest.mark.root
@@ -198,6 +198,27 @@ def test_a_shim_that_is_killed_leaves_whole_lines(runc: Zygote) -> None:
     start = expected.index(found[0])
     whole = len(found) - 1
     assert found[:whole] == [expected[(start + n) % 1000] for n in range(whole)]
+
+
+def test_a_followed_log_is_whole_over_rotation_and_the_daemon_s_death(busybox: Path) -> None:
+    script = "n=0; while [ $n -lt 60 ]; do seq $((n * 100 + 1)) $((n * 100 + 100)); n=$((n + 1));"
+    options = ("--log-opt", "max-size=30k", "--log-opt", "max-file=100", "--name", "writer")
+    command = ("busybox", "sh", "-c", f"{script} sleep 0.05; done")
+    with daemons.cored() as daemon:
+        daemon.ctr("images", "import", str(busybox))
+        daemon.corectl("run", "-d", *options, *command, check=True)
+        follow = [*daemons.CORECTL, "--address", str(daemon.address), "logs", "-f", "writer"]
+        with subprocess.Popen(follow, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as early:
+            assert early.stdout is not None
+            assert early.stdout.readline() == b"1\n"
+            daemon.kill()
+            said = b"1\n" + early.stdout.read()
+        assert numbers(6000).startswith(said.rpartition(b"\n")[0])
+        daemon.start()
+        followed = daemon.corectl("logs", "-f", "writer", check=True).stdout
+        assert followed == numbers(6000)
+        assert daemon.corectl("wait", "writer").stdout.strip() == b"0"
+        assert daemon.corectl("logs", "--tail", "4000", "writer").stdout == followed[-20000:]
 
 
 @pytest.mark.slow
