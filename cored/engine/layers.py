@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -17,8 +17,9 @@ from cored.abc.values import Descriptor, Labels, Mount
 from cored.archive.fixups import apply_fixups
 from cored.archive.jobs import LayerJob, LayerResult, Source
 from cored.archive.place import Place, placed
-from cored.archive.pool import WorkerPool
+from cored.archive.pool import Renew, WorkerPool
 from cored.engine.progress import Progress, Report
+from cored.engine.registry import Located
 from cored.errors import (
     AlreadyExists,
     CoredError,
@@ -31,16 +32,20 @@ from cored.errors import (
 
 __all__ = ["Layer", "LayerUnpacker", "Locate", "Origin", "lower_directories"]
 
-Locate = Callable[[Descriptor], Awaitable[tuple[str, Mapping[str, str]]]]
-"""Where a blob that is not in the content store can be fetched: URL and headers."""
+Locate = Callable[[Descriptor], Located]
+"""Where a blob that is not in the content store can be fetched."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where blobs come from that are not here, and the labels that say so afterwards."""
+    """Where blobs come from that are not here, and the labels that say so afterwards.
+
+    ``connections`` is the most that a large blob is fetched over at a time.
+    """
 
     locate: Locate
     labels: Labels = field(default_factory=dict)
+    connections: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,15 +187,16 @@ class LayerUnpacker:
     async def _fetched(self, layer: Layer, place: Place | None, writer: Writer) -> LayerResult:
         if self._origin is None:
             raise NotFound(f"layer {layer.blob.digest}: is not in the content store")
-        url, headers = await self._origin.locate(layer.blob)
-        where = tuple(headers.items())
+        located = self._origin.locate(layer.blob)
+        where, most = located.routes, self._origin.connections
         if writer.path is not None:
-            source = Source(str(writer.path), url, where, writer.status.offset)
-            result = await self._run(layer, source, place)
+            source = Source(str(writer.path), where, writer.status.offset, most)
+            result = await self._run(layer, source, place, located.renew)
             await writer.advance(result.size, result.digest)
         else:
             with NamedTemporaryFile(prefix="cored-layer-") as spool:
-                result = await self._run(layer, Source(spool.name, url, where), place)
+                source = Source(spool.name, where, 0, most)
+                result = await self._run(layer, source, place, located.renew)
                 await writer.truncate(0)
                 while data := spool.read(1 << 20):
                     await writer.write(data)
@@ -203,9 +209,11 @@ class LayerUnpacker:
             log.get("pull").debug("blob came twice", digest=layer.blob.digest)
         return result
 
-    async def _run(self, layer: Layer, source: Source, place: Place | None) -> LayerResult:
+    async def _run(
+        self, layer: Layer, source: Source, place: Place | None, renew: Renew | None = None
+    ) -> LayerResult:
         blob = layer.blob
-        status = "downloading" if source.url else "extracting"
+        status = "downloading" if source.routes else "extracting"
         self._report(Progress(blob.digest, status, source.offset, blob.size, blob))
         job = LayerJob(
             source=source,
@@ -221,6 +229,7 @@ class LayerUnpacker:
         return await self._pool.run(
             job,
             lambda offset: self._report(Progress(blob.digest, status, offset, blob.size, blob)),
+            renew,
         )
 
     async def _label(self, layer: Layer) -> None:
