@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ class Registry:
 
     host: str
     root: Path
+    log: Path
 
     def push(self, archive: Path, name: str, *, kind: str = "oci-archive") -> str:
         """Push an archive with skopeo; the reference to pull it by."""
@@ -46,8 +46,8 @@ class Registry:
 
 
 @contextmanager
-def registry(root: Path) -> Iterator[Registry]:
-    """A registry that ends with the body."""
+def registry(root: Path, settings: str = "", tls: str = "") -> Iterator[Registry]:
+    """A registry that ends with the body; more ``settings``, and those of ``http.tls``."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -58,25 +58,29 @@ version: 0.1
 log: {{level: error}}
 storage:
   filesystem: {{rootdirectory: {root}/data}}
-http: {{addr: "127.0.0.1:{port}"}}
+  delete: {{enabled: true}}
+http:
+  addr: "127.0.0.1:{port}"
+  {f"tls: {tls}" if tls else ""}
+{settings}
 """
     )
-    process = subprocess.Popen(
-        ["docker-registry", "serve", str(config)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    with open(root / "log", "wb") as log:
+        process = subprocess.Popen(
+            ["docker-registry", "serve", str(config)], stdout=log, stderr=log
+        )
     try:
         end = time.monotonic() + 20
         while True:
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/", timeout=1).close()
+                socket.create_connection(("127.0.0.1", port), 1).close()
                 break
             except OSError:
+                assert process.poll() is None, (root / "log").read_text()
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.05)
-        yield Registry(f"127.0.0.1:{port}", root / "data")
+        yield Registry(f"127.0.0.1:{port}", root / "data", root / "log")
     finally:
         process.terminate()
         process.wait(10)

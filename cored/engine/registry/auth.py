@@ -93,8 +93,7 @@ class Tokens:
             ready = user.header
         elif "bearer" in asked:
             values = asked["bearer"]
-            wanted = scopes | frozenset(values.get("scope", "").split())
-            document = self._token(host, values, wanted, user)
+            document = self._token(host, values, _merged(scopes, values.get("scope", "")), user)
             self.identity = str(document.get("refresh_token") or "")
             life = max(int(document.get("expires_in") or _LIFE) - 5, 5)
             token = document.get("token") or document["access_token"]
@@ -117,7 +116,7 @@ class Tokens:
         return self._users[name]
 
     def _token(
-        self, host: Host, values: dict[str, str], scopes: Scopes, user: Credentials | None
+        self, host: Host, values: dict[str, str], scopes: list[str], user: Credentials | None
     ) -> dict[str, Any]:
         """What the token server answers."""
         realm = values.get("realm", "")
@@ -130,7 +129,7 @@ class Tokens:
             )
         query = [("service", values.get("service", ""))] if values.get("service") else []
         # several scopes (a mount from another repository) are separate parameters
-        query += [("scope", each) for each in sorted(scopes)]
+        query += [("scope", each) for each in scopes]
         if self._offline:
             query += [("offline_token", "true"), ("client_id", "cored")]
         try:
@@ -185,6 +184,15 @@ class Tokens:
             form |= {"username": user.username, "password": user.password}
             answer = send("POST", realm, kind, urlencode(form))
         return answer
+
+
+def _merged(ours: Scopes, theirs: str) -> list[str]:
+    """What we need and what the registry names, each resource once (``type:name:actions``)."""
+    actions: dict[str, set[str]] = {}
+    for scope in (*ours, *theirs.split()):
+        resource, _, wanted = scope.rpartition(":")
+        actions.setdefault(resource, set()).update(wanted.split(","))
+    return [f"{resource}:{','.join(sorted(actions[resource]))}" for resource in sorted(actions)]
 
 
 def denied(host: Host, user: Credentials | None) -> PermissionDenied:

@@ -125,7 +125,7 @@ def _host(url: str, table: Mapping[str, Any], place: Path, registry: str) -> Hos
         # the files are containerd's too, and a newer one may know more
         unknown = sorted(table.keys() - _KEYS)
         log.get("registry").warning("hosts.toml: unknown keys", place=str(place), keys=unknown)
-    parts = urlsplit(url if url.startswith("http") else f"https://{url}")
+    parts = urlsplit(url if "://" in url else f"https://{url}")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidArgument(f"host {url!r}: is not a URL with http or https")
     if "@" in parts.netloc or parts.query:
