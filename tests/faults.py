@@ -31,8 +31,9 @@ class Fault:
 
     ``status`` is answered in place of the registry. ``cut`` closes the connection there, ``stall``
     sends no more and keeps it open, ``damage`` changes that byte, ``lie`` is the length that is
-    claimed. ``swallow`` hands so much of the request's body on, and closes. ``rate`` is bytes a
-    second. ``changes`` are headers of the answer, None removes one.
+    claimed. ``swallow`` hands so much of the request's body on, and closes on both sides; with
+    ``keep`` the registry keeps what came, as docker's does not. ``rate`` is bytes a second.
+    ``changes`` are headers of the answer, None removes one.
     """
 
     status: int = 0
@@ -42,6 +43,7 @@ class Fault:
     damage: int | None = None
     lie: int | None = None
     swallow: int | None = None
+    keep: bool = False
     rate: int = 0
     changes: dict[str, str | None] = field(default_factory=dict)
 
@@ -58,6 +60,7 @@ class Proxy:
     _rules: list[tuple[str, re.Pattern[str], Fault, list[int]]] = field(default_factory=list)
     _lock: Lock = field(default_factory=Lock)
     _busy: int = 0
+    kept: dict[str, dict[str, str]] = field(default_factory=dict)
     _ended: Event = field(default_factory=Event)
 
     @property
@@ -138,11 +141,14 @@ class _Handler(BaseHTTPRequestHandler):
         taken = length if fault.swallow is None else min(fault.swallow, length)
         body = self.rfile.read(taken)
         with self.proxy.counted():
+            if seen.method == "GET" and seen.path in self.proxy.kept:
+                self._send(204, dict(self.proxy.kept[seen.path]), b"", fault)
+                return
             if fault.status:
                 self._send(fault.status, dict(_given(fault)), fault.body, fault)
                 return
             if taken < length:
-                self._half(seen, length, body)
+                self._half(seen, body, fault.keep)
                 return
             self._forward(seen, body, fault)
 
@@ -151,9 +157,20 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
-    def _half(self, seen: Seen, length: int, body: bytes) -> None:
+    def _half(self, seen: Seen, body: bytes, keep: bool) -> None:
         """Hand a part of a body on, then vanish on both sides."""
         connection = http.client.HTTPConnection(self.proxy.upstream, timeout=30)
+        self.close_connection = True
+        if keep:
+            headers = {k: v for k, v in seen.headers.items() if k not in _HOP}
+            start = int(headers["content-range"].partition("-")[0])
+            headers["content-range"] = f"{start}-{start + len(body) - 1}"
+            headers["content-length"] = str(len(body))
+            connection.request(seen.method, seen.path, body, headers)
+            answer = connection.getresponse()
+            self.proxy.kept[seen.path] = {k: answer.headers[k] for k in ("Location", "Range")}
+            connection.close()
+            return
         connection.putrequest(seen.method, seen.path, skip_host=True, skip_accept_encoding=True)
         for name, value in seen.headers.items():
             connection.putheader(name, value)
@@ -161,7 +178,6 @@ class _Handler(BaseHTTPRequestHandler):
         connection.send(body)
         time.sleep(0.2)  # the registry stores what it has read
         connection.close()
-        self.close_connection = True
 
     def _forward(self, seen: Seen, body: bytes, fault: Fault) -> None:
         connection = http.client.HTTPConnection(self.proxy.upstream, timeout=30)

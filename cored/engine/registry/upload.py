@@ -28,9 +28,10 @@ from cored.errors import (
 __all__ = ["Uploads"]
 
 _PUSH = "pull,push"
-_CHUNK = 16 << 20  # where a registry does not take a blob in one piece
-_SMALLEST = 1 << 20
-_FAILURES = 5  # in a row that brought nothing
+# more than this goes by PATCH, which registries keep the beginning of when it breaks
+_WHOLE = 4 << 20
+_CHUNK, _SMALLEST = 16 << 20, 1 << 20  # where a registry does not take a blob in one piece
+_FAILURES = 4  # in a row that brought nothing
 _RANGE = re.compile(r"(?:bytes=)?(\d+)-(\d+)")
 _BINARY = {"Content-Type": "application/octet-stream"}
 
@@ -124,8 +125,9 @@ class Uploads:
                 continue
             except TooLarge as caught:
                 error: CoredError = caught
-                smaller = upload.chunk // 4 if upload.chunk else max(_CHUNK, upload.least)
-                if smaller < max(upload.least, _SMALLEST):
+                refused = min(upload.chunk or target.size, target.size)
+                smaller = max(min(refused // 4, _CHUNK), upload.least, _SMALLEST)
+                if smaller >= refused:
                     raise
                 upload.chunk = smaller
             except (Unavailable, WrongOffset) as caught:
@@ -154,7 +156,7 @@ class Uploads:
         def body() -> FileIO:
             return _Part(path, upload.offset, count, told, gone)
 
-        if upload.offset == 0 and last:  # all in one request
+        if last and upload.offset == 0 and count <= _WHOLE:
             await self._close(upload, target, headers, body)
             return
         if count:
