@@ -34,10 +34,12 @@ class GrpcConfig:
 
 @dataclass(frozen=True, slots=True)
 class RegistryConfig:
-    """Registries: ``timeout`` is the seconds to wait for any next byte, ``connections`` the most
-    that one large blob is fetched over where a single one is slow."""
+    """Registries: ``timeout`` is the seconds to wait for any next byte, ``attempts`` how often
+    something is tried that brings nothing, ``connections`` the most that one large blob is fetched
+    over where a single one is slow."""
 
     timeout: float = 60.0
+    attempts: int = 5
     connections: int = 4
 
 
@@ -194,8 +196,9 @@ def validate(config: Config) -> Config:
         if not path.is_absolute():
             raise InvalidArgument(f"{what} {path}: must be an absolute path")
     config.proxies()
-    if config.registry.timeout <= 0 or config.registry.connections < 1:
-        raise InvalidArgument("config: registry.timeout and connections must be positive")
+    registry = config.registry
+    if registry.timeout <= 0 or min(registry.attempts, registry.connections) < 1:
+        raise InvalidArgument("config: registry.timeout, attempts and connections must be positive")
     address = config.address.removeprefix("unix://")
     if not address.startswith("/"):
         raise InvalidArgument(f"address {config.address}: must be an absolute socket path")

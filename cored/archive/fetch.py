@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["Fetcher"]
 
 _CHUNK = 256 << 10
-_ATTEMPTS = 5  # in a row that brought nothing, on the last route
 
 
 def _nobody(refusal: Refusal) -> Route:
@@ -75,7 +74,7 @@ class Fetcher:
             except (HTTPError, CoredError) as caught:
                 error = caught
             failures = 0 if at > before else failures + 1
-            if not size or at > size or not _goes_on(error, routes, failures, at > before):
+            if not size or at > size or not _goes_on(error, routes, failures, source.attempts):
                 raise _last(error, what, at, size) from error
 
     def _connections(self) -> Connections:
@@ -110,15 +109,15 @@ def _bytes(routes: Routes, at: int, size: int) -> Iterator[bytes]:
         yield from in_parts(routes, at, size, pace.rate)
 
 
-def _goes_on(error: Exception, routes: Routes, failures: int, came: bool) -> bool:
+def _goes_on(error: Exception, routes: Routes, failures: int, most: int) -> bool:
     """Whether there is another try, after the wait that it takes."""
-    if came and not isinstance(error, CoredError):
+    if not failures and not isinstance(error, CoredError):
         return True
     if routes.advance():
         return True
     if isinstance(error, CoredError) and not isinstance(error, Unavailable):
         return False
-    if failures >= _ATTEMPTS:
+    if failures >= most:
         return False
     time.sleep(min(routes.wait or 0.3 * 2**failures, LONGEST_WAIT))
     return True

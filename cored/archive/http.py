@@ -105,6 +105,9 @@ class Connections:
     def _made(
         self, url: str, tls: Tls, proxy: str, connect: float, read: float
     ) -> urllib3.PoolManager:
+        if tls.insecure:
+            # whoever configured it knows
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         settings = {
             "timeout": urllib3.Timeout(connect=connect, read=read),
             "maxsize": self._size,

@@ -64,13 +64,15 @@ class Source:
     Without ``routes``: the local file ``path``. With them: the first that has it, and what arrives
     is appended to the file ``path``, of which the first ``offset`` bytes are there already (a
     resumed ingest; they are hashed and unpacked too, what lies beyond them is cut off).
-    ``connections`` is the most that one blob may use at a time.
+    ``connections`` is the most that one blob may use at a time, ``attempts`` how often the last
+    route is tried in a row without bringing anything.
     """
 
     path: str
     routes: tuple[Route, ...] = ()
     offset: int = 0
     connections: int = 1
+    attempts: int = 5
 
 
 @dataclass(frozen=True, slots=True)

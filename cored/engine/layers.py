@@ -40,12 +40,14 @@ Locate = Callable[[Descriptor], Located]
 class Origin:
     """Where blobs come from that are not here, and the labels that say so afterwards.
 
-    ``connections`` is the most that a large blob is fetched over at a time.
+    ``connections`` is the most that a large blob is fetched over at a time, ``attempts`` how often
+    something is tried.
     """
 
     locate: Locate
     labels: Labels = field(default_factory=dict)
-    connections: int = 4
+    connections: int = 1
+    attempts: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,14 +190,15 @@ class LayerUnpacker:
         if self._origin is None:
             raise NotFound(f"layer {layer.blob.digest}: is not in the content store")
         located = self._origin.locate(layer.blob)
-        where, most = located.routes, self._origin.connections
+        origin, where = self._origin, located.routes
         if writer.path is not None:
-            source = Source(str(writer.path), where, writer.status.offset, most)
+            at = writer.status.offset
+            source = Source(str(writer.path), where, at, origin.connections, origin.attempts)
             result = await self._run(layer, source, place, located.renew)
             await writer.advance(result.size, result.digest)
         else:
             with NamedTemporaryFile(prefix="cored-layer-") as spool:
-                source = Source(spool.name, where, 0, most)
+                source = Source(spool.name, where, 0, origin.connections, origin.attempts)
                 result = await self._run(layer, source, place, located.renew)
                 await writer.truncate(0)
                 while data := spool.read(1 << 20):

@@ -137,8 +137,13 @@ class _Pull:
         self._policy = policy
         self.reference = session.reference
         self._report = report
+        self.reference = session.reference
+        self._report = report
         self._source = {source_label(self.reference): self.reference.path}
-        self._origin = Origin(session.located, self._source, session.connections)
+        settings = session.settings
+        self._origin = Origin(
+            session.located, self._source, settings.connections, settings.attempts
+        )
         self._runnable: bool | None = None
 
     async def run(self, selection: Selection) -> Descriptor:

@@ -79,7 +79,10 @@ class Answer:
 def read(host: Host, url: str, response: BaseHTTPResponse, limit: int) -> Answer:
     """Read an answer's body. InvalidArgument beyond ``limit`` bytes; urllib3's HTTPError."""
     most = limit if 200 <= response.status < 300 else 64 << 10
-    data = bytes(response.read(most + 1))
+    data = bytearray()
+    # until there is no more: only then is a body known to be whole
+    while len(data) <= most and (piece := response.read(most + 1 - len(data))):
+        data += piece
     if len(data) > most:
         response.close()
         if most == limit:
@@ -87,7 +90,7 @@ def read(host: Host, url: str, response: BaseHTTPResponse, limit: int) -> Answer
                 f"registry {host.name}: a document is larger than the {limit} bytes announced"
             )
     response.release_conn()
-    return Answer(response.status, response.headers, data, host, url, retry_after(response))
+    return Answer(response.status, response.headers, bytes(data), host, url, retry_after(response))
 
 
 def broken(host: Host, error: HTTPError) -> CoredError:

@@ -25,7 +25,6 @@ _SCHEME = re.compile(r"\s*(?:,\s*)*([A-Za-z][A-Za-z0-9_-]*)(?:\s+|$)(?!=)")
 _VALUE = re.compile(r'\s*(?:,\s*)*([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))')
 # tokens of registries that do not say how long they live, seconds (the protocol's default)
 _LIFE = 60
-_LARGEST = 1 << 20
 Scopes = frozenset[str]
 
 
@@ -134,7 +133,7 @@ class Tokens:
             query += [("offline_token", "true"), ("client_id", "cored")]
         try:
             answer = self._asked(realm, query, user, host.tls, host.dial)
-            data = answer.read(_LARGEST)
+            data = b"".join(answer.stream(64 << 10))
             answer.release_conn()
         except HTTPError as error:
             raise Unavailable(

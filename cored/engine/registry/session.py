@@ -35,7 +35,6 @@ from cored.oci.reference import Reference
 
 __all__ = ["Call", "Located", "Session"]
 
-_ATTEMPTS = 5
 _AT_ONCE = 8
 
 
@@ -45,7 +44,8 @@ class Call:
 
     ``body`` opens what is sent, anew for each attempt. A status that is not in ``good`` is raised;
     so is what ``check`` raises. ``actions`` are those that a token must allow; ``scopes`` more
-    that it must have. Without ``resend`` it is only repeated when the host says that it was busy.
+    that it must have. ``attempts`` 0 is as configured. Without ``resend`` it is only repeated when
+    the host says that it was busy.
     """
 
     method: str
@@ -58,7 +58,7 @@ class Call:
     scopes: frozenset[str] = frozenset()
     check: Callable[[Answer], None] = lambda answer: None
     limit: int = LARGEST
-    attempts: int = _ATTEMPTS
+    attempts: int = 0
     resend: bool = True
     what: str = ""
 
@@ -93,8 +93,7 @@ class Session:
         self._connections = connections
         self._hosts = hosts
         self._access = access
-        self.connections = settings.connections
-        """The most that one blob is fetched over at a time."""
+        self.settings = settings
         self._timeout = settings.timeout
         self._tokens = Tokens(connections, access, settings.timeout, offline=offline)
         self._places = asyncio.Semaphore(_AT_ONCE)
@@ -156,7 +155,7 @@ class Session:
                     raise
                 if not caught.begun:
                     attempt += 2  # nobody there: seldom worth many tries
-            if attempt >= call.attempts or (wait or 0.0) > LONGEST_WAIT:
+            if attempt >= (call.attempts or self.settings.attempts) or (wait or 0.0) > LONGEST_WAIT:
                 raise error
             await asyncio.sleep(0.3 * 2 ** (attempt - 1) if wait is None else wait)
 

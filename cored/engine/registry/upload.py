@@ -31,7 +31,6 @@ _PUSH = "pull,push"
 # more than this goes by PATCH, which registries keep the beginning of when it breaks
 _WHOLE = 4 << 20
 _CHUNK, _SMALLEST = 16 << 20, 1 << 20  # where a registry does not take a blob in one piece
-_FAILURES = 4  # in a row that brought nothing
 _RANGE = re.compile(r"(?:bytes=)?(\d+)-(\d+)")
 _BINARY = {"Content-Type": "application/octet-stream"}
 
@@ -134,7 +133,7 @@ class Uploads:
                 error = caught
             await self._recovered(upload, target)
             failures = 0 if upload.offset > before else failures + 1
-            if failures >= _FAILURES:
+            if failures >= self._session.settings.attempts:
                 raise error
             await asyncio.sleep(0.2 * 2**failures)
 
