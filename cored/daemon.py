@@ -268,6 +268,7 @@ async def _open_images(
     registry = await stack.enter_async_context(
         Registry.opened([Path(root) for root in config.registry_config_dirs], config.registry)
     )
+    plugins.provide(Registry, registry)
     plugins.provide(Streams, Streams())
     plugins.provide(Pusher, Pusher(registry, metadata.content, metadata.leases))
     plugins.provide(Exporter, Exporter(metadata.content))

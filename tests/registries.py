@@ -21,7 +21,7 @@ class Registry:
     root: Path
     log: Path
 
-    def push(self, archive: Path, name: str, *, kind: str = "oci-archive") -> str:
+    def push(self, archive: Path, name: str, *, kind: str = "oci-archive", user: str = "") -> str:
         """Push an archive with skopeo; the reference to pull it by."""
         reference = f"{self.host}/{name}"
         subprocess.run(
@@ -31,6 +31,7 @@ class Registry:
                 "--quiet",
                 "--dest-tls-verify=false",
                 "--insecure-policy",
+                *(["--dest-creds", user] if user else []),
                 f"{kind}:{archive}",
                 f"docker://{reference}",
             ],

@@ -127,7 +127,9 @@ def _last(error: Exception, what: str, at: int, size: int) -> Exception:
     from cored.archive.http import reason
 
     if isinstance(error, CoredError) and not isinstance(error, Unavailable):
-        return error
+        if error.message.startswith(what):
+            return error
+        return type(error)(f"{what}: {error.message}", hint=error.hint)
     told = error.message if isinstance(error, CoredError) else reason(error)
     return Unavailable(
         f"{what}: {at} of {size} bytes came: {told.removeprefix(f'{what}: ')}",

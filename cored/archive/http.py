@@ -11,7 +11,7 @@ from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ProtocolError
 
 from cored.archive.jobs import Tls
 from cored.errors import FailedPrecondition
@@ -77,7 +77,7 @@ class Connections:
                 url.startswith("https:") and not goal.startswith("https:")
             ):
                 raise FailedPrecondition(
-                    f"{shown(first)}: redirects to {shown(goal)}", hint="which is not on https"
+                    f"{shown(first)}: redirects to {shown(goal)}, which may not be followed"
                 )
             if _origin(goal) != _origin(url):
                 headers = {k: v for k, v in headers.items() if k.lower() in _HARMLESS}
@@ -139,7 +139,12 @@ def reason(error: BaseException) -> str:
     inner = getattr(error, "reason", None)
     while isinstance(inner, HTTPError) and getattr(inner, "reason", None):
         inner = inner.reason  # type: ignore[attr-defined]
-    text = _POOL.sub("", str(inner or error))
+    told = inner if isinstance(inner, BaseException) else error
+    if isinstance(told, ProtocolError) and len(told.args) == 2:
+        # (what happened, why), and the first is enough where it says why as well
+        first, cause = told.args
+        told = first if ":" in str(first) else cause
+    text = _POOL.sub("", str(told))
     text = re.sub(r"^.*?\[Errno -?\d+\]\s*", "", text)
     return shown(text) or type(error).__name__
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cored.engine.registry.access import ANONYMOUS, Access, Credentials, known_user
 from cored.engine.registry.client import Registry, Resolved, document, resolve, small_blob
+from cored.engine.registry.keyring import keyring
 from cored.engine.registry.listing import delete_blob, delete_manifest, tags
 from cored.engine.registry.login import login
 from cored.engine.registry.referrers import refer, referrers
@@ -22,6 +23,7 @@ __all__ = [
     "delete_blob",
     "delete_manifest",
     "document",
+    "keyring",
     "known_user",
     "login",
     "refer",
