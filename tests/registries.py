@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import http.client
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 __all__ = ["Registry", "registry"]
 
@@ -39,6 +42,26 @@ class Registry:
             capture_output=True,
         )
         return reference
+
+    def upload(self, repository: str, data: bytes) -> None:
+        """Put a blob into a repository."""
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        begun = self._send("POST", f"/v2/{repository}/blobs/uploads/", b"", "")
+        place = urlsplit(begun.headers["Location"])
+        self._send("PUT", f"{place.path}?{place.query}&digest={digest}", data, "")
+
+    def put(self, repository: str, name: str, data: bytes, media_type: str) -> str:
+        """Put a manifest or index under a tag or its digest; the reference to pull it by."""
+        self._send("PUT", f"/v2/{repository}/manifests/{name}", data, media_type)
+        return f"{self.host}/{repository}:{name}"
+
+    def _send(self, method: str, path: str, data: bytes, kind: str) -> http.client.HTTPResponse:
+        with closing(http.client.HTTPConnection(self.host)) as connection:
+            connection.request(method, path, data, {"Content-Type": kind} if kind else {})
+            answer = connection.getresponse()
+            said = answer.read()
+            assert answer.status in (201, 202), said
+            return answer
 
     def blob(self, digest: str) -> Path:
         """Where the registry keeps a blob's data."""
