@@ -15,7 +15,7 @@ from cored.abc.content import ContentStore, Writer
 from cored.abc.snapshots import Snapshotter
 from cored.abc.values import Descriptor, Labels, Mount
 from cored.archive.fixups import apply_fixups
-from cored.archive.jobs import LayerJob, LayerResult, Source
+from cored.archive.jobs import LayerJob, LayerResult, Refusal, Route, Source
 from cored.archive.place import Place, placed
 from cored.archive.pool import Renew, WorkerPool
 from cored.engine.progress import Progress, Report
@@ -111,6 +111,10 @@ class LayerUnpacker:
         except AlreadyExists:
             # somebody else unpacked the same layer meanwhile: theirs is as good
             await self._snapshotter.remove(key)
+        except _Mended:
+            await asyncio.shield(self._discard(key))
+            await self.unpack(layer, below)  # the blob is here by now
+            return
         except BaseException:
             await asyncio.shield(self._discard(key))
             raise
@@ -152,12 +156,22 @@ class LayerUnpacker:
         if writer is None:
             return await self._local(layer, place)
         async with writer:
+            resumed = writer.status.offset > 0
             try:
                 return await self._fetched(layer, place, writer)
-            except (InvalidArgument, FailedPrecondition):
-                # what came is not what was promised: nobody wants to go on from there
-                await writer.truncate(0)
-                raise
+            except FailedPrecondition as error:
+                if not resumed and not self._others(layer.blob):
+                    raise
+                log.get("pull").warning("blob fetched anew", reason=error.message)
+            # what there was from before may be what is damaged, or one of several hosts
+            result = await self._fetched(layer, None, writer, after=0 if resumed else 1)
+        if place is not None:
+            raise _Mended
+        return result
+
+    def _others(self, blob: Descriptor) -> bool:
+        """Whether there is more than one place to fetch it from."""
+        return self._origin is not None and len(self._origin.locate(blob).routes) > 1
 
     async def _writer(self, blob: Descriptor) -> Writer | None:
         """The writer for a blob; None when it is there. Waits for another one who fetches it."""
@@ -186,20 +200,37 @@ class LayerUnpacker:
                 spool.flush()
                 return await self._run(layer, Source(spool.name), place)
 
-    async def _fetched(self, layer: Layer, place: Place | None, writer: Writer) -> LayerResult:
+    async def _fetched(
+        self, layer: Layer, place: Place | None, writer: Writer, *, after: int = 0
+    ) -> LayerResult:
+        """Fetch the blob, over the routes after the first so many."""
+        try:
+            return await self._arrived(layer, place, writer, after)
+        except (InvalidArgument, FailedPrecondition):
+            # what came is not what was promised: nobody wants to go on from there
+            await writer.truncate(0)
+            raise
+
+    async def _arrived(
+        self, layer: Layer, place: Place | None, writer: Writer, after: int
+    ) -> LayerResult:
         if self._origin is None:
             raise NotFound(f"layer {layer.blob.digest}: is not in the content store")
         located = self._origin.locate(layer.blob)
-        origin, where = self._origin, located.routes
+        origin, where = self._origin, located.routes[after:]
+
+        async def renew(refusal: Refusal) -> Route:
+            return await located.renew(Refusal(refusal.number + after, refusal.challenge))
+
         if writer.path is not None:
             at = writer.status.offset
             source = Source(str(writer.path), where, at, origin.connections, origin.attempts)
-            result = await self._run(layer, source, place, located.renew)
+            result = await self._run(layer, source, place, renew)
             await writer.advance(result.size, result.digest)
         else:
             with NamedTemporaryFile(prefix="cored-layer-") as spool:
                 source = Source(spool.name, where, 0, origin.connections, origin.attempts)
-                result = await self._run(layer, source, place, located.renew)
+                result = await self._run(layer, source, place, renew)
                 await writer.truncate(0)
                 while data := spool.read(1 << 20):
                     await writer.write(data)
@@ -255,6 +286,10 @@ class LayerUnpacker:
             await self._snapshotter.remove(key)
         except CoredError as error:
             log.get("pull").warning("half-made layer not removed", key=key, error=str(error))
+
+
+class _Mended(Exception):
+    """A damaged blob has been replaced; what was extracted from it goes."""
 
 
 async def _done(task: asyncio.Task[None]) -> None:

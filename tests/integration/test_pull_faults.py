@@ -36,10 +36,14 @@ def faulty(remote: Registry) -> Iterator[Proxy]:
 
 
 @pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory, private_mounts: None) -> Iterator[Daemon]:
-    place = tmp_path_factory.mktemp("certs.d")
+def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("certs.d")
+
+
+@pytest.fixture(scope="module")
+def daemon(certs: Path, private_mounts: None) -> Iterator[Daemon]:
     registry = "timeout = 1\nattempts = 3\nconnections = 2\n"
-    config = f'registry_config_dirs = ["{place}"]\n[registry]\n{registry}'
+    config = f'registry_config_dirs = ["{certs}"]\n[registry]\n{registry}'
     with cored(config) as running:
         yield running
 
@@ -131,6 +135,25 @@ def test_what_stays_is_said_and_nothing_bad_is_kept(
     faulty._rules.clear()
     assert pull(daemon, faulty, f"bad-{name}", f"bad-{name}")[0] == 0
     check(daemon, faulty, f"bad-{name}", f"bad-{name}")
+
+
+def test_a_mirror_that_sends_something_else_is_passed_over(
+    daemon: Daemon, certs: Path, remote: Registry, faulty: Proxy, tmp_path: Path
+) -> None:
+    image = made(remote, "mirrored", tmp_path)
+    faulty.on("GET", f"blobs/{image.layers[0]['digest']}", Fault(damage=1_000_000), -1)
+    place = certs / "origin.example"
+    place.mkdir()
+    (place / "hosts.toml").write_text(
+        f'server = "http://{remote.host}"\n[host."http://{faulty.host}"]\n'
+    )
+    reference = "origin.example/mirrored:1"
+    daemon.corectl("-n", "mirrored", "pull", reference, check=True)
+    shown = daemon.ctr("-n", "mirrored", "images", "check", f"name=={reference}").stdout
+    assert "complete" in shown
+    assert "blob fetched anew" in daemon.log
+    assert daemon.ctr("-n", "mirrored", "snapshots", "ls").stdout.count("Committed") == 1
+    assert_sound(daemon)
 
 
 def test_tokens_that_end_in_the_middle_of_a_layer_are_renewed(
