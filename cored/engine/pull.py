@@ -137,8 +137,6 @@ class _Pull:
         self._policy = policy
         self.reference = session.reference
         self._report = report
-        self.reference = session.reference
-        self._report = report
         self._source = {source_label(self.reference): self.reference.path}
         settings = session.settings
         self._origin = Origin(

@@ -21,7 +21,7 @@ from cored.errors import PermissionDenied, Unavailable
 
 __all__ = ["Tokens", "challenges"]
 
-_SCHEME = re.compile(r"\s*(?:,\s*)*([A-Za-z][A-Za-z0-9_-]*)(?:\s+|$)(?!=)")
+_SCHEME = re.compile(r"\s*(?:,\s*)*([A-Za-z][A-Za-z0-9_-]*)(?=\s|,|$)")
 _VALUE = re.compile(r'\s*(?:,\s*)*([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))')
 # tokens of registries that do not say how long they live, seconds (the protocol's default)
 _LIFE = 60
