@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -201,6 +202,45 @@ def test_a_layer_that_two_images_share_is_fetched_once(
     assert len(faulty.requests("GET", f"blobs/{first.layers[0]['digest']}")) == 1
     for name in ("first", "second"):
         check(daemon, faulty, name, "two")
+
+
+def test_what_came_of_a_pull_that_failed_is_not_fetched_again(
+    daemon: Daemon, remote: Registry, faulty: Proxy, tmp_path: Path
+) -> None:
+    image = made(remote, "kept", tmp_path)
+    path = f"blobs/{image.layers[0]['digest']}"
+    faulty.on("GET", path, Fault(cut=2_000_000))
+    faulty.on("GET", path, Fault(status=503), 3)
+    code, said = pull(daemon, faulty, "kept", "kept")
+    assert code == 1
+    assert "what came is kept" in said
+    assert pull(daemon, faulty, "kept", "kept")[0] == 0
+    starts = [int(s.headers["range"][6:-1]) for s in faulty.requests("GET", path)[1:]]
+    assert len(set(starts)) == 1
+    assert starts[0] > 1_000_000
+    assert daemon.ctr("-n", "kept", "leases", "ls", "-q").stdout == ""
+
+
+def test_a_daemon_that_dies_in_the_middle_goes_on_where_it_was(
+    remote: Registry, faulty: Proxy, tmp_path: Path
+) -> None:
+    image = made(remote, "dying", tmp_path)
+    path = f"blobs/{image.layers[0]['digest']}"
+    faulty.on("GET", path, Fault(stall=2_000_000))
+    with cored() as daemon:
+        pulling = threading.Thread(target=pull, args=(daemon, faulty, "dying", "dying"))
+        pulling.start()
+        wait_for(lambda: ingested(daemon) >= 1_500_000)
+        daemon.kill()
+        pulling.join()
+        daemon.start()
+        code, said = pull(daemon, faulty, "dying", "dying")
+        assert code == 0, said
+        check(daemon, faulty, "dying", "dying")
+        assert_sound(daemon)
+    start = re.fullmatch(r"bytes=(\d+)-", faulty.requests("GET", path)[1].headers["range"])
+    assert start is not None
+    assert 1_500_000 <= int(start[1]) <= 2_000_000
 
 
 def ingested(daemon: Daemon) -> int:
