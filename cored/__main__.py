@@ -75,6 +75,9 @@ def _serve(config: Config, *, storage: bool) -> None:
     else:
         from cored.daemon import run
 
+        found = os.environ.get("PATH", os.defpath)
+        os.environ["PATH"] = f"{config.opt / 'bin'}{os.pathsep}{found}"
+
     log.configure(config.log_level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(config))

@@ -22,18 +22,24 @@ from cored.abc.runtime import Runtime
 from cored.abc.service import Service
 from cored.archive.pool import WorkerPool
 from cored.config import Config
+from cored.engine.check import Checker
+from cored.engine.check.repair import Repairer
 from cored.engine.checkpoints import Checkpoints
 from cored.engine.containers import Containers
 from cored.engine.events import Exchange
 from cored.engine.export import Exporter
+from cored.engine.host import probe
 from cored.engine.images import Images
 from cored.engine.importing import Importer
 from cored.engine.loop import LoopHandler
 from cored.engine.mounts import MountManager
+from cored.engine.policy import Policy
 from cored.engine.pull import Puller
 from cored.engine.push import Pusher
 from cored.engine.registry import Registry
+from cored.engine.roots import Roots
 from cored.engine.sandboxes import Sandboxes
+from cored.engine.snapshotters import Snapshotters
 from cored.engine.streams import Streams
 from cored.engine.tasks import Tasks
 from cored.engine.transfers import end_transfers
@@ -260,18 +266,17 @@ async def _open_images(
 ) -> None:
     """Pull, import, and images as people name them."""
     await end_transfers(metadata.leases, metadata.namespaces)
-    registry = await stack.enter_async_context(Registry.opened())
+    registry = await stack.enter_async_context(
+        Registry.opened([Path(root) for root in config.registry_config_dirs], config.registry)
+    )
+    plugins.provide(Registry, registry)
     plugins.provide(Streams, Streams())
     plugins.provide(Pusher, Pusher(registry, metadata.content, metadata.leases))
     plugins.provide(Exporter, Exporter(metadata.content))
-    unpacker = Unpacker(
-        metadata.content,
-        metadata.snapshotters,
-        pool,
-        config.snapshotter,
-        _empty(config.state / "unpack"),
-    )
-    hook = plugins.hook.cored_image_pull
+    snapshotters = Snapshotters(metadata.snapshotters, metadata.namespaces, config.snapshotter)
+    plugins.provide(Snapshotters, snapshotters)
+    unpacker = Unpacker(metadata.content, snapshotters, pool, _empty(config.state / "unpack"))
+    hooks = plugins.hook
     plugins.provide(
         Puller,
         Puller(
@@ -280,10 +285,11 @@ async def _open_images(
             metadata.images,
             metadata.leases,
             unpacker,
-            lambda namespace, reference: hook(namespace=namespace, reference=reference),
+            Policy(hooks.cored_image_pull, hooks.cored_image_manifest),
         ),
     )
     spool = directory(config.root / "spool", 0o700)
+    plugins.provide(Checker, _checker(config, metadata, registry, unpacker, pool, spool))
     plugins.provide(
         Importer, Importer(metadata.content, metadata.images, metadata.leases, unpacker, spool)
     )
@@ -291,8 +297,7 @@ async def _open_images(
         metadata.images,
         metadata.containers,
         metadata.content,
-        metadata.snapshotters,
-        config.snapshotter,
+        snapshotters,
         metadata.gc,
     )
     plugins.provide(Images, images)
@@ -302,10 +307,27 @@ async def _open_images(
         plugins.require(Tasks),
         images,
         metadata.snapshotters,
+        Roots(snapshotters, unpacker, metadata.leases),
         directory(config.root / "containers", 0o700),
-        config.snapshotter,
+        await asyncio.to_thread(probe),
     )
     plugins.provide(Containers, await stack.enter_async_context(containers.opened()))
+
+
+def _checker(
+    config: Config,
+    metadata: Metadata,
+    registry: Registry,
+    unpacker: Unpacker,
+    pool: WorkerPool,
+    spool: Path,
+) -> Checker:
+    content, snapshotters = metadata.content, metadata.snapshotters
+    repairer = Repairer(metadata.inventory, content, snapshotters, registry, unpacker, pool, spool)
+    return Checker(
+        metadata.inventory, content, snapshotters, metadata.leases, pool, repairer,
+        metadata.gc, config.state / "unpack",
+    )  # fmt: skip
 
 
 async def _services(
@@ -324,6 +346,7 @@ async def _services(
     from cored.services.sandbox_controller import SandboxControllerService
     from cored.services.sandbox_store import SandboxStoreService
     from cored.services.snapshots import SnapshotsService
+    from cored.services.stores import StoresService
     from cored.services.streaming import StreamingService
     from cored.services.tasks import TasksService
     from cored.services.transfer import TransferService
@@ -334,12 +357,12 @@ async def _services(
     await plugins.open(PluginKind.SERVICE, stack)
     return (
         VersionService(),
-        IntrospectionService(plugins, tasks, config.root),
+        IntrospectionService(plugins, tasks, config.root, directory(config.opt, 0o711)),
         NamespacesService(metadata.namespaces),
         LeasesService(metadata.leases, metadata.gc),
         ContentService(metadata.content),
         ImagesService(metadata.images, metadata.gc),
-        SnapshotsService(metadata.snapshotters, config.snapshotter),
+        SnapshotsService(metadata.snapshotters, plugins.require(Snapshotters).default),
         DiffService(plugins.open_of(PluginKind.DIFFER)),
         ContainersService(metadata.containers),
         TasksService(tasks, metadata.containers, plugins.require(Checkpoints)),
@@ -348,6 +371,12 @@ async def _services(
         SandboxStoreService(metadata.sandboxes),
         SandboxControllerService(plugins.require(Sandboxes)),
         GarbageService(metadata.gc),
+        StoresService(
+            plugins,
+            metadata.inventory.snapshotters,
+            plugins.require(Snapshotters),
+            plugins.require(Checker),
+        ),
         StreamingService(plugins.require(Streams)),
         TransferService(
             plugins.require(Streams),

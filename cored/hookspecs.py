@@ -26,6 +26,7 @@ from cored.abc.runtime import Runtime
 from cored.abc.sandbox import SandboxController
 from cored.abc.service import Service
 from cored.abc.snapshots import Snapshotter
+from cored.abc.values import Descriptor
 
 __all__ = ["GROUP", "Hooks", "PluginContext", "PluginKind", "Provider", "hookimpl", "hookspec"]
 
@@ -147,4 +148,20 @@ class Hooks:
 
     @hookspec
     def cored_image_pull(self, namespace: str, reference: str) -> None:
-        """An image is about to be pulled: raise PermissionDenied to refuse."""
+        """An image is about to be pulled: raise PermissionDenied to refuse.
+
+        ``reference`` is complete: docker.io/library/debian:12. Called on the event loop, before
+        the registry is asked: be quick, never block.
+        """
+
+    @hookspec
+    def cored_image_manifest(
+        self, namespace: str, reference: str, target: Descriptor, manifest: bytes
+    ) -> None:
+        """What a reference turned out to be: raise PermissionDenied to refuse.
+
+        Called for the index or manifest that was resolved, and for each manifest in an index that
+        is wanted, before it is kept, and before a layer is fetched. ``target`` has the digest,
+        which ``manifest`` (the document as it came) has been checked against. Called in a thread:
+        it may take its time, as to fetch and verify signatures.
+        """

@@ -66,6 +66,10 @@ class LayerDriver(ABC):
         """What the layer itself takes on the disk."""
         return disk_usage(layer.directory)
 
+    def check(self, layer: Layer) -> Sequence[str]:
+        """What is wrong with what is in ``layer.directory``, which is there."""
+        return ()
+
     def remove(self, directory: Path) -> None:
         """Delete a layer's directory, also one that was never finished."""
         remove_tree(directory)
@@ -177,6 +181,17 @@ class LayeredSnapshotter(Snapshotter):
             if matches(_fields(snapshot)):
                 yield snapshot
 
+    async def check(self, key: str) -> Sequence[str]:
+        layer = self._layer(self._tree.find(key))
+        if not await self._blocking(key, layer.directory.is_dir):
+            return (f"{layer.directory} is missing",)
+        return await self._blocking(key, lambda: self._driver.check(layer))
+
+    async def leftovers(self) -> Sequence[str]:
+        await self._garbage.join()
+        names = await asyncio.to_thread(self._listed)
+        return [str(self._directories / name) for name in self._unowned(names)]
+
     async def cleanup(self) -> None:
         await self._garbage.join()
         self._discard_unowned(await asyncio.to_thread(self._listed))
@@ -238,15 +253,18 @@ class LayeredSnapshotter(Snapshotter):
         return [path.name for path in self._directories.iterdir()]
 
     def _discard_unowned(self, names: Sequence[str]) -> None:
-        """Have those of ``names`` removed that neither a row nor a running prepare owns.
+        """Have those of ``names`` removed that neither a row nor a running prepare owns."""
+        for name in self._unowned(names):
+            self._garbage.put_nowait(self._directories / name)
+
+    def _unowned(self, names: Sequence[str]) -> list[str]:
+        """Those of ``names`` that neither a row nor a running prepare owns.
 
         The names were listed before the rows are read here: what became a snapshot in between
         has its row by now.
         """
         owned = self._tree.ids() | self._making
-        for name in names:
-            if _number(name) not in owned:
-                self._garbage.put_nowait(self._directories / name)
+        return [name for name in names if _number(name) not in owned]
 
     async def _blocking(self, key: str, work: Callable[[], T]) -> T:
         try:

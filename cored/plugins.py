@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 import pluggy
 
 from cored import hookspecs, log
-from cored.errors import CoredError, FailedPrecondition, NotFound
+from cored.errors import CoredError, FailedPrecondition, Internal, NotFound, Unimplemented
 from cored.hookspecs import GROUP, PluginKind, Provider
 
 __all__ = ["Context", "LoadedPlugin", "Plugins", "discover"]
@@ -26,7 +26,10 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class LoadedPlugin:
-    """One offer and what became of it: open (``instance``), or not (``error``)."""
+    """One offer and what became of it: open (``instance``), or not (``error``).
+
+    ``code`` is the error's gRPC code: Unimplemented for what does not work on this machine.
+    """
 
     kind: PluginKind | None
     id: str
@@ -34,6 +37,7 @@ class LoadedPlugin:
     provider: Provider[Any] | None = None
     instance: Any = None
     error: str = ""
+    code: int = Internal.code
     disabled: bool = False
 
 
@@ -183,8 +187,11 @@ class Plugins:
                 return
             context = self._make_context(self, kind, provider.id)
             plugin.instance = await stack.enter_async_context(provider.open(context))
+        except Unimplemented as error:
+            plugin.error, plugin.code = str(error), error.code
+            logger.info("plugin does not work here", plugin=plugin.id, reason=plugin.error)
         except CoredError as error:
-            plugin.error = str(error)
+            plugin.error, plugin.code = str(error), error.code
             logger.error("plugin failed to open", plugin=plugin.id, error=plugin.error)
         except Exception as error:  # a stranger's code can raise anything: recorded and shown
             plugin.error = f"{type(error).__name__}: {error}"

@@ -33,8 +33,8 @@ class _Snapshots(SnapshotsService):
 
     scoped = False
 
-    def _one(self, name: str) -> Snapshotter:
-        return super()._one(name if name in self._snapshotters else "")
+    async def _one(self, name: str) -> Snapshotter:
+        return await super()._one(name if name in self._snapshotters else "")
 
 
 async def run(config: Config) -> None:
@@ -53,6 +53,10 @@ async def run(config: Config) -> None:
 @asynccontextmanager
 async def serving(config: Config) -> AsyncIterator[None]:
     """Content store and snapshotters on ``config.address`` while the body runs."""
+
+    async def default() -> str:
+        return config.snapshotter
+
     async with AsyncExitStack() as stack:
         stack.enter_context(Lock(directory(config.root, 0o711) / "lock"))
         directory(config.state, 0o711)
@@ -62,7 +66,7 @@ async def serving(config: Config) -> AsyncIterator[None]:
         services = (
             VersionService(),
             _Content(plugins.named(PluginKind.CONTENT_STORE, config.content_store)),
-            _Snapshots(plugins.open_of(PluginKind.SNAPSHOTTER), config.snapshotter),
+            _Snapshots(plugins.open_of(PluginKind.SNAPSHOTTER), default),
         )
         await stack.enter_async_context(serve(config.address, services, config.grpc))
         yield

@@ -140,23 +140,30 @@ def cored(
     path: str | None = None,
     python: str = sys.executable,
     within: Sequence[str] = (),
+    module: str = "cored",
+    root: Path | None = None,
+    start: bool = True,
 ) -> Iterator[Daemon]:
     """A private cored; ``path`` replaces PATH in its environment, ``python`` the interpreter,
-    and ``within`` is a command that execs it, such as unshare."""
+    ``module`` what that runs, ``root`` its root, and ``within`` is a command that execs it, such
+    as unshare. Without ``start`` it is the caller's to start and end."""
     with home("cd") as place:
         (place / "config.toml").write_text(config)
         command = (
             *within,
             python,
             "-m",
-            "cored",
+            module,
             f"--address={place / 'sock'}",
-            f"--root={place / 'root'}",
+            f"--root={root or place / 'root'}",
             f"--state={place / 'state'}",
             f"--config={place / 'config.toml'}",
             "--log-level=debug",
         )
         daemon = Daemon(place, command, {"PATH": path} if path is not None else {})
+        if not start:
+            yield daemon
+            return
         daemon.start()
         yield from _lifetime(daemon)
 

@@ -13,14 +13,25 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import grpc
 import pytest
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
 
-__all__ = ["RPCS", "SERVICES", "Client", "Seen", "kept", "message", "only_cored", "opened"]
+__all__ = [
+    "DRIVEN",
+    "RPCS",
+    "SERVICES",
+    "Client",
+    "Driven",
+    "Seen",
+    "kept",
+    "message",
+    "only_cored",
+    "opened",
+]
 
 SERVICES = {
     "containers": "containerd.services.containers.v1.Containers",
@@ -69,6 +80,21 @@ RPCS = tuple(
 )
 """Every one, as attribute names of a client."""
 
+
+class Driven(NamedTuple):
+    """A call that cored was asked: its end, and what kind of call it was."""
+
+    noun: str
+    rpc: str
+    code: str
+    filtered: bool
+    elsewhere: bool
+    """From another namespace than the client's first one."""
+
+
+DRIVEN: set[Driven] = set()
+"""What this run of the tests has called, for the test that nothing was left out."""
+
 _TIMEOUT = 30.0
 _MARKER = "/test/marker"
 # how Go's error classes end a message; containerd forgets here and there to turn them into a code
@@ -101,8 +127,10 @@ class Client:
         *,
         oracle: bool = False,
         channel: grpc.Channel | None = None,
+        elsewhere: bool = False,
     ) -> None:
         self.address = address
+        self.elsewhere = elsewhere
         self.oracle = oracle
         self.namespace = namespace
         self.lease = lease
@@ -118,11 +146,19 @@ class Client:
     def __getattr__(self, noun: str) -> Any:
         if noun not in SERVICES:
             raise AttributeError(noun)
-        return _Service(self, _POOL.FindServiceByName(SERVICES[noun]))
+        return _Service(self, noun)
 
     def within(self, namespace: str | None, lease: str | None = None) -> Client:
         """The same connection with another namespace (None: none) and lease."""
-        return Client(self.address, namespace, lease, oracle=self.oracle, channel=self.channel)
+        return Client(
+            self.address,
+            namespace,
+            lease,
+            oracle=self.oracle,
+            channel=self.channel,
+            elsewhere=self.elsewhere
+            or (None not in (namespace, self.namespace) and namespace != self.namespace),
+        )
 
     @contextmanager
     def refused(self, code: str, words: str = "", *, oracle: str = "") -> Iterator[None]:
@@ -181,22 +217,24 @@ class Client:
 
 
 class _Service:
-    def __init__(self, client: Client, descriptor: Any) -> None:
+    def __init__(self, client: Client, noun: str) -> None:
         self._client = client
-        self._descriptor = descriptor
+        self._noun = noun
+        self._descriptor = _POOL.FindServiceByName(SERVICES[noun])
 
     def __getattr__(self, name: str) -> Any:
         method = self._descriptor.methods_by_name.get(name)
         if method is None:
             raise AttributeError(name)
-        return _Rpc(self._client, method)
+        return _Rpc(self._client, self._noun, method)
 
 
 class _Rpc:
     """One method; what a unary call answers, or an iterator of what a stream answers."""
 
-    def __init__(self, client: Client, method: Any) -> None:
+    def __init__(self, client: Client, noun: str, method: Any) -> None:
         self._client = client
+        self._name = (noun, method.name)
         self.request = message_factory.GetMessageClass(method.input_type)
         self.answer = message_factory.GetMessageClass(method.output_type)
         self.streams_in = method.client_streaming
@@ -214,7 +252,21 @@ class _Rpc:
         self, given: Iterable[Any] | None = None, /, *, timeout: float = _TIMEOUT, **fields: Any
     ) -> Any:
         request = self.request(**fields) if given is None else iter(given)
-        return self._call(request, timeout=timeout, metadata=self._client.metadata)
+        filtered = any(fields.get("filters", ()))
+        try:
+            answer = self._call(request, timeout=timeout, metadata=self._client.metadata)
+        except grpc.RpcError as error:
+            self._note(error.code(), filtered)
+            raise
+        if self.streams_out:
+            answer.add_done_callback(lambda call: self._note(call.code(), filtered))
+        else:
+            self._note(grpc.StatusCode.OK, filtered)
+        return answer
+
+    def _note(self, code: grpc.StatusCode, filtered: bool) -> None:
+        if not self._client.oracle:
+            DRIVEN.add(Driven(*self._name, code.name, filtered, self._client.elsewhere))
 
     def raw(self, *requests: bytes, timeout: float = _TIMEOUT) -> list[Any]:
         """Send bytes, whatever they are; all that is answered."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 from cored.abc.values import Labels, Mount, Typed
 
@@ -99,19 +100,33 @@ class ProcessState:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeInfo:
-    """What Introspection tells about a runtime."""
+    """What is told about a runtime: an OCI runtime, or a shim of somebody's.
+
+    ``features`` is JSON of the runtime specification. ``problem`` says why it cannot work on this
+    host, '' where nothing is known against it; ``limits`` what it cannot do, and why, by a word:
+    ``update`` (of limits), ``pause``, ``recovery``, ``host-pids`` (as the host sees them),
+    ``precondition`` (that code for a wrong state), ``one-stream``, ``mixed-streams`` and
+    ``close-stdin`` (while somebody writes to it).
+    """
 
     name: str
     version: str = ""
     features: Typed | None = None
     annotations: Labels = field(default_factory=dict)
+    kind: Literal["oci", "shim"] = "oci"
+    path: str = ""
+    usual: bool = False
+    problem: str = ""
+    limits: Mapping[str, str] = field(default_factory=dict)
 
 
 class Task(ABC):
     """One container's processes, wherever their supervisor lives.
 
     Errors of all: NotFound for an unknown exec id or a task that is gone; FailedPrecondition for
-    a process in the wrong state; Unavailable when the supervisor does not answer.
+    a process in the wrong state; Unavailable when the supervisor does not answer (``wait`` goes on
+    waiting then). Where the supervisor dies its container is ended, at once, and all that waits is
+    answered: what is recorded of the end, or 137.
     """
 
     id: str
@@ -123,17 +138,18 @@ class Task(ABC):
     def pid(self) -> int:
         """Pid of the init process, 0 before it exists."""
 
-    @property
     @abstractmethod
-    def exit_told(self) -> bool:
-        """Whether an earlier daemon has published the exit of the init process."""
+    def untold(self) -> list[str]:
+        """The exec ids ('' is init) of processes that may have started, whose exits no daemon has
+        published yet; execs first. For the next daemon, which publishes them."""
 
     @abstractmethod
-    def tell_exit(self) -> None:
-        """Note for later daemons that the exit of the init process has been published."""
+    def tell_exit(self, exec_id: str = "") -> None:
+        """Note for later daemons that the exit of a process has been published."""
 
     @abstractmethod
-    async def state(self, exec_id: str = "") -> ProcessState: ...
+    async def state(self, exec_id: str = "") -> ProcessState:
+        """What is known at once; status unknown when the supervisor does not answer in time."""
 
     @abstractmethod
     async def start(self, exec_id: str = "") -> int:
@@ -192,10 +208,15 @@ class Runtime(ABC):
     async def recover(self) -> Mapping[tuple[str, str], Task]:
         """All tasks of earlier daemons by (namespace, id); called once, before serving.
 
-        Tasks whose supervisor died are there too, as stopped, with the recorded exit. What no
-        task owns any more is cleaned up.
+        Tasks whose supervisor died are there too, as stopped, with the recorded exit; so are those
+        whose supervisor does not answer, as unknown until it does. What no task owns any more is
+        cleaned up.
         """
 
     @abstractmethod
     async def info(self, runtime: str, options: Typed | None) -> RuntimeInfo:
         """What can be said of a runtime by name. NotFound."""
+
+    @abstractmethod
+    async def runtimes(self) -> Sequence[RuntimeInfo]:
+        """All that containers may ask for by name here; ``usual`` is the one for who does not."""

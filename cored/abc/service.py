@@ -16,7 +16,10 @@ class Service(ABC):
     RPC's name, taking the request message (or, where the request streams, an async iterator of
     them) and answering messages. It raises :mod:`cored.errors`; the RPC layer turns them into
     statuses. An RPC without a method is UNIMPLEMENTED. ``scoped`` services need a namespace.
+    ``lasting`` names the RPCs that go on until something happens: when the daemon stops it ends
+    them itself (UNAVAILABLE), the others it lets finish.
     """
 
     service: ClassVar[str]
     scoped: ClassVar[bool] = True
+    lasting: ClassVar[frozenset[str]] = frozenset()

@@ -103,6 +103,15 @@ class Snapshotter(ABC):
     def walk(self, filters: Sequence[str] = ()) -> AsyncIterator[Snapshot]:
         """All snapshots that match one of ``filters`` (:mod:`cored.filters`), or all."""
 
+    async def check(self, key: str) -> Sequence[str]:
+        """What is wrong with the files of ``key``, as far as can be told without knowing what was
+        written to them; nothing unless overridden. NotFound."""
+        return ()
+
+    async def leftovers(self) -> Sequence[str]:
+        """What lies on the disk and belongs to no snapshot; :meth:`cleanup` removes it."""
+        return ()
+
     async def cleanup(self) -> None:
         """Free disk that removals left for later. Does nothing unless overridden."""
         return

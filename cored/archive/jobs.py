@@ -4,28 +4,75 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["DiffJob", "DiffResult", "Fixups", "LayerJob", "LayerResult", "Limits", "Source"]
+__all__ = [
+    "DiffJob",
+    "DiffResult",
+    "Fixups",
+    "LayerJob",
+    "LayerResult",
+    "Limits",
+    "Refusal",
+    "Route",
+    "Source",
+    "Tls",
+    "VerifyJob",
+    "VerifyResult",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How a server is known, and how we are: PEM files.
+
+    ``authorities`` are trusted beside the system's; ``certificates`` are pairs of certificate and
+    key (the same file when it holds both); ``insecure`` turns verification off.
+    """
+
+    authorities: tuple[str, ...] = ()
+    certificates: tuple[tuple[str, str], ...] = ()
+    insecure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One way to a blob over HTTP(S).
+
+    ``headers`` go with the request, and not to another host that it is redirected to: they hold
+    secrets, which is why nothing shows them. ``connect`` is the seconds to connect, ``read`` those
+    to wait for any next byte.
+    """
+
+    url: str
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    tls: Tls = field(default_factory=Tls)
+    connect: float = 10.0
+    read: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a worker asks its daemon: route ``number`` wants an answer to this ``challenge``."""
+
+    number: int
+    challenge: str
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where a blob's bytes come from.
 
-    Without ``url``: the local file ``path``. With it: HTTP(S), and what arrives is appended to
-    the file ``path``, of which the first ``offset`` bytes are there already (a resumed ingest;
-    they are hashed and unpacked too, what lies beyond them is cut off).
-    ``headers`` go with the request (and not to another host that it is redirected to).
-    ``ca_file`` replaces the system's authorities, ``insecure`` turns verification off.
-    ``timeout`` is seconds to connect, and to wait for any next byte.
+    Without ``routes``: the local file ``path``. With them: the first that has it, and what arrives
+    is appended to the file ``path``, of which the first ``offset`` bytes are there already (a
+    resumed ingest; they are hashed and unpacked too, what lies beyond them is cut off).
+    ``connections`` is the most that one blob may use at a time, ``attempts`` how often the last
+    route is tried in a row without bringing anything.
     """
 
     path: str
-    url: str = ""
-    headers: tuple[tuple[str, str], ...] = ()
+    routes: tuple[Route, ...] = ()
     offset: int = 0
-    ca_file: str = ""
-    insecure: bool = False
-    timeout: float = 60.0
+    connections: int = 1
+    attempts: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,3 +179,26 @@ class DiffResult:
     size: int
     diff_id: str
     uncompressed_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyJob:
+    """Compare the archive of a layer, the file ``path``, with ``target``: the tree that it and
+    those below it were unpacked into, as a container would see it.
+
+    Compared are type, owner, mode, size, content, link target, device and attributes of what the
+    archive holds; whether something is there that should not be is not. ``most`` problems are told.
+    """
+
+    path: str
+    target: str
+    most: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyResult:
+    """How many entries were compared, how many are not as they should be, and the first of them."""
+
+    entries: int
+    damaged: int
+    problems: tuple[str, ...]

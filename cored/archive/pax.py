@@ -67,7 +67,8 @@ def xattrs(records: Mapping[bytes, bytes], where: str) -> dict[bytes, bytes]:
         elif key.startswith(b"LIBARCHIVE.xattr."):
             try:
                 name = _unquoted(key[17:])
-                found.setdefault(name, b64decode(value + b"=" * (-len(value) % 4)))
+                padding = b"=" * (-len(value) % 4)
+                found.setdefault(name, b64decode(value + padding, validate=True))
             except (Base64Error, ValueError) as error:
                 raise InvalidArgument(f"{where}: broken xattr {key!r}") from error
     return found

@@ -6,7 +6,16 @@ import pickle
 import struct
 from dataclasses import dataclass
 
-from cored.archive.jobs import DiffJob, DiffResult, LayerJob, LayerResult
+from cored.archive.jobs import (
+    DiffJob,
+    DiffResult,
+    LayerJob,
+    LayerResult,
+    Refusal,
+    Route,
+    VerifyJob,
+    VerifyResult,
+)
 
 __all__ = ["PREFIX", "Done", "Failed", "Message", "Progress", "packed", "unpacked"]
 
@@ -24,7 +33,7 @@ class Progress:
 class Done:
     """The job is finished."""
 
-    result: LayerResult | DiffResult
+    result: LayerResult | DiffResult | VerifyResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +45,7 @@ class Failed:
     hint: str | None = None
 
 
-Message = LayerJob | DiffJob | Progress | Done | Failed
+Message = LayerJob | DiffJob | VerifyJob | Progress | Done | Failed | Refusal | Route
 
 
 def packed(message: Message) -> bytes:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
 from cored.abc.content import ContentStore, read_blob
 from cored.abc.records import ContainerStore, Image, ImageStore
-from cored.abc.snapshots import Snapshotter
 from cored.abc.values import Descriptor
+from cored.engine.snapshotters import Snapshotters
 from cored.errors import FailedPrecondition, InvalidArgument, NotFound
 from cored.metadata.gc import Scheduler
 from cored.oci import platforms
@@ -41,15 +40,13 @@ class Images:
         images: ImageStore,
         containers: ContainerStore,
         content: ContentStore,
-        snapshotters: Mapping[str, Snapshotter],
-        default: str,
+        snapshotters: Snapshotters,
         gc: Scheduler,
     ) -> None:
         self._images = images
         self._containers = containers
         self._content = content
         self._snapshotters = snapshotters
-        self._default = default
         self._gc = gc
 
     async def resolve(self, name: str) -> Image:
@@ -89,8 +86,8 @@ class Images:
 
     async def size(self, image: Image) -> int:
         """Bytes on the disk of the snapshots of the image's layers; 0 when not unpacked."""
-        snapshotter = self._snapshotters[self._default]
         try:
+            _, snapshotter = await self._snapshotters.choose()
             found = await self.unpacked(image)
             usages = [await snapshotter.usage(c) for c in chain_ids(found.config.diff_ids)]
         except NotFound:

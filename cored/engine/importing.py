@@ -10,15 +10,15 @@ from tempfile import NamedTemporaryFile
 
 from cored.abc.content import ContentStore, write_blob
 from cored.abc.records import Image, ImageStore, LeaseStore
-from cored.abc.values import Descriptor
+from cored.abc.values import Descriptor, Platform
 from cored.engine.archives import ImageArchive, Named
 from cored.engine.naming import Naming
 from cored.engine.progress import Progress, Report, silent
 from cored.engine.selection import Selection
 from cored.engine.transfers import child_labels, leased, put_images
 from cored.engine.unpack import Unpacker
-from cored.errors import AlreadyExists, FailedPrecondition, InvalidArgument
-from cored.oci import mediatypes
+from cored.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from cored.oci import mediatypes, platforms
 from cored.oci.manifest import Index, Manifest, parse_config
 from cored.oci.reference import parse as parse_reference
 
@@ -77,8 +77,9 @@ class Importer:
         """Import the images of an archive and unpack what ``selection`` says.
 
         ``name`` is for an archive with one image, in place of the name that it brings. With
-        ``naming`` the archive's index is an image as well, and what has no name that fits is kept
-        by it alone. InvalidArgument for what is no archive, or is damaged; nothing of it stays.
+        ``naming`` the archive's index is an image as well, what has no name that fits is kept by it
+        alone, and what is for none of the platforms is left out. InvalidArgument for what is no
+        archive, or is damaged, NotFound when nothing is for the platforms; nothing of it stays.
         """
         async with leased(self._leases, "import"), _opened(path, what) as archive:
             found = await asyncio.to_thread(archive.images)
@@ -86,6 +87,7 @@ class Importer:
                 named = _named(what, found, name)
                 records = [Image(each.name, each.target) for each in named]
             else:
+                found = _wanted(archive, found, selection, what)
                 records = await self._kept(archive, found, naming)
             for target in {each.target.digest: each.target for each in found}.values():
                 await self._one(archive, target, selection, report)
@@ -128,7 +130,7 @@ class Importer:
         if document.config.media_type not in mediatypes.CONFIGS:
             return
         config = parse_config(archive.small(document.config.digest))
-        platform = config.platform if config.platform.architecture else target.platform
+        platform = _platform(archive, target)
         for unpack in selection.unpack(platform) if platform else selection.unpacks:
             await self._unpacker.unpack(
                 document, config, snapshotter=unpack.snapshotter, report=report
@@ -193,6 +195,32 @@ async def _opened(path: Path, what: str) -> AsyncIterator[ImageArchive]:
         yield archive
     finally:
         archive.close()
+
+
+def _wanted(
+    archive: ImageArchive, found: list[Named], selection: Selection, what: str
+) -> list[Named]:
+    """The images for one of the wanted platforms. NotFound when there are others only."""
+    offered = {each.target.digest: _platform(archive, each.target) for each in found}
+    wanted = [
+        each
+        for each in found
+        if (there := offered[each.target.digest]) is None or selection.allows(there)
+    ]
+    if found and not wanted:
+        others = ", ".join(sorted({platforms.format(p) for p in offered.values() if p}))
+        asked = ", ".join(platforms.format(p) for p in selection.platforms)
+        raise NotFound(f"{what}: has nothing for {asked}", hint=f"there is {others}")
+    return wanted
+
+
+def _platform(archive: ImageArchive, target: Descriptor) -> Platform | None:
+    """What an image is for; None for an index, which is for several, and for what is no image."""
+    document = archive.document(target)
+    if isinstance(document, Index) or document.config.media_type not in mediatypes.CONFIGS:
+        return None
+    config = parse_config(archive.small(document.config.digest))
+    return config.platform if config.platform.architecture else target.platform
 
 
 def _named(what: str, found: list[Named], name: str) -> list[Named]:

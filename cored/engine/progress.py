@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cored.abc.values import Descriptor
@@ -16,7 +16,7 @@ class Progress:
 
     ``id`` is a digest or a name; ``status`` one of resolving, waiting, receiving, downloading,
     uploading, extracting, done, exists; ``offset`` and ``total`` are bytes, ``total`` 0 where
-    nobody knows. ``blob`` is what a digest stands for.
+    nobody knows. ``blob`` is what a digest stands for, ``children`` what a manifest or index names.
     """
 
     id: str
@@ -24,6 +24,7 @@ class Progress:
     offset: int = 0
     total: int = 0
     blob: Descriptor | None = None
+    children: Sequence[Descriptor] = ()
 
 
 Report = Callable[[Progress], None]

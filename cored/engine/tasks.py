@@ -144,6 +144,10 @@ class Tasks:
 
     async def start(self, id: str, exec_id: str = "") -> int:
         """Start a created process and answer its pid."""
+        # whatever becomes of the caller: what has started is watched, and its events are published
+        return await asyncio.shield(self._start(id, exec_id))
+
+    async def _start(self, id: str, exec_id: str) -> int:
         entry = self._entry(id)
         async with entry.gate(exec_id):
             pid = entry.pids[exec_id] = await entry.task.start(exec_id)
@@ -164,6 +168,10 @@ class Tasks:
 
     async def delete(self, id: str, exec_id: str = "") -> Exit:
         """Forget a stopped process, or ('' ) the whole task. Its exit has been published."""
+        # half of it must not stay because the caller went away
+        return await asyncio.shield(self._delete(id, exec_id))
+
+    async def _delete(self, id: str, exec_id: str) -> Exit:
         key = (scope.namespace(), id)
         entry = self._entry(id)
         state = await entry.task.state(exec_id)
@@ -245,6 +253,10 @@ class Tasks:
         """What the runtime says of itself."""
         return await self._runtime.info(runtime, options)
 
+    async def runtimes(self) -> Sequence[RuntimeInfo]:
+        """All that containers may ask for here."""
+        return await self._runtime.runtimes()
+
     def known(self) -> Mapping[tuple[str, str], Task]:
         """All tasks by (namespace, id)."""
         return {key: entry.task for key, entry in self._entries.items()}
@@ -298,20 +310,22 @@ class Tasks:
             # the task was deleted before it started, or its supervisor is beyond reach
             log.get("tasks").info("no exit to publish", exec_id=exec_id, reason=str(error))
             return
+        if exec_id and not exit.exited_at:
+            return  # it was deleted before it started
         async with entry.gate(exec_id):
             pid = exit.pid or entry.pids.get(exec_id, 0)
             await self._bus.publish(
                 events.TaskExit(id, exec_id or id, pid, exit.status, exit.exited_at),
                 namespace=namespace,
             )
-        if not exec_id:
-            entry.task.tell_exit()
+        # before the loop turns, and the events are on their way
+        entry.task.tell_exit(exec_id)
 
     async def _recover(self) -> None:
         for key, task in (await self._runtime.recover()).items():
             self._entries[key] = _Entry(task)
-            if not task.exit_told:
-                self._watch(key, "")
+            for exec_id in task.untold():
+                self._watch(key, exec_id)
 
     async def _stop_watching(self) -> None:
         watchers = list(self._watching)

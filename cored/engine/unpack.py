@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from cored.abc.content import ContentStore
@@ -13,7 +13,8 @@ from cored.archive.pool import WorkerPool
 from cored.engine.gather import first
 from cored.engine.layers import Layer, LayerUnpacker, Origin
 from cored.engine.progress import Report, silent
-from cored.errors import InvalidArgument, NotFound
+from cored.engine.snapshotters import Snapshotters
+from cored.errors import InvalidArgument
 from cored.oci import mediatypes
 from cored.oci.chainid import chain_ids
 from cored.oci.manifest import ImageConfig, Manifest
@@ -22,35 +23,23 @@ __all__ = ["Unpacker"]
 
 
 class Unpacker:
-    """Unpacks manifests; ``default`` is the snapshotter when nobody names one.
-
-    ``state`` is a directory for mounts of the moment.
-    """
+    """Unpacks manifests; ``state`` is a directory for mounts of the moment."""
 
     def __init__(
         self,
         content: ContentStore,
-        snapshotters: Mapping[str, Snapshotter],
+        snapshotters: Snapshotters,
         pool: WorkerPool,
-        default: str,
         state: Path,
     ) -> None:
         self._content = content
         self._snapshotters = snapshotters
         self._pool = pool
-        self._default = default
         self._state = state
 
-    def snapshotter(self, name: str = "") -> tuple[str, Snapshotter]:
+    async def snapshotter(self, name: str = "") -> tuple[str, Snapshotter]:
         """A snapshotter by name, '' for the default one. NotFound."""
-        wanted = name or self._default
-        try:
-            return wanted, self._snapshotters[wanted]
-        except KeyError:
-            raise NotFound(
-                f"snapshotter {wanted!r}: not loaded",
-                hint=f"loaded ones: {', '.join(self._snapshotters) or 'none'}",
-            ) from None
+        return await self._snapshotters.choose(name)
 
     async def unpack(
         self,
@@ -66,7 +55,7 @@ class Unpacker:
         The config blob comes to refer to the snapshot. After an error nothing half-made is left;
         whole layers stay until garbage collection.
         """
-        id, chosen = self.snapshotter(snapshotter)
+        id, chosen = await self.snapshotter(snapshotter)
         layers = _layers(manifest, config)
         unpacker = LayerUnpacker(self._content, chosen, self._pool, self._state, origin, report)
         await _all(unpacker, layers)
@@ -80,7 +69,7 @@ class Unpacker:
 
     async def fetch(self, blob: Descriptor, origin: Origin, report: Report = silent) -> None:
         """Bring a blob in without unpacking it: a layer nobody wants to run, an artifact's."""
-        _, chosen = self.snapshotter()
+        _, chosen = await self.snapshotter()
         await LayerUnpacker(self._content, chosen, self._pool, self._state, origin, report).fetch(
             Layer(blob, "", "", "")
         )

@@ -24,7 +24,7 @@ from cored.metadata.guard import Guard
 from cored.metadata.rows import dumped
 from cored.metadata.snapshots import renamed_from
 
-__all__ = ["Collected", "Collector", "Scheduler"]
+__all__ = ["Collected", "Collector", "Scheduler", "known_blobs"]
 
 # what a collection looks at: type of node, rows as (namespace, id), how to delete one of them
 _KINDS = (
@@ -81,6 +81,12 @@ class Collector:
         done = Collected(tuple(removed), time.monotonic() - start)
         self._log.debug("collected", removed=len(removed), seconds=round(done.seconds, 4))
         return done
+
+    async def mend(self) -> None:
+        """Only finish what a crash cut short."""
+        async with self._guard.collecting():
+            for id, snapshotter in self._snapshotters.items():
+                await self._tried(f"snapshotter {id}", self._mend(id, snapshotter))
 
     def unreachable(self) -> list[Node]:
         """What :meth:`run` would remove now, looked up without removing it."""
@@ -150,7 +156,7 @@ class Collector:
                     self._log.warning("snapshot not removed", snapshotter=id, error=str(error))
 
     async def _sweep_content(self) -> None:
-        known = {d for (d,) in self._db.read.execute("SELECT DISTINCT digest FROM blobs")}
+        known = known_blobs(self._db.read)
         stale = [info.digest async for info in self._content.walk() if info.digest not in known]
         for digest in stale:
             try:
@@ -166,6 +172,15 @@ class Collector:
                 continue  # somebody writes: it goes, or becomes a blob, when they are done
             except CoredError as error:
                 self._log.warning("ingest not removed", ref=ref, error=str(error))
+
+
+def known_blobs(connection: sqlite3.Connection) -> set[str]:
+    """The digests that rows know: of blobs, and of those that ingests are to become.
+
+    A crash between a blob and its row leaves only the ingest's row; who goes on with it finds all.
+    """
+    sql = "SELECT digest FROM blobs UNION SELECT expected FROM ingests"
+    return {digest for (digest,) in connection.execute(sql)}
 
 
 def _sweep(connection: sqlite3.Connection) -> list[Node]:
@@ -260,6 +275,10 @@ class Scheduler:
     async def collect(self) -> Collected:
         """Collect now and return when it is done."""
         return await self._collector.run()
+
+    async def mend(self) -> None:
+        """Finish what a crash cut short, without collecting anything."""
+        await self._collector.mend()
 
     async def unreachable(self) -> list[Node]:
         """What a collection would remove now."""

@@ -184,6 +184,9 @@ class NamespacedSnapshotter(Snapshotter):
             if wanted(_fields(snapshot)):
                 yield snapshot
 
+    async def check(self, key: str) -> Sequence[str]:
+        return await self._backend.check(self._backend_key(key))
+
     async def cleanup(self) -> None:
         await self._backend.cleanup()
 

@@ -18,6 +18,7 @@ from cored.metadata.content import NamespacedContent
 from cored.metadata.gc import Collector, Scheduler
 from cored.metadata.guard import Guard
 from cored.metadata.images import Images
+from cored.metadata.inventory import Inventory
 from cored.metadata.leases import Leases
 from cored.metadata.namespaces import Namespaces
 from cored.metadata.sandboxes import Sandboxes
@@ -39,6 +40,7 @@ class Metadata:
     activations: Activations
     content: NamespacedContent
     snapshotters: Mapping[str, NamespacedSnapshotter]
+    inventory: Inventory
     gc: Scheduler
 
     @classmethod
@@ -68,5 +70,6 @@ class Metadata:
                         id: NamespacedSnapshotter(database, id, backend, events, guard)
                         for id, backend in snapshotters.items()
                     },
+                    inventory=Inventory(database, content, snapshotters, guard),
                     gc=scheduler,
                 )

@@ -20,6 +20,7 @@ from cored import log, scope
 from cored.abc.service import Service
 from cored.errors import FailedPrecondition, Internal, ResourceExhausted
 from cored.metadata.names import check_namespace
+from cored.rpc.lasting import Lasting
 from cored.rpc.status import to_status
 from cored.scope import Scope
 
@@ -30,7 +31,7 @@ _NUMBERS = itertools.count(1)
 _LOG = log.get("rpc")  # made once: it costs more than a call
 
 
-def bind(service: Service, max_message_size: int) -> grpc.GenericRpcHandler:
+def bind(service: Service, max_message_size: int, lasting: Lasting) -> grpc.GenericRpcHandler:
     """The handler of all RPCs that ``service`` implements; the others answer UNIMPLEMENTED.
 
     An answer of more than ``max_message_size`` bytes is RESOURCE_EXHAUSTED.
@@ -40,6 +41,9 @@ def bind(service: Service, max_message_size: int) -> grpc.GenericRpcHandler:
     for method in descriptor.methods:
         implementation = getattr(service, method.name, None)
         if implementation is not None:
+            if method.name in service.lasting:
+                last = lasting.streaming if method.server_streaming else lasting.unary
+                implementation = last(implementation)
             handlers[method.name] = _handler(
                 method, implementation, service.scoped, max_message_size
             )

@@ -17,6 +17,7 @@ from cored.abc.service import Service
 from cored.config import GrpcConfig
 from cored.errors import FailedPrecondition, InvalidArgument
 from cored.rpc.bind import bind
+from cored.rpc.lasting import Lasting
 
 __all__ = ["serve"]
 
@@ -27,8 +28,9 @@ async def serve(
 ) -> AsyncIterator[grpc.aio.Server]:
     """Serve on the socket ``address`` until the body ends; then let calls in flight finish."""
     server = grpc.aio.server(options=_options(config))
+    lasting = Lasting()
     for service in services:
-        server.add_generic_rpc_handlers((bind(service, config.max_message_size),))
+        server.add_generic_rpc_handlers((bind(service, config.max_message_size, lasting),))
     names = [service.service for service in services]
     status = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
@@ -51,6 +53,7 @@ async def serve(
         yield server
     finally:
         await status.enter_graceful_shutdown()
+        lasting.end()
         await server.stop(config.shutdown_grace)
         Path(address).unlink(missing_ok=True)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar, cast
 
@@ -50,6 +52,15 @@ class Client(asyncio.Protocol):
     def lost(self) -> asyncio.Future[None]:
         """Done when the connection has ended."""
         return self._lost
+
+    @property
+    def peer_pid(self) -> int:
+        """The pid of who listened when we connected, by the kernel's word; 0 when unknown."""
+        if self._transport is None or self._lost.done():
+            return 0
+        channel = self._transport.get_extra_info("socket")
+        credentials = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        return int(struct.unpack("3i", credentials)[0])
 
     async def call(
         self,
@@ -116,8 +127,9 @@ class Client(asyncio.Protocol):
                 future.set_result(frame.payload)
 
     def connection_lost(self, error: Exception | None) -> None:
+        # first: who sees a call fail must find ``lost`` done, and what hangs on it
+        if not self._lost.done():
+            self._lost.set_result(None)
         for future in self._calls.values():
             if not future.done():
                 future.set_exception(Unavailable(f"ttrpc {self.address}: connection lost"))
-        if not self._lost.done():
-            self._lost.set_result(None)

@@ -40,6 +40,7 @@ class EventsService(Service):
 
     service = "containerd.services.events.v1.Events"
     scoped = False
+    lasting = frozenset({"Subscribe"})
 
     def __init__(self, bus: EventBus) -> None:
         self._bus = bus

@@ -9,7 +9,7 @@ from cored.errors import InvalidArgument, NotFound
 from cored.metadata.gc import Scheduler
 from cored.metadata.graph import Node
 
-__all__ = ["GarbageService"]
+__all__ = ["GarbageService", "node_message"]
 
 
 class GarbageService(Service):
@@ -20,9 +20,9 @@ class GarbageService(Service):
 
     async def Collect(self, request: pb.CollectRequest) -> pb.CollectResponse:
         if request.dry_run:
-            return pb.CollectResponse(removed=map(_message, await self._gc.unreachable()))
+            return pb.CollectResponse(removed=map(node_message, await self._gc.unreachable()))
         done = await self._gc.collect()
-        return pb.CollectResponse(removed=map(_message, done.removed), seconds=done.seconds)
+        return pb.CollectResponse(removed=map(node_message, done.removed), seconds=done.seconds)
 
     async def Explain(self, request: pb.ExplainRequest) -> pb.ExplainResponse:
         if not request.id:
@@ -35,11 +35,12 @@ class GarbageService(Service):
             )
         answer = pb.ExplainResponse()
         for node, chains in found.items():
-            explanation = answer.explanations.add(node=_message(node))
+            explanation = answer.explanations.add(node=node_message(node))
             for chain in chains:
-                explanation.chains.add(nodes=map(_message, chain.nodes), reason=chain.reason)
+                explanation.chains.add(nodes=map(node_message, chain.nodes), reason=chain.reason)
         return answer
 
 
-def _message(node: Node) -> pb.Node:
+def node_message(node: Node) -> pb.Node:
+    """One thing that can be kept or collected, as a message."""
     return pb.Node(type=node.type, namespace=node.namespace, id=node.id)

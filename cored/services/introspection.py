@@ -18,7 +18,7 @@ from cored._pb.containerd.types import introspection_pb2, platform_pb2
 from cored._pb.google.rpc import status_pb2
 from cored.abc.service import Service
 from cored.engine.tasks import Tasks
-from cored.errors import Internal, InvalidArgument, NotFound, Unimplemented
+from cored.errors import InvalidArgument, NotFound, Unimplemented
 from cored.hookspecs import PluginKind
 from cored.oci.platforms import host
 from cored.plugins import LoadedPlugin, Plugins
@@ -62,10 +62,11 @@ class IntrospectionService(Service):
     service = "containerd.services.introspection.v1.Introspection"
     scoped = False
 
-    def __init__(self, plugins: Plugins, tasks: Tasks, root: Path) -> None:
+    def __init__(self, plugins: Plugins, tasks: Tasks, root: Path, opt: Path) -> None:
         self._plugins = plugins
         self._tasks = tasks
         self._root = root
+        self._opt = opt
 
     async def Plugins(self, request: pb.PluginsRequest) -> pb.PluginsResponse:
         wanted = language.parse(tuple(request.filters))
@@ -98,6 +99,7 @@ class IntrospectionService(Service):
         message = introspection_pb2.RuntimeInfo(
             name=info.name,
             version=introspection_pb2.RuntimeVersion(version=info.version),
+            options=asked.options if asked.HasField("options") else None,
             features=typed_message(info.features),
             annotations=info.annotations,
         )
@@ -110,6 +112,9 @@ class IntrospectionService(Service):
             yield pb.Plugin(type=_TYPES[PluginKind.SERVICE], id=name)
         for kind, name in _BUILT_IN:
             yield pb.Plugin(type=kind, id=name, platforms=[_platform(None)])
+        # where clients install binaries out of images, shims above all
+        exports = {"path": str(self._opt)}
+        yield pb.Plugin(type="io.containerd.internal.v1", id="opt", exports=exports)
 
 
 def _runtime_request(request: pb.PluginInfoRequest) -> introspection_pb2.RuntimeRequest:
@@ -142,7 +147,11 @@ def _message(plugin: LoadedPlugin) -> pb.Plugin:
         for platform in plugin.provider.platforms or (None,):
             message.platforms.append(_platform(platform))
     if plugin.error:
-        message.init_err.CopyFrom(status_pb2.Status(code=Internal.code, message=plugin.error))
+        # by these words ctr tells what cannot work here from what is broken
+        skip = ": skip plugin" if plugin.code == Unimplemented.code else ""
+        message.init_err.CopyFrom(
+            status_pb2.Status(code=plugin.code, message=f"{plugin.error}{skip}")
+        )
     return message
 
 

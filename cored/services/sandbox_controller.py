@@ -20,6 +20,7 @@ __all__ = ["SandboxControllerService"]
 
 class SandboxControllerService(Service):
     service = "containerd.services.sandbox.v1.Controller"
+    lasting = frozenset({"Wait"})
 
     def __init__(self, sandboxes: Sandboxes) -> None:
         self._sandboxes = sandboxes

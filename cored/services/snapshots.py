@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -21,12 +21,14 @@ _PAGE = 100
 class SnapshotsService(Service):
     service = "containerd.services.snapshots.v1.Snapshots"
 
-    def __init__(self, snapshotters: Mapping[str, Snapshotter], default: str) -> None:
+    def __init__(
+        self, snapshotters: Mapping[str, Snapshotter], default: Callable[[], Awaitable[str]]
+    ) -> None:
         self._snapshotters = snapshotters
         self._default = default
 
-    def _one(self, name: str) -> Snapshotter:
-        wanted = name or self._default
+    async def _one(self, name: str) -> Snapshotter:
+        wanted = name or await self._default()
         try:
             return self._snapshotters[wanted]
         except KeyError:
@@ -36,40 +38,40 @@ class SnapshotsService(Service):
             ) from None
 
     async def Prepare(self, request: pb.PrepareSnapshotRequest) -> pb.PrepareSnapshotResponse:
-        mounts = await self._one(request.snapshotter).prepare(
+        mounts = await (await self._one(request.snapshotter)).prepare(
             request.key, request.parent, labels_value(request.labels)
         )
         return pb.PrepareSnapshotResponse(mounts=map(mount_message, mounts))
 
     async def View(self, request: pb.ViewSnapshotRequest) -> pb.ViewSnapshotResponse:
-        mounts = await self._one(request.snapshotter).view(
+        mounts = await (await self._one(request.snapshotter)).view(
             request.key, request.parent, labels_value(request.labels)
         )
         return pb.ViewSnapshotResponse(mounts=map(mount_message, mounts))
 
     async def Mounts(self, request: pb.MountsRequest) -> pb.MountsResponse:
-        mounts = await self._one(request.snapshotter).mounts(request.key)
+        mounts = await (await self._one(request.snapshotter)).mounts(request.key)
         return pb.MountsResponse(mounts=map(mount_message, mounts))
 
     async def Commit(self, request: pb.CommitSnapshotRequest) -> Empty:
-        await self._one(request.snapshotter).commit(
+        await (await self._one(request.snapshotter)).commit(
             request.name, request.key, labels_value(request.labels), parent=request.parent or None
         )
         return Empty()
 
     async def Remove(self, request: pb.RemoveSnapshotRequest) -> Empty:
-        await self._one(request.snapshotter).remove(request.key)
+        await (await self._one(request.snapshotter)).remove(request.key)
         return Empty()
 
     async def Stat(self, request: pb.StatSnapshotRequest) -> pb.StatSnapshotResponse:
-        found = await self._one(request.snapshotter).stat(request.key)
+        found = await (await self._one(request.snapshotter)).stat(request.key)
         return pb.StatSnapshotResponse(info=_message(found))
 
     async def Update(self, request: pb.UpdateSnapshotRequest) -> pb.UpdateSnapshotResponse:
         changes, replace = label_changes(
             dict(request.info.labels), tuple(request.update_mask.paths)
         )
-        changed = await self._one(request.snapshotter).update(
+        changed = await (await self._one(request.snapshotter)).update(
             request.info.name, changes, replace=replace
         )
         return pb.UpdateSnapshotResponse(info=_message(changed))
@@ -78,7 +80,7 @@ class SnapshotsService(Service):
         self, request: pb.ListSnapshotsRequest
     ) -> AsyncIterator[pb.ListSnapshotsResponse]:
         page: list[pb.Info] = []
-        async for snapshot in self._one(request.snapshotter).walk(tuple(request.filters)):
+        async for snapshot in (await self._one(request.snapshotter)).walk(tuple(request.filters)):
             page.append(_message(snapshot))
             if len(page) >= _PAGE:
                 yield pb.ListSnapshotsResponse(info=page)
@@ -87,11 +89,11 @@ class SnapshotsService(Service):
             yield pb.ListSnapshotsResponse(info=page)
 
     async def Usage(self, request: pb.UsageRequest) -> pb.UsageResponse:
-        usage = await self._one(request.snapshotter).usage(request.key)
+        usage = await (await self._one(request.snapshotter)).usage(request.key)
         return pb.UsageResponse(size=usage.size, inodes=usage.inodes)
 
     async def Cleanup(self, request: pb.CleanupRequest) -> Empty:
-        await self._one(request.snapshotter).cleanup()
+        await (await self._one(request.snapshotter)).cleanup()
         return Empty()
 
 

@@ -45,6 +45,7 @@ _STATUS = {
 
 class TasksService(Service):
     service = "containerd.services.tasks.v1.Tasks"
+    lasting = frozenset({"Wait"})
 
     def __init__(self, tasks: Tasks, containers: ContainerStore, checkpoints: Checkpoints) -> None:
         self._tasks = tasks

@@ -82,13 +82,17 @@ class TransferService(Service):
     async def _pull(self, source: Remote, destination: Stored, tell: Teller) -> None:
         tell.event(f"Resolving from {source.what}")
         naming = destination.naming
-        tell.root(naming.name or source.reference, "fetching image content")
+
+        def found() -> None:
+            tell.event(f"Pulling from {source.what}")
+            tell.root(naming.name or source.reference, "fetching image content")
+
         images = await self._puller.pull(
             source.reference,
             destination.selection,
             naming=naming,
             access=source.access,
-            report=tell.report("downloading"),
+            report=tell.report("downloading", found),
         )
         tell.saved(images)
         tell.event(f"Completed pull from {source.what}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from cored import log
@@ -31,6 +31,7 @@ class Teller:
     def __init__(self, stream: Stream | None) -> None:
         self._stream = stream
         self._root = ""
+        self._parents: dict[str, list[str]] = {}
         self._latest: dict[str, pb.Progress] = {}
         self._wake = asyncio.Event()
         self._ended = False
@@ -67,8 +68,9 @@ class Teller:
         for image in images:
             self._put(image.name, _progress("saved", image.name, image.target))
 
-    def report(self, moving: str) -> Report:
-        """For the engine; ``moving`` is what clients call bytes on their way."""
+    def report(self, moving: str, begin: Callable[[], None] | None = None) -> Report:
+        """For the engine; ``moving`` is what clients call bytes on their way, ``begin`` is called
+        before the first blob is told of."""
         events = {
             "done": "complete",
             "exists": "already exists",
@@ -76,12 +78,21 @@ class Teller:
             "downloading": moving,
         }
 
+        first = [] if begin is None else [begin]
+
         def report(progress: Progress) -> None:
             if progress.blob is None:
                 return
+            while first:
+                first.pop()()
             name = _name(progress.blob)
             message = _progress(events.get(progress.status, progress.status), name, progress.blob)
-            message.parents.append(self._root)
+            for child in progress.children:
+                parents = self._parents.setdefault(child.digest, [])
+                if name not in parents:
+                    parents.append(name)
+            root = [self._root] if self._root else []
+            message.parents.extend(self._parents.get(progress.blob.digest, root))
             message.progress, message.total = progress.offset, progress.total
             self._put(name, message)
 

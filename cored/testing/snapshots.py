@@ -292,6 +292,15 @@ class SnapshotterContract:
         assert await snapshotter.usage("name") == before
         assert await snapshotter.usage("name") == before
 
+    async def test_nothing_is_wrong_with_what_is_whole(self, snapshotter: Snapshotter) -> None:
+        await committed(snapshotter, "base", "", {"file": "1"})
+        await snapshotter.prepare("active", "base")
+        await snapshotter.view("view", "base")
+        await snapshotter.view("empty")
+        for key in ("base", "active", "view", "empty"):
+            assert list(await snapshotter.check(key)) == []
+        assert list(await snapshotter.leftovers()) == []
+
     async def test_keys_may_hold_anything(self, snapshotter: Snapshotter) -> None:
         for key in ("../../up", "sha256:" + "a" * 64, "with space", "\u00fc" * 300, "a,b:c\n"):
             with shown(await snapshotter.prepare(key)) as root:

@@ -26,7 +26,10 @@ _ROOT = {
     "images": ("images:ls", "List images."),
     "rmi": ("images:rm", "Remove images."),
     "image": ("", "Work with images: import, ls, rm."),
+    "content": ("", "Work with what is stored: check, ls."),
+    "snapshotter": ("", "Work with snapshotters: ls."),
     "gc": ("garbage:gc", "Remove what nothing refers to; say why the rest is kept."),
+    "runtime": ("", "Work with runtimes: ls."),
     "plugins": ("daemon:plugins", "List the daemon's plugins and how they fare."),
     "version": ("daemon:version", "Show the versions of corectl and the daemon."),
 }
@@ -35,6 +38,15 @@ _IMAGE = {
     "ls": ("images:ls", "List images."),
     "rm": ("images:rm", "Remove images."),
 }
+_CONTENT = {
+    "check": ("content:check", "Verify all blobs, snapshots and records; --repair mends them."),
+    "ls": ("content:ls", "List blobs."),
+}
+_SNAPSHOTTER = {
+    "ls": ("snapshotters:ls", "List snapshotters: which work here, and what they hold."),
+}
+_RUNTIME = {"ls": ("runtimes:ls", "List the runtimes, and whether they work here.")}
+_GROUPS = {"runtime": _RUNTIME, "image": _IMAGE, "content": _CONTENT, "snapshotter": _SNAPSHOTTER}
 
 
 class LazyGroup(click.Group):
@@ -52,7 +64,7 @@ class LazyGroup(click.Group):
             return None
         place, help = self._entries[cmd_name]
         if not place:
-            return LazyGroup(cmd_name, _IMAGE, help)
+            return LazyGroup(cmd_name, _GROUPS[cmd_name], help)
         module, _, attribute = place.partition(":")
         command = getattr(import_module(f"corectl.commands.{module}"), attribute)
         assert isinstance(command, click.Command)

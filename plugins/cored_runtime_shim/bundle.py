@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,15 +12,22 @@ from pathlib import Path
 
 from cored import linux
 from cored.abc.runtime import CreateOptions, Exit
-from cored.errors import AlreadyExists
+from cored.errors import AlreadyExists, NotFound
 from cored_runtime_shim.oci import OciRuntime
 
-__all__ = ["Bundle", "bundles"]
+__all__ = ["KILLED", "OWN", "Bundle", "bundles"]
+
+# runtime names that mean our own shim
+OWN = frozenset({"", "io.containerd.runc.v2", "io.containerd.cored.v2"})
+# the exit status of who was ended by SIGKILL, and of whom nobody saw the end
+KILLED = 137
+# beside the namespaces: bundles on their way out
+_GONE = ".gone"
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """One bundle; ``shim`` is the runtime's name, or '' for our own."""
+    """One bundle; its file ``shim`` names the executable of a shim that is not ours."""
 
     namespace: str
     id: str
@@ -40,15 +48,22 @@ class Bundle:
         (bundle.path / "config.json").write_bytes(options.spec.value)
         (bundle.path / "shim").write_text(options.runtime)
         if oci is not None:
-            root = str(state / ".runtime" / namespace)
-            chosen = {"binary": oci.path, "root": root, "fast": oci.known}
+            root = oci.root or str(state / ".runtime")
+            chosen = {
+                "binary": oci.path, "root": f"{root}/{namespace}", "fast": oci.known,
+                "kind": oci.program, "options": oci.options, "systemd_cgroup": oci.systemd_cgroup,
+                "final": True,
+            }  # fmt: skip
             (bundle.path / "runtime").write_text(json.dumps(chosen))
         return bundle
 
     @property
     def runtime(self) -> str:
-        """The name of the runtime that it was made for."""
-        return (self.path / "shim").read_text()
+        """The shim that it was made for: an executable, or '' for our own."""
+        try:
+            return (self.path / "shim").read_text()
+        except FileNotFoundError:
+            return ""  # it was not made to the end
 
     @property
     def address(self) -> str:
@@ -61,11 +76,11 @@ class Bundle:
     @property
     def exit(self) -> Exit | None:
         """The recorded end of its init process."""
-        try:
-            record = json.loads((self.path / "exit.json").read_text())
-        except FileNotFoundError:
-            return None
-        return Exit(record["pid"], record["status"], record["exited_at"])
+        return _exit(self.path / "exit.json")
+
+    def exit_of(self, exec_id: str) -> Exit | None:
+        """The recorded end of an exec; our own shims write it, and keep it until its deletion."""
+        return _exit(self.path / "exits" / exec_id)
 
     @property
     def pid(self) -> int:
@@ -75,15 +90,70 @@ class Bundle:
         except (FileNotFoundError, ValueError):
             return 0
 
-    @property
-    def exit_told(self) -> bool:
-        """Whether a daemon has published the end of its init process."""
-        return (self.path / "exit.told").exists()
+    def untold(self) -> list[str]:
+        """The exec ids of processes whose end no daemon has published; '' is init."""
+        try:
+            owed = sorted(path.name for path in (self.path / "execs").iterdir())
+        except FileNotFoundError:
+            owed = []
+        return owed if (self.path / "exit.told").exists() else [*owed, ""]
 
-    def tell_exit(self) -> None:
-        """A daemon has published the end of its init process; fine when the bundle has gone."""
+    def owe(self, exec_id: str, pid: int = 0) -> None:
+        """The end of an exec is to be published from now on. NotFound when the task has gone."""
+        try:
+            (self.path / "execs").mkdir(mode=0o700, exist_ok=True)
+            (self.path / "execs" / exec_id).write_text(str(pid))
+        except FileNotFoundError as error:
+            raise NotFound(f"task {self.id!r}: not found") from error
+
+    def owed_pid(self, exec_id: str) -> int | None:
+        """The pid of an exec whose end is to be published, 0 when unknown; None when none is."""
+        try:
+            return int((self.path / "execs" / exec_id).read_text() or 0)
+        except FileNotFoundError:
+            return None
+
+    def tell_exit(self, exec_id: str = "") -> None:
+        """A daemon has published the end of a process; fine when the bundle has gone."""
         with suppress(FileNotFoundError):
-            (self.path / "exit.told").touch()
+            if exec_id:
+                (self.path / "execs" / exec_id).unlink()
+            else:
+                (self.path / "exit.told").touch()
+
+    def keep(self, exit: Exit, exec_id: str = "") -> None:
+        """Record the end of a process, unless its shim has; fine when the bundle has gone."""
+        path = self.path / "exits" / exec_id if exec_id else self.path / "exit.json"
+        if path.exists():
+            return
+        record = {"pid": exit.pid, "status": exit.status, "exited_at": exit.exited_at}
+        new = path.with_name(f"{path.name}.new")
+        with suppress(FileNotFoundError):
+            if exec_id:
+                path.parent.mkdir(mode=0o700, exist_ok=True)
+            new.write_text(json.dumps(record))
+            new.rename(path)
+
+    def settle(self, exit: Exit) -> None:
+        """Its shim is gone and so are all processes: this was the end, where none is recorded."""
+        for exec_id in self.untold():
+            if exec_id:
+                pid = self.owed_pid(exec_id) or 0
+                self.keep(Exit(pid, KILLED, exit.exited_at), exec_id)
+        self.keep(exit)
+        self._remove_socket()
+        (self.path / "address").unlink(missing_ok=True)
+
+    @property
+    def settled(self) -> bool:
+        """Whether its shim is gone, and all that the shim has left."""
+        return not self.address and self.exit is not None
+
+    def forget_exec(self, exec_id: str) -> None:
+        """Nobody will ask for it any more."""
+        self.tell_exit(exec_id)
+        with suppress(FileNotFoundError):
+            (self.path / "exits" / exec_id).unlink()
 
     @property
     def shared(self) -> bool:
@@ -93,17 +163,44 @@ class Bundle:
     def remove(self) -> None:
         """Unmount and delete; fine when part of it is gone."""
         linux.unmount_all(self.path / "rootfs", lazy=True)
+        self._remove_socket()
+        # in one step: half a bundle would be found by the next daemon
+        gone = self.path.parent.parent / _GONE
+        gone.mkdir(mode=0o700, exist_ok=True)
+        away = gone / f"{self.namespace}.{self.id}.{time.time_ns()}"
+        with suppress(FileNotFoundError):
+            self.path.rename(away)
+            _remove_tree(away)
+
+    def _remove_socket(self) -> None:
+        """A shim removes its own, unless it was killed."""
         socket = self.address.removeprefix("unix://")
-        if socket and not self.shared:
-            # a shim removes its own, unless it was killed
+        if socket and not self.shared and self.runtime in OWN:
+            # a stranger's may have other containers
             Path(socket).unlink(missing_ok=True)
             with suppress(OSError):  # other shims' are in it
                 Path(socket).parent.rmdir()
-        shutil.rmtree(self.path, ignore_errors=False)
+
+
+def _exit(path: Path) -> Exit | None:
+    try:
+        record = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    return Exit(record["pid"], record["status"], record["exited_at"])
+
+
+def _remove_tree(path: Path) -> None:
+    while path.exists():
+        with suppress(FileNotFoundError):  # its shim, which ends, removes files too
+            shutil.rmtree(path)
 
 
 def bundles(state: Path) -> Iterator[Bundle]:
-    """All bundles of earlier daemons."""
+    """All bundles of earlier daemons; what those were about to remove goes now."""
+    for kind in (state, state / ".sandboxes"):
+        for away in (kind / _GONE).glob("*"):
+            _remove_tree(away)
     for namespace in sorted(state.iterdir()):
         if namespace.name.startswith(".") or not namespace.is_dir():
             continue

@@ -14,12 +14,11 @@ from pathlib import Path
 
 from cored.abc.runtime import Exit
 from cored.errors import Internal, InvalidArgument, NotFound
-from cored_runtime_shim.bundle import Bundle
+from cored_runtime_shim.bundle import OWN, Bundle
 
 __all__ = ["OWN", "Started", "delete", "find", "record", "start", "version_of"]
 
-# runtime names that mean our own shim
-OWN = frozenset({"", "io.containerd.runc.v2", "io.containerd.cored.v2"})
+_TIMEOUT = 60.0
 _NAME = re.compile(r"[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)*\.(?P<name>[a-zA-Z0-9-]+)\.(?P<version>v\d+)")
 
 
@@ -93,8 +92,20 @@ async def delete(binary: str, bundle: Bundle, address: str) -> Exit:
 async def _run(binary: str, bundle: Bundle, address: str, action: str, stdin: bytes) -> bytes:
     # a thread, not asyncio: uvloop lets children inherit pipes, and a shim that stays would keep
     # the end of our own from coming
-    done = await asyncio.to_thread(
-        subprocess.run,
+    try:
+        done = await asyncio.to_thread(_call, binary, bundle, address, action, stdin)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Internal(f"shim {binary} {action}: {error}") from error
+    if done.returncode != 0:
+        text = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
+        raise Internal(f"shim {binary} {action}: {text}")
+    return done.stdout
+
+
+def _call(
+    binary: str, bundle: Bundle, address: str, action: str, stdin: bytes
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
         [
             binary,
             *("-namespace", bundle.namespace, "-id", bundle.id, "-address", address),
@@ -111,11 +122,8 @@ async def _run(binary: str, bundle: Bundle, address: str, action: str, stdin: by
         input=stdin,
         capture_output=True,
         check=False,
+        timeout=_TIMEOUT,
     )
-    if done.returncode != 0:
-        text = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
-        raise Internal(f"shim {binary} {action}: {text}")
-    return done.stdout
 
 
 def _publisher() -> str:

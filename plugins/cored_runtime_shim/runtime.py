@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.empty_pb2 import Empty
@@ -17,91 +16,78 @@ from cored import log, scope
 from cored._pb.containerd.task.v2 import shim_pb2 as pb
 from cored._pb.containerd.types import mount_pb2
 from cored.abc.runtime import CreateOptions, Exit, Runtime, RuntimeInfo, Task
+from cored.abc.values import Typed
 from cored.errors import CoredError, NotFound, Unavailable
-from cored.rpc.ttrpc_client import Client
-from cored_runtime_shim import foreign
+from cored_runtime_shim import foreign, remains
+from cored_runtime_shim.about import About
 from cored_runtime_shim.bundle import Bundle, bundles
+from cored_runtime_shim.choice import Runtimes
 from cored_runtime_shim.foreign import OWN
 from cored_runtime_shim.launch import Launcher
-from cored_runtime_shim.oci import OciRuntimes
+from cored_runtime_shim.line import Line
 from cored_runtime_shim.sandbox import ShimSandboxes
 from cored_runtime_shim.task import ShimTask, killed
 
 __all__ = ["ShimRuntime"]
 
+# so long a shim of an earlier daemon may keep us from serving, seconds
+_SIGN_OF_LIFE = 2.0
+_SHUTDOWN = 5.0
+
 
 class ShimRuntime(Runtime):
     """Tasks below ``state``, and sandboxes."""
 
-    def __init__(self, state: Path, launcher: Launcher, runtimes: OciRuntimes) -> None:
+    def __init__(self, state: Path, launcher: Launcher, runtimes: Runtimes) -> None:
         self._state = state
         self._launcher = launcher
         self._runtimes = runtimes
-        self.sandboxes = ShimSandboxes(state / ".sandboxes", launcher)
+        self._about = About(runtimes)
+        self._tasks: dict[Path, ShimTask] = {}
+        self.sandboxes = ShimSandboxes(state / ".sandboxes", launcher, runtimes)
 
     def close(self) -> None:
         """Let go of what is open; every task lives on."""
+        for task in self._tasks.values():
+            task.close()
         self.sandboxes.close()
         self._launcher.close()
 
     async def create(self, id: str, options: CreateOptions) -> Task:
-        own = options.runtime in OWN
-        if not own:
-            foreign.find(options.runtime)
-        oci = self._runtimes.choose_for(options.spec.value) if own else None
-        bundle = Bundle.make(self._state, scope.namespace(), options, id, oci)
-        client: Client | None = None
+        choice = await self._runtimes.choose(options.runtime, options.options, options.spec.value)
+        options = replace(options, runtime=choice.shim)
+        bundle = Bundle.make(self._state, scope.namespace(), options, id, choice.oci)
+        line: Line | None = None
         try:
             started = await self._start(bundle, options)
-            client = await Client.connect(started.address)
-            task = self._task(bundle, client, started.version)
-            request = pb.CreateTaskRequest(
-                id=id,
-                bundle=str(bundle.path),
-                rootfs=[
-                    mount_pb2.Mount(
-                        type=m.type, source=m.source, target=m.target, options=m.options
-                    )
-                    for m in options.rootfs
-                ],
-                terminal=options.stdio.terminal,
-                stdin=options.stdio.stdin,
-                stdout=options.stdio.stdout,
-                stderr=options.stdio.stderr,
-                checkpoint=options.checkpoint,
-            )
-            if options.options is not None:
-                request.options.CopyFrom(
-                    AnyMessage(type_url=options.options.type_url, value=options.options.value)
-                )
-            answer = await client.call(
-                f"containerd.task.v{started.version}.Task",
-                "Create",
-                request,
-                pb.CreateTaskResponse(),
-                metadata={"containerd-namespace-ttrpc": bundle.namespace},
-            )
-        except BaseException:
-            await asyncio.shield(self._undo(bundle, client))
+            line = Line(bundle.namespace, id, started.address, started.version)
+            await line.connect()
+            request = _create_request(bundle, options)
+            answer = await line.call("Create", request, pb.CreateTaskResponse())
+        except BaseException as error:
+            # our shim, when it answers, has cleaned up its part
+            answered = isinstance(error, CoredError) and not isinstance(error, Unavailable)
+            answered = answered and choice.oci is not None
+            await asyncio.shield(self._undo(bundle, line, clean=not answered))
             raise
-        task.created(answer.pid)
-        return task
+        return self._task(bundle, line, answer.pid)
 
     async def recover(self) -> Mapping[tuple[str, str], Task]:
+        await asyncio.to_thread(remains.forget_other_boots, self._state)
         found = await asyncio.gather(*(self._recovered(bundle) for bundle in bundles(self._state)))
         return {(task.namespace, task.id): task for task in found if task is not None}
 
-    async def info(self, runtime: str, options: object) -> RuntimeInfo:
-        if runtime not in OWN:
-            return RuntimeInfo(runtime, annotations={"path": foreign.find(runtime)})
-        oci = self._runtimes.choose()
-        first = oci.version.partition("\n")[0]
-        return RuntimeInfo(
-            "io.containerd.runc.v2", first.rpartition(" ")[2], annotations={"path": oci.path}
-        )
+    async def info(self, runtime: str, options: Typed | None) -> RuntimeInfo:
+        return await self._about.info(runtime, options)
 
-    def _task(self, bundle: Bundle, client: Client | None, version: int) -> ShimTask:
-        return ShimTask(bundle, client, version, self._destroy, self._forget)
+    async def runtimes(self) -> Sequence[RuntimeInfo]:
+        return await self._about.all()
+
+    def _task(self, bundle: Bundle, line: Line, pid: int) -> ShimTask:
+        task = ShimTask(bundle, line, self._destroy, self._forget)
+        task.created(pid)
+        self._tasks[bundle.path] = task
+        return task
 
     async def _start(self, bundle: Bundle, options: CreateOptions) -> foreign.Started:
         """A shim of its own; in somebody else's kind of sandbox, the sandbox's."""
@@ -113,77 +99,100 @@ class ShimRuntime(Runtime):
                 return started
         return await self._launcher.start(bundle, options)
 
-    async def _undo(self, bundle: Bundle, client: Client | None) -> None:
-        """After a create that failed: end the shim, which has cleaned up its part."""
-        if client is not None and not bundle.shared:
-            with suppress(CoredError):
-                await client.call(
-                    "containerd.task.v3.Task",
-                    "Shutdown",
-                    pb.ShutdownRequest(id=bundle.id, now=True),
-                    Empty(),
-                    timeout=5,
-                )
-        if client is not None:
-            client.close()
+    async def _undo(self, bundle: Bundle, line: Line | None, *, clean: bool = True) -> None:
+        """After a create that failed: end the shim, and what it has not cleaned up."""
+        if line is not None and not bundle.shared:
+            request = pb.ShutdownRequest(id=bundle.id, now=True)
+            with suppress(Unavailable, TimeoutError):
+                await line.call("Shutdown", request, Empty(), patience=_SHUTDOWN)
+                await asyncio.wait([line.gone], timeout=_SHUTDOWN)
+        if line is not None:
+            line.close()
+        if clean:
+            await self._clean(bundle)
         await self._forget(bundle)
 
     async def _recovered(self, bundle: Bundle) -> Task | None:
         """The task of a bundle; None when there is none (any more), and it has been removed."""
         logger = log.get("runtime").bind(namespace=bundle.namespace, container=bundle.id)
-        address = bundle.address
-        if not address:
+        try:
+            return await self._found(bundle, logger)
+        except (CoredError, OSError, ValueError) as error:
+            # one that is damaged must not keep the others from being found
+            logger.error("a bundle that cannot be read is left alone", error=str(error))
+            return None
+
+    async def _found(self, bundle: Bundle, logger: Any) -> Task | None:
+        address, exit = bundle.address, bundle.exit
+        if not address and exit is None:
             logger.info("removing a bundle whose shim never started")
-            await self._forget(bundle)
+            await self._undo(bundle, None)
             return None
-        version = 3 if bundle.runtime in OWN else foreign.version_of(bundle)
+        if bundle.settled:
+            return self._task(bundle, Line.dead(bundle.namespace, bundle.id), bundle.pid)
+        own = bundle.runtime in OWN
+        line = Line(bundle.namespace, bundle.id, address, 3 if own else foreign.version_of(bundle))
         self._launcher.found(bundle)
+        pid = bundle.pid
         try:
-            client = await Client.connect(address)
-        except Unavailable:
-            task = self._task(bundle, None, version)
-            exit = await task.wait()
-            logger.warning("its shim is gone, the container was ended", exit_status=exit.status)
-            return task
-        task = self._task(bundle, client, version)
-        try:
-            state = await task.state()
-        except NotFound:
-            logger.info("removing a bundle whose task was never created, or is deleted")
-            await self._undo(bundle, client)
-            return None
-        task.created(state.pid)
-        logger.info("found again", pid=state.pid, status=str(state.status))
-        return task
+            found = await line.find(_SIGN_OF_LIFE)
+            if found is None:
+                logger.info("removing a bundle whose task was never created, or is deleted")
+                await self._undo(bundle, line)
+                return None
+        except Unavailable as error:
+            if line.gone.done() and own and not pid and exit is None:
+                logger.info("removing a bundle whose shim died before it created a task")
+                await self._undo(bundle, None)
+                return None
+            logger.warning("its shim cannot be asked", error=str(error))
+        else:
+            pid = found or pid
+            logger.info("found again", pid=pid)
+        return self._task(bundle, line, pid)
 
     async def _destroy(self, bundle: Bundle) -> Exit:
-        """End a container whose shim has died, through the runtime; its exit if recorded."""
+        """End a container whose shim has died; its exit as recorded, or as made now."""
+        if bundle.settled and bundle.exit is not None:
+            return bundle.exit
         pid = bundle.pid
+        await self._clean(bundle)
+        exit = bundle.exit or killed(pid)
+        await asyncio.to_thread(bundle.settle, exit)
+        return exit
+
+    async def _clean(self, bundle: Bundle) -> None:
         if bundle.runtime not in OWN:
-            binary = foreign.find(bundle.runtime)
-            return await foreign.delete(binary, bundle, self._launcher.address)
-        done = await asyncio.to_thread(
-            subprocess.run, _delete_command(bundle), capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            text = done.stderr.strip()
-            log.get("runtime").warning("cleaning up after a shim", id=bundle.id, error=text)
-            _kill(pid)
-        return bundle.exit or killed(pid)
+            try:
+                binary = foreign.find(bundle.runtime)
+                await foreign.delete(binary, bundle, self._launcher.address)
+            except CoredError as error:
+                logger = log.get("runtime").bind(container=bundle.id)
+                logger.warning("cleaning up after a shim", error=str(error))
+        await asyncio.to_thread(remains.end, bundle)
 
     async def _forget(self, bundle: Bundle) -> None:
         self._launcher.forget(bundle)
+        self._tasks.pop(bundle.path, None)
         await asyncio.to_thread(bundle.remove)
 
 
-def _delete_command(bundle: Bundle) -> list[str]:
-    import json
-
-    chosen = json.loads((bundle.path / "runtime").read_text())
-    return [chosen["binary"], "--root", chosen["root"], "delete", "--force", bundle.id]
-
-
-def _kill(pid: int) -> None:
-    if pid:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+def _create_request(bundle: Bundle, options: CreateOptions) -> pb.CreateTaskRequest:
+    request = pb.CreateTaskRequest(
+        id=bundle.id,
+        bundle=str(bundle.path),
+        rootfs=[
+            mount_pb2.Mount(type=m.type, source=m.source, target=m.target, options=m.options)
+            for m in options.rootfs
+        ],
+        terminal=options.stdio.terminal,
+        stdin=options.stdio.stdin,
+        stdout=options.stdio.stdout,
+        stderr=options.stdio.stderr,
+        checkpoint=options.checkpoint,
+    )
+    if options.options is not None:
+        request.options.CopyFrom(
+            AnyMessage(type_url=options.options.type_url, value=options.options.value)
+        )
+    return request

@@ -15,9 +15,9 @@ from cored._pb.containerd.task.v2 import shim_pb2 as pb
 from cored._pb.containerd.v1.types import task_pb2
 from cored.abc.runtime import ExecOptions, Exit, ProcessState, Status, Stdio, Task
 from cored.abc.values import Labels, Typed
-from cored.errors import NotFound, Unavailable
-from cored.rpc.ttrpc_client import Client
-from cored_runtime_shim.bundle import Bundle
+from cored.errors import CoredError, FailedPrecondition, NotFound, Unavailable
+from cored_runtime_shim.bundle import KILLED, Bundle
+from cored_runtime_shim.line import Line
 
 __all__ = ["ShimTask", "killed"]
 
@@ -30,14 +30,17 @@ _STATUS = {
 }
 
 
+# a state is asked for in lists, which one shim must not hold up, seconds
+_STATE_PATIENCE = 2.0
+
+
 class ShimTask(Task):
     """``destroy`` cleans up behind a shim that died, ``forget`` removes what a task leaves."""
 
     def __init__(
         self,
         bundle: Bundle,
-        client: Client | None,
-        version: int,
+        line: Line,
         destroy: Callable[[Bundle], Coroutine[Any, Any, Exit]],
         forget: Callable[[Bundle], Awaitable[None]],
     ) -> None:
@@ -45,40 +48,44 @@ class ShimTask(Task):
         self.namespace = bundle.namespace
         self.bundle = bundle.path
         self._files = bundle
-        self._client = client
-        self._service = f"containerd.task.v{version}.Task"
+        self._line = line
         self._destroy = destroy
         self._forget = forget
-        self._dead: asyncio.Task[Exit] | None = None
+        self._death: asyncio.Task[Exit] | None = None
+        self._over = False
         self._pid = 0
 
     @property
     def pid(self) -> int:
         return self._pid
 
-    @property
-    def exit_told(self) -> bool:
-        return self._files.exit_told
+    def untold(self) -> list[str]:
+        return self._files.untold()
 
-    def tell_exit(self) -> None:
-        self._files.tell_exit()
+    def tell_exit(self, exec_id: str = "") -> None:
+        self._files.tell_exit(exec_id)
 
     def created(self, pid: int) -> None:
-        """Take note of init's pid."""
+        """It is there, with init's pid: from now on the death of its shim is its end."""
         self._pid = pid
+        self._line.gone.add_done_callback(lambda _: self._shim_died())
+
+    def close(self) -> None:
+        """Let go of the connection; the task lives on."""
+        self._over = True
+        self._line.close()
 
     async def state(self, exec_id: str = "") -> ProcessState:
+        request = pb.StateRequest(id=self.id, exec_id=exec_id)
         try:
-            found = await self._call(
-                "State", pb.StateRequest(id=self.id, exec_id=exec_id), pb.StateResponse()
+            found = await self._line.call(
+                "State", request, pb.StateResponse(), patience=_STATE_PATIENCE
             )
-        except Unavailable:
-            exit = await self._after_death(exec_id)
-            stopped = Status.STOPPED
-            return ProcessState(
-                self.id, exec_id, str(self.bundle), exit.pid, stopped, Stdio(),
-                exit.status, exit.exited_at,
-            )  # fmt: skip
+        except (Unavailable, TimeoutError) as error:
+            if not self._line.gone.done():
+                return self._state_of(exec_id, Exit(self._known_pid(exec_id), 0, 0))
+            log.get("runtime").debug("no state from its shim", id=self.id, error=str(error))
+            return self._state_of(exec_id, await self._after_death(exec_id))
         return ProcessState(
             id=self.id,
             exec_id=exec_id,
@@ -92,7 +99,18 @@ class ShimTask(Task):
 
     async def start(self, exec_id: str = "") -> int:
         request = pb.StartRequest(id=self.id, exec_id=exec_id)
-        return int((await self._call("Start", request, pb.StartResponse())).pid)
+        if not exec_id:
+            return int((await self._call("Start", request, pb.StartResponse())).pid)
+        # before it can end: whoever comes after us must know that its end is to be told
+        self._files.owe(exec_id)
+        try:
+            pid = int((await self._call("Start", request, pb.StartResponse())).pid)
+        except CoredError as error:
+            if self._line.gone.done() or not isinstance(error, Unavailable):
+                self._files.tell_exit(exec_id)  # nothing has started
+            raise
+        self._files.owe(exec_id, pid)
+        return pid
 
     async def exec(self, exec_id: str, options: ExecOptions) -> None:
         request = pb.ExecProcessRequest(
@@ -108,26 +126,43 @@ class ShimTask(Task):
 
     async def kill(self, signal: int, *, exec_id: str = "", all: bool = False) -> None:
         request = pb.KillRequest(id=self.id, exec_id=exec_id, signal=signal, all=all)
-        await self._call("Kill", request, Empty())
+        try:
+            await self._line.call("Kill", request, Empty())
+        except Unavailable as error:
+            if not self._line.gone.done():
+                raise
+            await self._after_death("")
+            raise NotFound(f"task {self.id!r}: process already finished") from error
 
     async def wait(self, exec_id: str = "") -> Exit:
         request = pb.WaitRequest(id=self.id, exec_id=exec_id)
         try:
-            found = await self._call("Wait", request, pb.WaitResponse())
-        except Unavailable:
+            found = await self._line.wait(request)
+        except Unavailable as error:
+            if not self._line.gone.done():
+                raise
+            log.get("runtime").debug("no end from its shim", id=self.id, error=str(error))
             return await self._after_death(exec_id)
-        return Exit(self._pid if not exec_id else 0, found.exit_status, _ns(found))
+        exit = Exit(self._known_pid(exec_id), found.exit_status, _ns(found))
+        if exit.exited_at:
+            self._files.keep(exit, exec_id)
+        return exit
 
     async def delete(self, exec_id: str = "") -> Exit:
         request = pb.DeleteRequest(id=self.id, exec_id=exec_id)
         try:
-            found = await self._call("Delete", request, pb.DeleteResponse())
+            found = await self._line.call("Delete", request, pb.DeleteResponse())
             exit = Exit(found.pid, found.exit_status, _ns(found))
             if not exec_id:
+                self._over = True
                 await self._shut_down()
         except Unavailable:
+            if not self._line.gone.done():
+                raise
             exit = await self._after_death(exec_id)
-        if not exec_id:
+        if exec_id:
+            self._files.forget_exec(exec_id)
+        else:
             await self._forget(self._files)
         return exit
 
@@ -166,40 +201,57 @@ class ShimTask(Task):
         await self._call("Checkpoint", request, Empty())
 
     async def _call(self, method: str, request: Any, answer: Any) -> Any:
-        if self._client is None:
-            raise Unavailable(f"task {self.id!r}: its shim is gone")
-        return await self._client.call(
-            self._service,
-            method,
-            request,
-            answer,
-            metadata={"containerd-namespace-ttrpc": self.namespace},
-        )
+        if self._line.gone.done():
+            raise FailedPrecondition(f"task {self.id!r}: has ended, its shim died")
+        return await self._line.call(method, request, answer)
 
     async def _shut_down(self) -> None:
         """Let the shim end; it has nothing left to do."""
-        client = self._client
-        assert client is not None
-        if self._files.shared:
-            client.close()
-            return
-        try:
-            await self._call("Shutdown", pb.ShutdownRequest(id=self.id), Empty())
-        except Unavailable as error:
-            log.get("runtime").debug("shim ended before it answered", error=str(error))
-        client.close()
+        if not self._files.shared:
+            try:
+                await self._line.call("Shutdown", pb.ShutdownRequest(id=self.id), Empty())
+            except Unavailable as error:
+                log.get("runtime").debug("shim ended before it answered", error=str(error))
+        self._line.close()
+
+    def _shim_died(self) -> None:
+        if self._death is None and not self._over and not self._files.settled:
+            log.get("runtime").warning(
+                "its shim died, ending the container", namespace=self.namespace, container=self.id
+            )
+            self._death = asyncio.create_task(
+                self._destroy(self._files), name=f"after the shim of {self.id}"
+            )
 
     async def _after_death(self, exec_id: str) -> Exit:
-        """The shim is gone: clean up once, and answer the end that is recorded or was made."""
-        if exec_id:
+        """The shim is gone: the end that it recorded, or that was made, when all is cleaned up."""
+        if self._death is None:
+            if not self.bundle.exists():
+                raise NotFound(f"task {self.id!r}: not found, it has been deleted")
+            self._death = asyncio.create_task(self._destroy(self._files))
+        exit = await asyncio.shield(self._death)
+        if not exec_id:
+            return exit
+        recorded = self._files.exit_of(exec_id)
+        if recorded is None:
             raise NotFound(f"process {exec_id!r} of task {self.id!r}: went with its shim")
-        if self._dead is None:
-            self._dead = asyncio.create_task(self._destroy(self._files))
-        return await asyncio.shield(self._dead)
+        return recorded
+
+    def _known_pid(self, exec_id: str) -> int:
+        return (self._files.owed_pid(exec_id) or 0) if exec_id else self._pid
+
+    def _state_of(self, exec_id: str, exit: Exit) -> ProcessState:
+        """Without the shim's word: unknown, or stopped when there is an end."""
+        status = Status.STOPPED if exit.exited_at else Status.UNKNOWN
+        return ProcessState(
+            self.id, exec_id, str(self.bundle), exit.pid, status, Stdio(),
+            exit.status, exit.exited_at,
+        )  # fmt: skip
 
 
 def _ns(message: Any) -> int:
-    if not message.HasField("exited_at"):
+    # Go's shims say the year 1 where there is no time
+    if not message.HasField("exited_at") or message.exited_at.seconds < 0:
         return 0
     return int(message.exited_at.seconds * 10**9 + message.exited_at.nanos)
 
@@ -210,4 +262,4 @@ def _any(value: Typed) -> AnyMessage:
 
 def killed(pid: int) -> Exit:
     """The end of a process whose own nobody saw: as if by SIGKILL, now."""
-    return Exit(pid, 137, time.time_ns())
+    return Exit(pid, KILLED, time.time_ns())

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from cored.errors import Internal, Unavailable
 __all__ = ["Zygote"]
 
 _TIMEOUT = 20.0
+_LAST_ANSWERS = 2.0
 # -I ignores PYTHONPATH and the working directory, -S the site packages: a shim needs none of them
 _BOOT = "import sys; sys.path[:0] = {paths!r}; from coreshim.__main__ import main; sys.exit(main())"
 
@@ -31,7 +32,7 @@ class Zygote:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._waiting: dict[int, asyncio.Future[dict[str, Any] | None]] = {}
         self._count = 0
         self._lock = asyncio.Lock()
 
@@ -48,38 +49,46 @@ class Zygote:
 
     async def fork(self, namespace: str, id: str, bundle: Path, address: str) -> str:
         """A new shim for a bundle; answers its socket's address once it listens."""
-        await self._ensure()
-        assert self._channel is not None
-        self._count += 1
-        number = self._count
-        request = {
-            "n": number, "namespace": namespace, "id": id, "bundle": str(bundle),
-            "address": address,
-        }  # fmt: skip
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[dict[str, Any]] = loop.create_future()
-        self._waiting[number] = answer
+        request = {"namespace": namespace, "id": id, "bundle": str(bundle), "address": address}
         try:
-            await loop.sock_sendall(self._channel, json.dumps(request).encode())
             async with asyncio.timeout(_TIMEOUT):
-                found = await answer
+                found = await self._asked(request)
+                while found is None:  # it died with our request in its hands
+                    found = await self._asked(request)
         except TimeoutError as error:
             raise Unavailable(
                 f"shim of {id!r}: did not start within {_TIMEOUT:.0f} s",
                 hint=f"see {bundle}/shim.log",
             ) from error
-        finally:
-            self._waiting.pop(number, None)
         if "error" in found:
             raise Internal(f"shim of {id!r}: {found['error']}", hint=f"see {bundle}/shim.log")
         return str(found["address"])
 
+    async def _asked(self, request: dict[str, Any]) -> dict[str, Any] | None:
+        """The answer to one request; None when the zygote died before it came."""
+        await self._ensure()
+        assert self._channel is not None
+        self._count += 1
+        number = self._count
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[dict[str, Any] | None] = loop.create_future()
+        self._waiting[number] = answer
+        try:
+            await loop.sock_sendall(self._channel, json.dumps({"n": number, **request}).encode())
+            return await answer
+        except ConnectionError:
+            return None
+        finally:
+            self._waiting.pop(number, None)
+
     async def _ensure(self) -> None:
         async with self._lock:
-            if self._process is not None and self._process.poll() is None:
+            alive = self._process is not None and self._process.poll() is None
+            if alive and self._reader is not None and not self._reader.done():
                 return
             if self._process is not None:
                 log.get("runtime").warning("the zygote died, starting another")
+                await self._last_answers()
             await self._close()
             await self._start()
 
@@ -109,9 +118,17 @@ class Zygote:
                     future.set_result(found)
         except ConnectionError as error:
             log.get("runtime").debug("zygote's channel ended", error=str(error))
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(Unavailable("the zygote died", hint="try again"))
+        finally:
+            for future in self._waiting.values():
+                if not future.done():
+                    future.set_result(None)
+
+    async def _last_answers(self) -> None:
+        """Of a zygote that died: shims that it has just made speak up, and nobody hears anew."""
+        if self._channel is not None and self._reader is not None:
+            with suppress(OSError):
+                self._channel.shutdown(socket.SHUT_WR)
+            await asyncio.wait([self._reader], timeout=_LAST_ANSWERS)
 
     async def _close(self) -> None:
         if self._reader is not None:
@@ -122,8 +139,17 @@ class Zygote:
             self._channel.close()
             self._channel = None
         if self._process is not None:
-            await asyncio.to_thread(self._process.wait)
+            await asyncio.to_thread(_ended, self._process)
             self._process = None
+
+
+def _ended(process: subprocess.Popen[bytes]) -> None:
+    """Wait for the zygote's end, which follows its channel's; one that is stuck is killed."""
+    try:
+        process.wait(_TIMEOUT / 4)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _search_path() -> list[str]:

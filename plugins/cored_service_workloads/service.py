@@ -17,12 +17,14 @@ from cored.engine.progress import Report
 from cored.engine.pull import Puller
 from cored.engine.registry import Credentials, known_user
 from cored.engine.selection import single
-from cored.errors import InvalidArgument, NotFound
+from cored.engine.tasks import Tasks
+from cored.errors import FailedPrecondition, InvalidArgument, NotFound
 from cored_service_workloads.messages import (
     config_message,
     config_value,
     container_message,
     image_message,
+    runtime_message,
     stdio_value,
     timestamp,
 )
@@ -35,12 +37,18 @@ class WorkloadsService(Service):
     service = "cored.workloads.v1.Workloads"
 
     def __init__(
-        self, containers: Containers, images: Images, puller: Puller, importer: Importer
+        self,
+        containers: Containers,
+        images: Images,
+        puller: Puller,
+        importer: Importer,
+        tasks: Tasks,
     ) -> None:
         self._containers = containers
         self._images = images
         self._puller = puller
         self._importer = importer
+        self._tasks = tasks
 
     async def Pull(self, request: pb.PullRequest) -> AsyncIterator[pb.TransferProgress]:
         user = Credentials(request.username, request.password) if request.username else None
@@ -95,7 +103,7 @@ class WorkloadsService(Service):
         made = await self._containers.create(
             config_value(request.config), stdio_value(request.stdio)
         )
-        return pb.CreateResponse(id=made.record.id, name=made.name)
+        return pb.CreateResponse(id=made.record.id, name=made.name, warnings=made.warnings)
 
     async def Start(self, request: pb.StartRequest) -> pb.StartResponse:
         stdio = stdio_value(request.stdio) if request.HasField("stdio") else None
@@ -131,7 +139,7 @@ class WorkloadsService(Service):
             snapshotter=record.snapshotter,
             snapshot_key=record.snapshot_key,
             runtime=record.runtime,
-            log_path=str(self._containers.log_path(record.id)),
+            log_path=str(self._containers.log_path(record) or ""),
         )
 
     async def Resize(self, request: pb.ResizeRequest) -> Empty:
@@ -141,14 +149,23 @@ class WorkloadsService(Service):
     async def Logs(self, request: pb.LogsRequest) -> AsyncIterator[pb.LogRecord]:
         record = await self._containers.find(request.container)
         since = request.since.ToNanoseconds() if request.HasField("since") else 0
+        path = self._containers.log_path(record)
+        if path is None:
+            raise FailedPrecondition(
+                f"container {request.container!r}: keeps no log", hint="its log driver is none"
+            )
         found = logs.read(
-            self._containers.log_path(record.id),
+            path,
             follow=(lambda: self._containers.running(record.id)) if request.follow else None,
             tail=request.tail,
             since=since,
         )
         async for entry in found:
             yield pb.LogRecord(stream=entry.stream, time=timestamp(entry.time), data=entry.data)
+
+    async def ListRuntimes(self, request: pb.ListRuntimesRequest) -> pb.ListRuntimesResponse:
+        found = await self._tasks.runtimes()
+        return pb.ListRuntimesResponse(runtimes=map(runtime_message, found))
 
     async def _image(self, image: Image) -> pb.Image:
         try:

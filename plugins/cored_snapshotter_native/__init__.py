@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from cored.abc.snapshots import Kind, Snapshotter, Usage
@@ -25,6 +25,10 @@ class CopyDriver(LayerDriver):
             tree.chmod(0o755)
         elif layer.kind is Kind.ACTIVE:
             copy_tree(layer.parents[0] / "fs", tree)
+
+    def check(self, layer: Layer) -> Sequence[str]:
+        tree = layer.directory / "fs"
+        return () if tree.is_dir() else (f"{tree} is missing",)
 
     def usage(self, layer: Layer) -> Usage:
         return disk_usage(layer.directory / "fs")

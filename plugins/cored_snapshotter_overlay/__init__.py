@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from cored.abc.snapshots import Kind, Snapshotter, Usage
@@ -50,6 +50,11 @@ class OverlayDriver(LayerDriver):
             options += [f"workdir={layer.directory}/work", f"upperdir={layer.directory}/fs"]
         options.append("lowerdir=" + ":".join(lower))
         return [Mount("overlay", "overlay", options=tuple(options))]
+
+    def check(self, layer: Layer) -> Sequence[str]:
+        needed = ("fs", "work") if layer.kind is Kind.ACTIVE else ("fs",)
+        places = [layer.directory / name for name in needed]
+        return [f"{place} is missing" for place in places if not place.is_dir()]
 
     def usage(self, layer: Layer) -> Usage:
         return disk_usage(layer.directory / "fs")

@@ -9,8 +9,10 @@ Contract with the shim manager (``plugins/cored_runtime_shim``):
 - ``containerd-shim-cored-v2 … start | delete``: containerd's shim v2 command line.
 - In the bundle: ``config.json`` and (from the manager) ``runtime``, ``{"binary", "root"}``; the
   shim writes ``address``, ``init.pid``, and ``exit.json``, ``{"pid", "status", "exited_at"}``,
-  before it answers anybody about the exit. The root filesystem is mounted at ``rootfs``.
-- Streams: FIFO paths, ``file:///path``, and ``json-file:///path?copy=FIFO``, log lines as docker
-  writes them, with a raw copy to whoever reads the FIFO.
+  before it answers anybody about the exit; until its deletion an exec has the same in
+  ``exits/ID``. The root filesystem is mounted at ``rootfs``.
+- Streams: FIFO paths, ``file:///path``, ``binary:///path`` (``logger.py``), and logs that the shim
+  writes and rotates itself, ``json-file:///path?max-size=10m&max-file=3&copy=FIFO`` or ``cri://…``
+  (``sinks.py``).
 - Service ``containerd.task.v2.Task`` and ``.v3.Task`` over ttrpc, one container a shim.
 """

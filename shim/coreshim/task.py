@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from cored import linux
-from coreshim import fast
+from coreshim import fast, idmaps
 from coreshim.codec import decode, encode
 from coreshim.console import Console
 from coreshim.loop import Future, Loop
@@ -134,9 +134,10 @@ class TaskService:
             self._mount(request["rootfs"])
             process.image = request["checkpoint"]
             if not process.image:
-                await self._begin(process, lambda files, console: runtime.create(
-                    files, self._pid_file(process), console
-                ))  # fmt: skip
+                with idmaps.volumes(self._bundle):
+                    await self._begin(process, lambda files, console: runtime.create(
+                        files, self._pid_file(process), console
+                    ))  # fmt: skip
         except BaseException:
             process.close_streams()
             await self._undo(runtime)
@@ -160,6 +161,7 @@ class TaskService:
         self._reaper.begin()
         try:
             if process.exec_id:
+                self._check_running()
                 await self._start_exec(process)
                 self._loop.spawn(self._await_exit(process))
             elif process.image:
@@ -181,18 +183,20 @@ class TaskService:
         return {"pid": process.pid}
 
     async def exec(self, request: dict[str, Any]) -> None:
-        init = self._process({"id": request["id"], "exec_id": ""})
         exec_id = request["exec_id"]
         if not _EXEC_ID.fullmatch(exec_id):
             raise Failure(INVALID, f"process {exec_id!r} of task {self._id!r}: invalid name")
         if exec_id in self._processes:
             raise Failure(EXISTS, f"process {exec_id!r} of task {self._id!r}: already exists")
-        if init.status == STOPPED:
-            raise Failure(PRECONDITION, f"task {self._id!r}: has ended")
+        self._check_running()
         process = Process(self._loop, exec_id, request)
         process.spec = with_terminal(request)
         self._processes[exec_id] = process
         self._publish.exec_added(self._id, exec_id)
+
+    def _check_running(self) -> None:
+        if self._process({}).status == STOPPED:
+            raise Failure(PRECONDITION, f"task {self._id!r}: has ended")
 
     async def state(self, request: dict[str, Any]) -> dict[str, Any]:
         process = self._process(request)
@@ -235,6 +239,10 @@ class TaskService:
                 self._oom.close()
             fast.remove_cgroups(self._cgroups)
             self._unmount()
+        if process.exec_id:
+            self._oci().forget(self._pid_file(process))
+            with suppress(FileNotFoundError):
+                os.unlink(self._exit_file(process))
         self._processes.pop(process.exec_id, None)
         process.exit.set()  # nobody waits for what never ran
         answer = {
@@ -260,10 +268,13 @@ class TaskService:
         if process.status == STOPPED or not process.pid:
             raise finished
         try:
-            # our own child: nobody else can get its pid before we have reaped it
-            os.kill(process.pid, number)
+            await self._oci().signal(
+                number, process.pid, self._pid_file(process), started=process.status != CREATED
+            )
         except ProcessLookupError as error:
             raise finished from error
+        except Failure as failure:  # a runtime's own kill, which came too late
+            raise (finished if process.exit.done else failure) from failure
 
     async def resize(self, request: dict[str, Any]) -> None:
         process = self._process(request)
@@ -287,14 +298,20 @@ class TaskService:
         return {"processes": entries}
 
     async def pause(self, request: dict[str, Any]) -> None:
+        self._must_be(RUNNING, "is not running")
         await self._oci().simple("pause")
         self._turn(RUNNING, PAUSED)
         self._publish.paused(self._id)
 
     async def resume(self, request: dict[str, Any]) -> None:
+        self._must_be(PAUSED, "is not paused")
         await self._oci().simple("resume")
         self._turn(PAUSED, RUNNING)
         self._publish.resumed(self._id)
+
+    def _must_be(self, status: int, otherwise: str) -> None:
+        if self._process({"exec_id": ""}).status != status:
+            raise Failure(PRECONDITION, f"task {self._id!r}: {otherwise}")
 
     def _turn(self, before: int, after: int) -> None:
         """Change init's status, unless it has ended meanwhile."""
@@ -325,8 +342,8 @@ class TaskService:
         return {"shim_pid": os.getpid(), "task_pid": init.pid if init else 0, "version": "3"}
 
     async def shutdown(self, request: dict[str, Any]) -> None:
-        if self._processes and not request["now"]:
-            return
+        if "" in self._processes and not request["now"]:
+            return  # execs that nobody has deleted hold nobody up
         self._loop.later(0.01, lambda: self._loop.spawn(self._stop()))
 
     async def _stop(self) -> None:
@@ -411,22 +428,31 @@ class TaskService:
         ended: Ended = await process.reaped
         if self._oom is not None and self._oom.check():
             await self._publish.told(_DRAIN)  # the cause before the effect
-        if not process.exec_id:
-            self._record(process.pid, ended)
-            if not self._own_pids:
-                await self._kill_rest()
+        self._record(process, ended)
+        if not process.exec_id and not self._own_pids:
+            await self._kill_rest()
         await process.started
         process.ended(ended.status, ended.at)
         self._publish.task_exited(self._id, process)
 
-    def _record(self, pid: int, ended: Ended) -> None:
-        """Write exit.json, in one step and for good."""
-        path = os.path.join(self._bundle, "exit.json")
-        with open(f"{path}.new", "w") as file:
-            json.dump({"pid": pid, "status": ended.status, "exited_at": ended.at}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(f"{path}.new", path)
+    def _record(self, process: Process, ended: Ended) -> None:
+        """Write exit.json, or an exec's, in one step and for good."""
+        path = self._exit_file(process)
+        record = {"pid": process.pid, "status": ended.status, "exited_at": ended.at}
+        try:
+            if process.exec_id:
+                os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            with open(f"{path}.new", "w") as file:
+                json.dump(record, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(f"{path}.new", path)
+        except OSError as error:  # no space: who waits must be told all the same
+            print(f"exit of {self._name(process)}: {error}", file=sys.stderr)
+
+    def _exit_file(self, process: Process) -> str:
+        name = os.path.join("exits", process.exec_id) if process.exec_id else "exit.json"
+        return os.path.join(self._bundle, name)
 
     async def _kill_rest(self) -> None:
         """Without a pid namespace of its own a container's other processes outlive its init."""
@@ -457,7 +483,8 @@ class TaskService:
             return
         os.makedirs(self._rootfs, mode=0o711, exist_ok=True)
         try:
-            linux.mount_all([_Mount(values) for values in mounts], self._rootfs)
+            with idmaps.applied([_Mount(values) for values in mounts], self._bundle) as entries:
+                linux.mount_all(entries, self._rootfs)
         except OSError as error:
             # no such filesystem, bad options, no such source: what the request described
             code = INVALID if error.errno in _UNMOUNTABLE else UNKNOWN

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,6 +52,21 @@ async def test_directories_are_never_used_twice(tmp_path: Path) -> None:
             await snapshotter.cleanup()
     async with LayeredSnapshotter.opened(PlainDriver(), tmp_path) as snapshotter:
         assert (await snapshotter.prepare("k"))[0].source.endswith("/4/fs")
+
+
+async def test_what_is_missing_and_what_is_left_over_is_told(tmp_path: Path) -> None:
+    async with LayeredSnapshotter.opened(PlainDriver(), tmp_path) as snapshotter:
+        await snapshotter.prepare("whole")
+        await snapshotter.prepare("gone")
+        shutil.rmtree(tmp_path / "snapshots/2")
+        (tmp_path / "snapshots/stray").mkdir()
+        assert list(await snapshotter.check("whole")) == []
+        assert list(await snapshotter.check("gone")) == [f"{tmp_path}/snapshots/2 is missing"]
+        assert list(await snapshotter.leftovers()) == [f"{tmp_path}/snapshots/stray"]
+        with pytest.raises(NotFound):
+            await snapshotter.check("nobody")
+        await snapshotter.cleanup()
+        assert directories(tmp_path) == {"1"}
 
 
 async def test_what_no_row_owns_is_removed_at_open(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_every_field_has_the_number_and_type_of_the_contract(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TABLES)
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_bytes_and_dicts_agree_with_protobuf(name: str, data: st.DataObject) -> None:
     value = data.draw(values(name))

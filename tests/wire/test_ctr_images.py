@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemons import Daemon
+from tests.images import layer, make, write_layout
 from tests.registries import Registry, registry
 
 pytestmark = pytest.mark.root
@@ -140,6 +141,18 @@ def test_snapshots_are_prepared_written_compared_and_committed(
     assert "children" in refused.stderr
     daemon.ctr("snapshots", "rm", "seen")
     daemon.ctr("snapshots", "rm", "kept")
+
+
+def test_binaries_of_an_image_are_installed_where_the_daemon_finds_them(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    shim = layer({"bin": None, "bin/containerd-shim-installed-v1": b"#!/bin/sh\nexit 3\n"})
+    archive = write_layout(make([shim]), tmp_path / "shim.tar", "example.org/shim:1")
+    daemon.ctr("images", "import", str(archive))
+    daemon.ctr("install", "example.org/shim:1")
+    done = daemon.ctr("run", "--runtime", "io.containerd.installed.v1", IMAGE, "x", check=False)
+    assert str(daemon.home / "root/opt/bin/containerd-shim-installed-v1") in done.stderr
+    daemon.ctr("images", "rm", "--sync", "example.org/shim:1")
 
 
 def test_what_containers_say_of_themselves_is_json(daemon: Daemon) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from tests import daemons
 from tests.daemons import Daemon
+from tests.grpc_client import Client
 
 pytestmark = pytest.mark.root
 IMAGE = "docker.io/library/busybox:latest"
@@ -62,6 +64,23 @@ def test_an_exit_while_no_daemon_runs_is_not_lost(daemon: Daemon) -> None:
     daemon.start()
     assert status_of(daemon, "unseen") == "STOPPED"
     assert "exit code 23" in daemon.ctr("tasks", "rm", "unseen").stderr
+
+
+def test_a_daemon_that_stops_does_not_wait_for_those_who_wait_for_events(busybox: Path) -> None:
+    """dockerd and its like hold a subscription for as long as the daemon lives."""
+    with daemons.cored("[grpc]\nshutdown_grace = 3600.0\n") as daemon:
+        daemon.ctr("images", "import", str(busybox))
+        daemon.ctr("run", "-d", IMAGE, "waited", "sleep", "1000")
+        with Client(daemon.address, "default") as api, ThreadPoolExecutor() as pool:
+            waiting = [
+                pool.submit(list, api.events.Subscribe(timeout=120)),
+                pool.submit(api.tasks.Wait, container_id="waited", timeout=120),
+            ]
+            time.sleep(0.5)  # both calls are there
+            assert daemon.stop() == 0
+            for call in waiting:
+                with api.refused("UNAVAILABLE", "stopping"):
+                    call.result(20)
 
 
 def test_sigterm_leaves_containers_running(daemon: Daemon) -> None:

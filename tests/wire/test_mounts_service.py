@@ -170,7 +170,18 @@ def test_labels_change_and_lists_are_filtered(api: Client, tmp_path: Path) -> No
     assert names() == ["one", "two"]
     assert names('labels."a.b"==1') == ["one"]
     assert names("name==two") == ["two"]
-    assert list(api.within("elsewhere").mounts.List()) == []
+    elsewhere = api.within("elsewhere")
+    assert list(elsewhere.mounts.List()) == []
+    for call in (
+        lambda: elsewhere.mounts.Info(name="one"),
+        lambda: elsewhere.mounts.Update(info={"name": "one"}),
+        lambda: elsewhere.mounts.Deactivate(name="one"),
+    ):
+        with api.refused("NOT_FOUND"):
+            call()
+    elsewhere.mounts.Activate(name="one", mounts=[a_tree(tmp_path, "three")], temporary=True)
+    elsewhere.mounts.Deactivate(name="one")
+    assert names() == ["one", "two"]
     with api.refused("INVALID_ARGUMENT"):
         api.mounts.Update(info={"name": "one"}, update_mask={"paths": ["active"]})
     with api.refused("INVALID_ARGUMENT"):

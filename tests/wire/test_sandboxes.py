@@ -111,8 +111,17 @@ def test_records_are_kept_updated_listed_and_deleted(api: Client) -> None:
     assert ids('labels."a.b"==2') == ["box"]
     assert ids("id==other") == ["other"]
     assert list(api.within("elsewhere").store.List().list) == []
-    with api.refused("NOT_FOUND"):
-        api.within("elsewhere").store.Get(sandbox_id="box")
+    elsewhere = api.within("elsewhere").store
+    for call in (
+        lambda: elsewhere.Get(sandbox_id="box"),
+        lambda: elsewhere.Update(sandbox=record()),
+        lambda: elsewhere.Delete(sandbox_id="box"),
+    ):
+        with api.refused("NOT_FOUND"):
+            call()
+    elsewhere.Create(sandbox=record())
+    elsewhere.Delete(sandbox_id="box")
+    assert ids() == ["box", "other"]
     with api.refused("INVALID_ARGUMENT"):
         ids("==")
     for id in ("box", "other"):
@@ -177,6 +186,13 @@ def test_errors_have_their_codes(api: Client) -> None:
             getattr(api.within("elsewhere").controller, method)(sandbox_id="box", sandboxer="shim")
     # stopping what is not there is fine
     api.controller.Stop(sandbox_id="none", sandboxer="shim")
+    elsewhere = api.within("elsewhere").controller
+    elsewhere.Stop(sandbox_id="box", sandboxer="shim")
+    with api.refused("NOT_FOUND"):
+        elsewhere.Update(sandbox_id="box", sandboxer="shim", sandbox=record(), fields=["labels"])
+    elsewhere.Create(sandbox_id="box", sandbox=record(), sandboxer="shim")
+    elsewhere.Shutdown(sandbox_id="box", sandboxer="shim")
+    assert api.controller.Status(sandbox_id="box", sandboxer="shim").state == "SANDBOX_READY"
     with api.refused("NOT_FOUND"):
         api.controller.Update(sandbox_id="none", sandboxer="shim", sandbox=record("none"))
     with api.refused("INVALID_ARGUMENT"):

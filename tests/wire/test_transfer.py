@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import itertools
 import json
 import queue
 import tarfile
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,13 @@ from cored._pb.containerd.types.transfer.progress_pb2 import Progress
 from cored._pb.containerd.types.transfer.streaming_pb2 import Data, WindowUpdate
 from tests import images
 from tests.daemons import Daemon, cored
+from tests.faults import proxy
 from tests.grpc_client import Client, message
 from tests.registries import Registry, registry
 
 pytestmark = pytest.mark.root
 _NUMBERS = itertools.count(1)
+SOURCE = "containerd.io/distribution.source.{}"
 HOST = {"os": "linux", "architecture": images.ARCHITECTURE}
 
 
@@ -220,10 +224,15 @@ def test_push_and_pull_bring_the_same_image_back(
     assert events[-1].startswith("Completed pull from")
     layers = {step.name: step for step in seen if step.name.startswith("layer-")}
     assert len(layers) == 2
+    manifest = f"manifest-{digest}"
     for step in layers.values():
         assert step.event in ("complete", "already exists")
         assert step.progress == step.total == step.desc.size
-        assert list(step.parents) == [reference]
+        assert list(step.parents) == [manifest]
+    assert events.index(f"Pulling from OCI Registry ({reference})") < events.index("complete")
+    named = [step.name for step in seen]
+    # clients draw a tree: who has parents comes after them
+    assert named.index(reference) < named.index(manifest) < min(map(named.index, layers))
 
 
 def test_a_pull_without_unpacking_only_fetches(
@@ -233,11 +242,81 @@ def test_a_pull_without_unpacking_only_fetches(
     transfer(api, registry_pb2.OCIRegistry(reference=reference), store(reference))
     (page,) = api.content.List()
     assert len(page.info) == 4
-    sources = [
-        i for i in page.info if f"containerd.io/distribution.source.{server.host}" in i.labels
-    ]
+    sources = [i for i in page.info if i.labels.get(SOURCE.format("127.0.0.1")) == "lib/fetched"]
     assert len(sources) == 4
     assert list(api.snapshots.List(snapshotter="overlayfs")) == []
+
+
+def test_an_archive_without_the_platform_is_refused_and_leaves_nothing(
+    api: Client, archive: Path
+) -> None:
+    with api.refused("NOT_FOUND", "nothing for linux/riscv64 .there is linux/"):
+        imported(api, archive, platforms=[{"os": "linux", "architecture": "riscv64"}])
+    assert names(api) == set()
+    imported(api, archive, platforms=[HOST])
+    assert names(api) == {"example.org/lib/two:1"}
+
+
+def test_an_artifact_about_an_image_is_pulled_and_pushed_where_it_can_be_found(
+    api: Client, server: Registry
+) -> None:
+    """docker-registry has no referrers API: the tag made from the subject's digest does for it."""
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    server.upload("lib/signed", b"{}")
+    empty = {
+        "mediaType": "application/vnd.oci.empty.v1+json",
+        "digest": digest_of(b"{}"),
+        "size": 2,
+    }
+    subject = {"mediaType": kind, "digest": digest_of(b"an image"), "size": 8}
+    data = json.dumps(
+        {"schemaVersion": 2, "mediaType": kind, "artifactType": "application/x-signature",
+         "config": empty, "layers": [empty], "subject": subject}
+    ).encode()  # fmt: skip
+    reference = server.put("lib/signed", "1", data, kind)
+    transfer(api, registry_pb2.OCIRegistry(reference=reference), store("signature", unpack=True))
+    there = f"{server.host}/other/signed:1"
+    transfer(api, store("signature"), registry_pb2.OCIRegistry(reference=there))
+    tag = subject["digest"].replace(":", "-")
+    url = f"http://{server.host}/v2/other/signed/manifests/{tag}"
+    accept = {"Accept": "application/vnd.oci.image.index.v1+json"}
+    with urllib.request.urlopen(urllib.request.Request(url, headers=accept)) as found:
+        (entry,) = json.load(found)["manifests"]
+    assert entry["digest"] == digest_of(data)
+    assert entry["artifactType"] == "application/x-signature"
+
+
+def digest_of(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def test_a_clients_own_directory_of_hosts_is_used(
+    api: Client, archive: Path, server: Registry, tmp_path: Path
+) -> None:
+    server.push(archive, "lib/hosted:1")
+    (tmp_path / "nowhere.example").mkdir()
+    (tmp_path / "nowhere.example/hosts.toml").write_text(f'server = "http://{server.host}"\n')
+    resolver = registry_pb2.RegistryResolver(host_dir=str(tmp_path))
+    reference = "nowhere.example/lib/hosted:1"
+    remote = registry_pb2.OCIRegistry(reference=reference, resolver=resolver)
+    transfer(api, remote, store(reference))
+    assert names(api) == {reference}
+
+
+def test_blobs_that_another_repository_has_are_mounted(
+    api: Client, archive: Path, server: Registry
+) -> None:
+    reference = server.push(archive, "lib/mounted:1")
+    with proxy(server.host) as watched:
+        # the label that says where the blobs came from names the host
+        through = f"{watched.host}/lib/mounted:1"
+        transfer(api, registry_pb2.OCIRegistry(reference=through), store(reference))
+        goal = registry_pb2.OCIRegistry(reference=f"{watched.host}/lib/elsewhere:1")
+        transfer(api, store(reference), goal)
+        posted = watched.requests("POST", "uploads")
+    assert len(posted) == 3
+    assert all("from=lib%2Fmounted" in seen.path for seen in posted)
+    assert not watched.requests("PUT", "uploads")
 
 
 def test_an_image_is_tagged(api: Client, archive: Path) -> None:
@@ -245,6 +324,10 @@ def test_an_image_is_tagged(api: Client, archive: Path) -> None:
     transfer(api, store("example.org/lib/two:1"), store("example.org/lib/two:latest"))
     assert len({image.target.digest for image in api.images.List().images}) == 1
     assert names(api) == {"example.org/lib/two:1", "example.org/lib/two:latest"}
+    elsewhere = api.within(f"{api.namespace}-other")
+    with api.refused("NOT_FOUND", "example.org/lib/two:1"):
+        transfer(elsewhere, store("example.org/lib/two:1"), store("example.org/lib/two:2"))
+    assert names(elsewhere) == set()
 
 
 def test_what_is_imported_can_be_echoed(api: Client) -> None:

@@ -75,6 +75,7 @@ def test_lists_are_ordered_and_streamed_too(api: Client) -> None:
 def test_another_namespace_sees_nothing(api: Client, other: Client) -> None:
     create(api, "c")
     assert ids(other) == []
+    assert list(other.containers.ListStream()) == []
     with other.refused("NOT_FOUND", "'c'"):
         other.containers.Get(id="c")
     with other.refused("NOT_FOUND", "'c'"):

@@ -133,6 +133,14 @@ def test_another_namespaces_content_cannot_be_applied(api: Client, other: Client
         other.diff.Apply(diff=layer_there, mounts=prepare(other, "k"))
 
 
+def test_what_is_made_of_a_difference_belongs_to_one_namespace(api: Client, other: Client) -> None:
+    mounts = prepare(api, "k")
+    made = other.diff.Diff(left=[], right=mounts, media_type=LAYER).diff
+    assert other.content.Info(digest=made.digest).info.size == made.size
+    with api.refused("NOT_FOUND"):
+        api.content.Info(digest=made.digest)
+
+
 def test_content_that_is_not_there_cannot_be_applied(api: Client) -> None:
     mounts = prepare(api, "k")
     for digest in (digest_of(b"absent"), "nonsense", ""):

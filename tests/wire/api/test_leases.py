@@ -60,6 +60,10 @@ def test_another_namespace_sees_nothing(api: Client, other: Client) -> None:
         other.leases.Delete(id="l")
     with other.refused("NOT_FOUND", "'l'"):
         resources(other)
+    with other.refused("NOT_FOUND", "'l'"):
+        add(other, DIGEST, "content")
+    with other.refused("NOT_FOUND", "'l'"):
+        discard(other, DIGEST, "content")
     other.leases.Create(id="l")
     api.leases.Delete(id="l")
     assert ids(other) == ["l"]

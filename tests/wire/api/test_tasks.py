@@ -468,6 +468,9 @@ def test_another_namespace_sees_nothing(
     for call in task_calls(theirs):
         with other.refused("NOT_FOUND", "'c'"):
             call()
+    for call in (theirs.create, theirs.Checkpoint):
+        with other.refused("NOT_FOUND", "'c'"):
+            call()
     assert not other.tasks.List().tasks
     assert not other.tasks.Metrics().metrics
     assert container.status() == RUNNING

@@ -1,0 +1,315 @@
+"""Daemons and shims that die, hang and come back; what is known and told of containers then."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from tests import daemons
+from tests.daemons import Daemon
+from tests.grpc_client import Client, opened
+from tests.tasks import RUNNING, STOPPED, UNKNOWN, Container, alive, eventually, parent, rootfs
+
+pytestmark = pytest.mark.root
+CGROUP = "cored-supervision"
+FOREIGN = shutil.which("containerd-shim-runc-v2") or "containerd-shim-runc-v2"
+OURS = "io.containerd.runc.v2"
+
+
+class Place:
+    """A daemon of a test's own, a client, and containers."""
+
+    def __init__(self, daemon: Daemon, root: dict[str, Any]) -> None:
+        self.daemon = daemon
+        self.state = daemon.home / "state/runtime.shim"
+        self.root = root
+        self.connect()
+
+    def connect(self) -> None:
+        self.api = Client(self.daemon.address, "default")
+
+    def container(self, id: str) -> Container:
+        return Container(self.api, self.root, CGROUP, id)
+
+    def restart(self) -> None:
+        """Kill the daemon, unless that has been done, and start the next one."""
+        if self.daemon.process is not None and self.daemon.process.poll() is None:
+            self.daemon.kill()
+        self.daemon.start()
+        self.api.close()
+        self.connect()
+
+    def left(self, id: str) -> list[str]:
+        """Cgroups, runtime state and mounts of a container."""
+        mounts = Path(f"/proc/{self.daemon.process.pid}/mounts").read_text()  # type: ignore[union-attr]
+        return [
+            *map(str, Path("/sys/fs/cgroup").glob(f"*/{CGROUP}/{id}")),
+            *map(str, (self.state / ".runtime/default").glob(id)),
+            *(line for line in mounts.splitlines() if f"/default/{id}/rootfs" in line),
+        ]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with rootfs(tmp_path / "root", CGROUP) as root, daemons.cored() as daemon:
+        made = Place(daemon, root)
+        yield made
+        made.api.close()
+
+
+def exits(seen: Any, id: str) -> list[tuple[str, int]]:
+    """Each exit event of a container's processes: whose, and the status."""
+    events = [opened(e) for e in seen.envelopes if e.topic == "/tasks/exit"]
+    return [(event.id, event.exit_status) for event in events if event.container_id == id]
+
+
+def test_an_exec_that_ends_after_a_restart_is_told_once(place: Place) -> None:
+    box = place.container("execs")
+    box.run("sleep", "1000")
+    box.exec("seen", "sh", "-c", "exit 3")
+    box.exec("long", "sh", "-c", "while [ ! -e /proc/1/root/tmp ]; do sleep 0.2; done")
+    execs = place.state / "default/execs/execs"
+    eventually(lambda: [path.name for path in execs.iterdir()] == ["long"])
+    place.restart()
+    box = place.container("execs")
+    with place.api.watching() as seen:
+        box.call("Kill", exec_id="long", signal=9)
+        assert box.call("Wait", exec_id="long").exit_status == 137
+        assert box.call("Wait", exec_id="seen").exit_status == 3
+    assert exits(seen, "execs") == [("long", 137)]
+    assert not list(execs.iterdir())
+    assert box.call("DeleteProcess", exec_id="long").exit_status == 137
+    assert box.call("DeleteProcess", exec_id="seen").exit_status == 3
+    assert not list((place.state / "default/execs/exits").iterdir())
+
+
+def test_the_exit_of_an_exec_outlives_daemon_and_shim(place: Place) -> None:
+    box = place.container("both")
+    pid = box.run("sleep", "1000")
+    box.exec("e", "sh", "-c", "sleep 0.5; exit 9")
+    place.daemon.kill()
+    eventually((place.state / "default/both/exits/e").exists)
+    os.kill(parent(pid), signal.SIGKILL)
+    place.restart()
+    box = place.container("both")
+    assert box.call("Wait", exec_id="e").exit_status == 9
+    assert box.call("Wait").exit_status == 137
+    assert not alive(pid)
+
+
+@pytest.mark.parametrize("runtime", [OURS, FOREIGN], ids=["ours", "containerd's"])
+def test_a_shim_that_dies_takes_all_along_and_every_exit_is_told(
+    place: Place, runtime: str
+) -> None:
+    box = place.container("dies")
+    pid = box.run("sleep", "1000", runtime=runtime)
+    box.exec("e", "sleep", "1000")
+    assert place.left("dies")
+    with place.api.watching() as seen:
+        os.kill(parent(pid), signal.SIGKILL)
+        eventually(lambda: len(exits(seen, "dies")) == 2)
+    assert sorted(exits(seen, "dies")) == [("dies", 137), ("e", 137)]
+    assert not alive(pid)
+    assert not place.left("dies")
+    place.restart()
+    box = place.container("dies")
+    with place.api.watching() as seen:
+        assert box.state().status == STOPPED
+        with pytest.raises(grpc.RpcError) as refused:
+            box.call("Kill", signal=15)
+        assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+        assert box.call("Delete").exit_status == 137
+    assert exits(seen, "dies") == []
+    assert not (place.state / "default/dies").exists()
+
+
+def test_the_death_of_a_shim_whose_container_has_ended_changes_nothing(place: Place) -> None:
+    box = place.container("ended")
+    box.record("sh", "-c", "sleep 0.3; exit 5")
+    shim = parent(box.create())
+    box.call("Start")
+    assert box.call("Wait").exit_status == 5
+    os.kill(shim, signal.SIGKILL)
+    eventually(lambda: not place.left("ended"))
+    assert (box.state().status, box.state().exit_status) == (STOPPED, 5)
+    assert box.call("Delete").exit_status == 5
+
+
+def test_a_shim_that_hangs_holds_nobody_up(place: Place) -> None:
+    hung, other = place.container("hung"), place.container("other")
+    shim = parent(hung.run("sleep", "1000"))
+    other.run("sleep", "1000")
+    os.kill(shim, signal.SIGSTOP)
+    try:
+        place.restart()
+        hung, other = place.container("hung"), place.container("other")
+        found = {task.id: task.status for task in place.api.tasks.List().tasks}
+        assert found == {"hung": UNKNOWN, "other": RUNNING}
+        with pytest.raises(grpc.RpcError) as refused:
+            hung.call("Kill", signal=9)
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert f"task 'hung': its shim (pid {shim}) does not answer" in refused.value.details()
+        assert "UNKNOWN" in place.daemon.ctr("tasks", "ls").stdout
+        assert (
+            "does not answer" in place.daemon.ctr("tasks", "rm", "-f", "hung", check=False).stderr
+        )
+        other.remove()
+    finally:
+        os.kill(shim, signal.SIGCONT)
+    eventually(lambda: hung.state().status == RUNNING)
+    hung.call("Kill", signal=9)
+    assert hung.call("Wait").exit_status == 137
+
+
+def test_calls_under_way_fail_when_a_shim_stops_answering(place: Place) -> None:
+    box = place.container("stops")
+    shim = parent(box.run("sleep", "1000"))
+    os.kill(shim, signal.SIGSTOP)
+    try:
+        assert place.api.tasks.List().tasks[0].status == UNKNOWN
+        with pytest.raises(grpc.RpcError) as refused:
+            box.call("Pause")
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        # the way out that the message names
+        os.kill(shim, signal.SIGKILL)
+        assert box.call("Wait").exit_status == 137
+        assert not place.left("stops")
+    finally:
+        if alive(shim):
+            os.kill(shim, signal.SIGCONT)
+
+
+def test_after_a_reboot_no_pid_is_believed(place: Place) -> None:
+    box = place.container("before")
+    pid = box.run("sleep", "1000")
+    shim = parent(pid)
+    place.daemon.kill()
+    (place.state / ".boot").write_text("another boot")
+    os.kill(shim, signal.SIGSTOP)
+    try:
+        place.restart()
+        box = place.container("before")
+        with place.api.watching() as seen:
+            assert (box.state().status, box.state().exit_status) == (STOPPED, 137)
+            assert box.call("Delete").exit_status == 137
+        assert exits(seen, "before") == []  # that was told before anybody could listen
+        assert alive(pid), "a process that may be anybody's by now was killed"
+        assert not (place.state / "default/before").exists()
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.kill(shim, signal.SIGKILL)
+        eventually(lambda: not alive(pid))
+        for path in Path("/sys/fs/cgroup").glob(f"*/{CGROUP}/before"):
+            path.rmdir()
+
+
+def test_a_damaged_bundle_does_not_keep_the_daemon_from_serving(place: Place) -> None:
+    box = place.container("well")
+    box.run("sleep", "1000")
+    place.daemon.kill()
+    damaged = place.state / "default/damaged"
+    damaged.mkdir()
+    (damaged / "exit.json").write_text("{")
+    place.restart()
+    assert place.container("well").state().status == RUNNING
+    assert "cannot be read" in place.daemon.log
+    shutil.rmtree(damaged)
+
+
+def test_a_create_that_the_daemon_did_not_see_end_leaves_nothing(place: Place) -> None:
+    """Killed at any moment of it: afterwards there is a whole task, or none and no trace."""
+    for number, moment in enumerate((0.0, 0.01, 0.02, 0.03, 0.05, 0.08)):
+        box = place.container(f"half{number}")
+        box.record("sleep", "1000")
+
+        def create(box: Container = box) -> None:
+            with pytest.raises(grpc.RpcError):
+                box.create()
+                raise grpc.RpcError  # it was faster than the kill
+
+        thread = threading.Thread(target=create)
+        thread.start()
+        threading.Event().wait(moment)
+        place.restart()
+        thread.join()
+        box = place.container(f"half{number}")
+        if any(task.id == box.id for task in place.api.tasks.List().tasks):
+            box.call("Start")
+            box.remove()
+        else:
+            place.api.containers.Delete(id=box.id)
+        assert not place.left(box.id)
+        assert not (place.state / "default" / box.id).exists()
+        assert not subprocess.run(
+            ["pgrep", "-f", f"{place.state}/default/{box.id}"], stdout=subprocess.PIPE, check=False
+        ).stdout
+
+
+def test_a_shim_that_dies_in_the_middle_of_a_create_leaves_nothing(place: Place) -> None:
+    for number, moment in enumerate((0.005, 0.015, 0.03, 0.05)):
+        box = place.container(f"torn{number}")
+        box.record("sleep", "1000")
+        bundle = place.state / "default" / box.id
+        failed = False
+
+        def kill_shim(bundle: Path = bundle, moment: float = moment) -> None:
+            eventually((bundle / "address").exists)
+            threading.Event().wait(moment)
+            for path in Path("/proc").iterdir():
+                try:
+                    here = path.name.isdecimal() and os.readlink(path / "cwd") == str(bundle)
+                    if here and b"zygote" in (path / "cmdline").read_bytes():
+                        os.kill(int(path.name), signal.SIGKILL)
+                except OSError:
+                    continue
+
+        thread = threading.Thread(target=kill_shim)
+        thread.start()
+        try:
+            box.create()
+        except grpc.RpcError as error:
+            failed = True
+            assert error.code() is grpc.StatusCode.UNAVAILABLE, error.details()
+        thread.join()
+        if failed:
+            assert not bundle.exists()
+            place.api.containers.Delete(id=box.id)
+        else:
+            box.remove()
+        assert not place.left(box.id)
+
+
+def test_the_zygote_may_die_with_starts_under_way(place: Place) -> None:
+    boxes = [place.container(f"many{number}") for number in range(8)]
+    for box in boxes:
+        box.record("true")
+    failures: list[grpc.RpcError] = []
+
+    def create(box: Container) -> None:
+        try:
+            box.create()
+        except grpc.RpcError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=create, args=(box,)) for box in boxes]
+    for number, thread in enumerate(threads):
+        thread.start()
+        if number in (2, 5):
+            for path in Path(f"/proc/{place.daemon.process.pid}/task").glob("*/children"):  # type: ignore[union-attr]
+                for pid in path.read_text().split():
+                    if b"zygote" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                        os.kill(int(pid), signal.SIGKILL)
+    for thread in threads:
+        thread.join()
+    assert not failures
+    for box in boxes:
+        box.remove()
