@@ -85,6 +85,8 @@ class Config:
     content_store: str = "local"
     snapshotter: str = "overlayfs"
     runtime: str = "shim"
+    network: str = "native"
+    network_config_dirs: tuple[str, ...] = ("/etc/cni/net.d",)
     disabled_plugins: tuple[str, ...] = ()
     unpack_workers: int = 2
     registry_config_dirs: tuple[str, ...] = (

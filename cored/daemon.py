@@ -17,6 +17,7 @@ from pathlib import Path
 from cored import linux, log, proxies
 from cored.abc.content import ContentStore
 from cored.abc.events import EventBus
+from cored.abc.network import Network
 from cored.abc.records import ContainerStore, ImageStore, LeaseStore, NamespaceStore, SandboxStore
 from cored.abc.runtime import Runtime
 from cored.abc.service import Service
@@ -33,6 +34,8 @@ from cored.engine.images import Images
 from cored.engine.importing import Importer
 from cored.engine.loop import LoopHandler
 from cored.engine.mounts import MountManager
+from cored.engine.networking import Networking
+from cored.engine.networks import Catalog, Connections, Resolvers
 from cored.engine.policy import Policy
 from cored.engine.pull import Puller
 from cored.engine.push import Pusher
@@ -308,10 +311,26 @@ async def _open_images(
         images,
         metadata.snapshotters,
         Roots(snapshotters, unpacker, metadata.leases),
+        await _networking(config, plugins, stack),
         directory(config.root / "containers", 0o700),
         await asyncio.to_thread(probe),
     )
     plugins.provide(Containers, await stack.enter_async_context(containers.opened()))
+
+
+async def _networking(config: Config, plugins: Plugins, stack: AsyncExitStack) -> Networking:
+    """Networks as people use them, over the network plugin."""
+    catalog = Catalog(
+        config.root / "networks",
+        [Path(path) for path in config.network_config_dirs],
+        config.root / "addresses",
+    )
+    resolvers = Resolvers(directory(config.state / "resolvers", 0o755))
+    network: Network = plugins.named(PluginKind.NETWORK, config.network)
+    connections = Connections(network, catalog, resolvers, config.state / "netns")
+    plugins.provide(Catalog, catalog)
+    plugins.provide(Connections, await stack.enter_async_context(connections.opened()))
+    return Networking(connections)
 
 
 def _checker(

@@ -88,5 +88,9 @@ class Network(ABC):
         """STATUS: FailedPrecondition says why the network takes no attachments (from 1.1 on)."""
 
     @abstractmethod
+    async def vacate(self, network: NetworkList) -> None:
+        """Remove what a network has on the host beside its attachments, of which it has none."""
+
+    @abstractmethod
     async def attachments(self) -> Sequence[Attachment]:
         """All that were begun and not detached, also by earlier daemons."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from cored.abc.network import NetworkList
 from cored.errors import (
     AlreadyExists,
     CoredError,
@@ -71,6 +72,9 @@ class Caller(Protocol):
 
     async def versions(self, type: str) -> Sequence[str]:
         """The versions that a plugin speaks. InvalidArgument when there is none of that type."""
+
+    async def vacate(self, network: NetworkList) -> None:
+        """Remove what plugins made for a network as a whole, if they know how."""
 
 
 def failure(network: str, type: str, table: Mapping[str, Any]) -> CoredError:

@@ -91,6 +91,11 @@ class Chain(Network):
             call = Call("STATUS", config=_request(network, plugin))
             await self._caller.call(plugin["type"], call)
 
+    async def vacate(self, network: NetworkList) -> None:
+        async with self._guard(network).alone():
+            if not any(one.network.name == network.name for one in await self.attachments()):
+                await self._caller.vacate(network)
+
     async def attachments(self) -> Sequence[Attachment]:
         return await asyncio.to_thread(lambda: list(self._cache.all()))
 

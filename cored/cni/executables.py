@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cored.abc.network import NetworkList
 from cored.cni.calls import Call, failure
 from cored.cni.lists import VERSIONS
 from cored.errors import CoredError, DeadlineExceeded, Internal, InvalidArgument
@@ -51,6 +52,9 @@ class Executables:
             answer = await self.call(type, call) or {}
             self._versions[key] = tuple(answer.get("supportedVersions") or VERSIONS[:1])
         return self._versions[key]
+
+    async def vacate(self, network: NetworkList) -> None:
+        """Nothing: CNI has no word for it, and bridges may be others', too."""
 
     def run(self, type: str, call: Call) -> Mapping[str, Any] | None:
         """Run one plugin to its end; blocks."""

@@ -23,7 +23,8 @@ from cored.abc.snapshots import Snapshotter
 from cored.abc.values import Labels, Typed
 from cored.engine import names
 from cored.engine.images import Images
-from cored.engine.recipe import Recipe
+from cored.engine.networking import SHARED, Networking, exposed
+from cored.engine.recipe import Borrowed, Recipe
 from cored.engine.roots import Roots
 from cored.engine.tasks import Tasks
 from cored.engine.userns import IdRanges, ids_of, mapped
@@ -79,6 +80,7 @@ class Containers:
         images: Images,
         snapshotters: Mapping[str, Snapshotter],
         roots: Roots,
+        networking: Networking,
         root: Path,
         host: Host,
     ) -> None:
@@ -90,6 +92,7 @@ class Containers:
         self._root = root
         self._roots = roots
         self._host = host
+        self.networking = networking
         self._ids = IdRanges(store, namespaces)
         self._lives: dict[tuple[str, str], _Life] = {}
         self._ended: OrderedDict[tuple[str, str], Exit] = OrderedDict()
@@ -103,6 +106,7 @@ class Containers:
             with scope.entered(Scope(namespace.name)):
                 records = await self._store.list()
                 await asyncio.gather(*(self._adopt(r) for r in records if NAME in r.labels))
+        await self.networking.recover({id for _, id in self._lives})
         try:
             yield self
         finally:
@@ -117,7 +121,10 @@ class Containers:
         unpacked = await self._images.unpacked(image, config.platform)
         chosen = await self._roots.ready(unpacked, config.snapshotter)
         async with self._ids.reserved(config.namespaces.user) as ids:
+            config = exposed(config, unpacked.config.exposed_ports)
             recipe = self._recipe(names.new_id(), config, unpacked.config, ids)
+            recipe = replace(recipe, borrowed=await self._borrowed(config))
+            self.networking.check(config)
             await asyncio.to_thread(recipe.check)
             return await self._create(recipe, image, unpacked.chain_id, chosen, fifos)
 
@@ -160,6 +167,7 @@ class Containers:
             stdio = recipe.stdio(fifos or Stdio())
             await self._tasks.create(record.id, rootfs=mounts, stdio=stdio)
         try:
+            await self._join(record)
             pid = await self._tasks.start(record.id)
         except CoredError as error:
             await self._failed(record, error)
@@ -289,6 +297,34 @@ class Containers:
             # crun does not say which file it could not run
             raise type(error)(error.message, hint=f"the command is {command!r}") from error
 
+    async def _join(self, record: Container) -> None:
+        """Put a created container into its networks. CoredError, as they have it."""
+        config, _ = decoded(record)
+        task = self._tasks.known()[scope.namespace(), record.id]
+        recipe = self._recipe(record.id, config, _NO_IMAGE)
+        await self.networking.join(
+            record.id, task.pid, record.labels[NAME], recipe.hostname, config, recipe.place
+        )
+
+    async def _borrowed(self, config: ContainerConfig) -> Borrowed | None:
+        """What it has of the container whose network it shares. FailedPrecondition."""
+        if not config.network.startswith(SHARED):
+            return None
+        other = await self.find(config.network.removeprefix(SHARED))
+        theirs, _ = decoded(other)
+        if theirs.network.startswith(SHARED):
+            return await self._borrowed(theirs)
+        task = self._tasks.known().get((scope.namespace(), other.id))
+        if (scope.namespace(), other.id) not in self._lives or task is None:
+            raise FailedPrecondition(
+                f"network {config.network!r}: that container is not running",
+                hint=f"start it: corectl start {other.labels.get(NAME, other.id)}",
+            )
+        recipe = self._recipe(other.id, theirs, _NO_IMAGE)
+        place = self.networking.connections.place(other.id)
+        netns = place if place.exists() else Path(f"/proc/{task.pid}/ns/net")
+        return Borrowed(str(netns), recipe.place, recipe.hostname)
+
     async def _named(self, record: Container, name: str) -> Container:
         """Make the record under a name that nobody has. AlreadyExists."""
         async with self._naming:
@@ -319,6 +355,7 @@ class Containers:
                 self._ended.popitem(last=False)
             with suppress(NotFound):  # a containerd client has deleted the task itself
                 await self._tasks.delete(record.id)
+            await self.networking.leave(record.id)
             if config.auto_remove:
                 await self._discard(record)
             else:
@@ -345,6 +382,7 @@ class Containers:
             await self._tasks.kill(record.id, signal.SIGKILL)
         with suppress(CoredError):
             await self._tasks.delete(record.id)
+        await self.networking.leave(record.id)
         config, _ = decoded(record)
         failed = ContainerState(exited_at=time.time_ns(), exit_status=128, error=error.message)
         if config.auto_remove:
@@ -374,6 +412,7 @@ class Containers:
         """Remove all that belongs to a container, as far as it is there."""
         key = (scope.namespace(), record.id)
         await self._end_task(record.id)
+        await self.networking.leave(record.id)
         with suppress(NotFound):
             await self._snapshotters[record.snapshotter].remove(record.snapshot_key)
         with suppress(NotFound):

@@ -14,6 +14,7 @@ from cored import linux
 from cored.abc.runtime import Stdio
 from cored.abc.values import Mount
 from cored.engine import devices
+from cored.engine.networks import files
 from cored.engine.workload import Binding, ContainerConfig
 from cored.errors import InvalidArgument, NotFound, from_mount_error
 from cored.oci.manifest import ImageConfig
@@ -23,7 +24,7 @@ from cored.oci.security import Host
 from cored.oci.spec import SpecOptions, build, environment
 from cored.oci.users import IdRange, User, groups, resolve, simple
 
-__all__ = ["Recipe", "command_of"]
+__all__ = ["Borrowed", "Recipe", "command_of"]
 
 _LOGS = {"json-file": ("max-size", "max-file"), "none": ()}
 # of what a cgroup may be called
@@ -42,6 +43,15 @@ def command_of(config: ContainerConfig, image: ImageConfig) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class Borrowed:
+    """What a container has of another whose network it shares; ``files`` is the other's place."""
+
+    netns: str
+    files: Path
+    hostname: str
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """One container's; ``place`` is its directory among ours, ``ids`` its user namespace's."""
 
@@ -51,9 +61,12 @@ class Recipe:
     place: Path
     host: Host
     ids: IdRange | None = None
+    borrowed: Borrowed | None = None
 
     @property
     def hostname(self) -> str:
+        if self.borrowed is not None:
+            return self.borrowed.hostname
         if self.config.network == "host" and not self.config.hostname:
             return os.uname().nodename
         return self.config.hostname or self.id[:12]
@@ -110,10 +123,6 @@ class Recipe:
     def check(self) -> None:
         """InvalidArgument, NotFound for what can be told before anything is made."""
         _ = self.command
-        if self.config.network not in ("", "private", "none", "host"):
-            raise InvalidArgument(
-                f"network {self.config.network!r}: unknown", hint="private (loopback only) or host"
-            )
         for bind in self.config.mounts:
             _check_bind(bind)
         self._check_logging()
@@ -147,19 +156,13 @@ class Recipe:
     def prepare(self) -> None:
         """Make the directory with its files, and the sources of binds that want it."""
         self.place.mkdir(mode=0o700, parents=True)
-        name = self.hostname
-        hosts = (
-            f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{name}\n"
-        )
-        (self.place / "hostname").write_text(f"{name}\n")
-        if self.config.network == "host":
-            shutil.copyfile("/etc/hosts", self.place / "hosts")
-        else:
-            (self.place / "hosts").write_text(hosts)
-        try:
-            shutil.copyfile("/etc/resolv.conf", self.place / "resolv.conf")
-        except FileNotFoundError:
-            (self.place / "resolv.conf").touch()
+        host = self.config.network == "host"
+        names = files.names(self.hostname, self.config.domainname)
+        base = files.text(Path("/etc/hosts")) if host else ""
+        (self.place / "hostname").write_text(f"{self.hostname}\n")
+        (self.place / "hosts").write_text(files.hosts([] if host else names, (), (), base))
+        resolv_conf = files.resolv_conf(files.host_resolv_conf(), self.config.dns, (), local=host)
+        (self.place / "resolv.conf").write_text(resolv_conf)
         for bind in self.config.mounts:
             if bind.create_source:
                 Path(bind.source).mkdir(parents=True, exist_ok=True)
@@ -186,7 +189,7 @@ class Recipe:
         """The OCI spec. InvalidArgument, NotFound, FailedPrecondition. Blocks."""
         config = self.config
         binds = [
-            Bind(str(self.place / name), f"/etc/{name}")
+            Bind(str((self.borrowed.files if self.borrowed else self.place) / name), f"/etc/{name}")
             for name in ("hostname", "hosts", "resolv.conf")
         ]
         binds += [Bind(b.source, b.target, b.read_only) for b in config.mounts]
@@ -217,6 +220,7 @@ class Recipe:
                 security=config.security,
                 oom_score_adj=config.oom_score_adj,
                 host_network=config.network == "host",
+                netns=self.borrowed.netns if self.borrowed else "",
                 namespaces=config.namespaces,
                 ids=self.ids,
                 host=self.host,

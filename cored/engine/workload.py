@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 
 from cored.abc.records import Container
 from cored.abc.values import Typed
+from cored.engine.networks.files import Dns
+from cored.engine.networks.values import Endpoint, Port
 from cored.engine.revival import revived
 from cored.oci.mounts import Tmpfs
 from cored.oci.resources import Resources
@@ -96,6 +98,12 @@ class ContainerConfig:
     groups: tuple[str, ...] = ()
     namespaces: Namespaces = field(default_factory=Namespaces)
     cgroup_parent: str = ""
+    domainname: str = ""
+    endpoints: tuple[Endpoint, ...] = ()
+    ports: tuple[Port, ...] = ()
+    publish_all: bool = False
+    dns: Dns = field(default_factory=Dns)
+    extra_hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ class SpecOptions:
     security: Security = field(default_factory=Security)
     oom_score_adj: int = 0
     host_network: bool = False
+    netns: str = ""
     namespaces: Namespaces = field(default_factory=Namespaces)
     ids: IdRange | None = None
     host: Host = field(default_factory=Host)
@@ -176,6 +177,14 @@ def _namespaces(options: SpecOptions) -> list[str]:
     return found
 
 
+def _namespace(kind: str, options: SpecOptions) -> dict[str, str]:
+    """One that is its own, or, of networks, another container's."""
+    return {
+        "type": kind,
+        **({"path": options.netns} if kind == "network" and options.netns else {}),
+    }
+
+
 def _id_maps(options: SpecOptions) -> list[dict[str, int]]:
     ids = options.ids
     return [{"containerID": 0, "hostID": ids.first, "size": ids.count}] if ids else []
@@ -185,7 +194,7 @@ def _linux(options: SpecOptions, inside: Sequence[str]) -> dict[str, Any]:
     limits = resources.document(options.resources, options.throttled, swap=options.host.swap)
     usable = devices.rules(options.devices, options.device_rules, everything=options.privileged)
     document: dict[str, Any] = {
-        "namespaces": [{"type": name} for name in inside],
+        "namespaces": [_namespace(name, options) for name in inside],
         "cgroupsPath": options.cgroup,
         "resources": {"devices": usable, **limits},
         "devices": [devices.document(device) for device in options.devices],

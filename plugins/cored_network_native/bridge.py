@@ -26,7 +26,7 @@ from cored_network_native.kinds import Host, Kind, owner, previous
 from cored_network_native.netlink import Link, Netlink, address, delete_link, hairpin, link, route
 from cored_network_native.rules import Element
 
-__all__ = ["Bridge"]
+__all__ = ["Bridge", "vacate"]
 
 _DEFAULT = {4: "0.0.0.0/0", 6: "::/0"}
 
@@ -102,6 +102,24 @@ class Bridge(Kind):
             HostLocal(call)
         elif (call.config.get("ipam") or {}).get("type"):
             host.delegate(str(call.config["ipam"]["type"]), call)
+
+
+def vacate(host: Host, name: str) -> None:
+    """Remove a bridge that has no ports, and what the packet filter has of it."""
+    found = host.netlink.find(name)
+    if found is not None and found.kind == "bridge":
+        if any(one.master == found.index for one in host.netlink.links()):
+            return  # somebody else uses it
+        host.netlink.change(delete_link(name), forgiven=errno.ENODEV)
+    quoted = f'"{name}"'
+    host.known = {key for key in host.known if key[0] != name}
+    host.rules.forget(
+        [
+            Element("bridges", quoted),
+            Element("isolated", quoted),
+            Element("same", f"{quoted} . {quoted}"),
+        ]
+    )
 
 
 def _check_namespace(call: Call) -> None:

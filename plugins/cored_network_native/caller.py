@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from cored.abc.network import NetworkList
 from cored.cni import results
 from cored.cni.calls import Call
 from cored.cni.executables import Executables
 from cored.cni.lists import VERSIONS
 from cored.errors import Unimplemented, from_os_error
 from cored_network_native.bandwidth import Bandwidth
-from cored_network_native.bridge import Bridge
+from cored_network_native.bridge import Bridge, vacate
 from cored_network_native.firewall import Firewall
 from cored_network_native.kinds import Host, Kind
 from cored_network_native.loopback import Loopback
@@ -55,9 +56,12 @@ class Native:
             return VERSIONS
         return await self._executables.versions(type)
 
-    async def collect(self, owners: set[str]) -> None:
-        """Remove what the packet filter has of attachments that are none of ``owners``."""
-        await self._on_thread(lambda: self._opened().rules.collect(owners))
+    async def vacate(self, network: NetworkList) -> None:
+        """Remove the bridge of a network, if it has no ports, and its rules."""
+        for plugin in network.plugins:
+            name = str(plugin.get("bridge") or "cni0")
+            if plugin["type"] == "bridge" and KINDS["bridge"].takes(plugin):
+                await self._on_thread(lambda name=name: vacate(self._opened(), name))  # type: ignore[misc]
 
     async def close(self) -> None:
         """Let go of sockets and the thread; networks stay as they are."""

@@ -142,11 +142,22 @@ class Rules:
 
     def forget(self, elements: Sequence[Element]) -> None:
         """Remove a bridge's elements, as far as they are there."""
+        if self._lost():
+            return
         for element in elements:
             try:
                 self._nft.run(_commands("delete", (element,), ""))
             except Refused:
                 continue  # gone already, or never there
+        self._remove_unused()
+
+    def _remove_unused(self) -> None:
+        """Tables whose sets are all empty do nothing: remove them."""
+        entries = [e for family in _FAMILIES for e in self._nft.list(f"table {family} cored")]
+        sets = [entry[kind] for entry in entries for kind in ("set", "map") if kind in entry]
+        if not any(one.get("elem") for one in sets):
+            self._nft.run("\n".join(f"delete table {family} cored" for family in _FAMILIES))
+            self._there = False
 
     def owned(self) -> list[tuple[str, Element]]:
         """Every element that has an owner."""

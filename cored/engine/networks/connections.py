@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from cored.engine.networks.values import Connection, Endpoint, Port, UserNetwork
 from cored.errors import AlreadyExists, CoredError, FailedPrecondition, NotFound, from_os_error
 
 __all__ = ["Connections"]
+
+# seconds until the bridge of a network that nobody is in goes; the next container may want it
+_IDLE = 10.0
 
 
 class Connections:
@@ -35,6 +38,8 @@ class Connections:
         self._state = state
         self._attached: dict[str, list[Attachment]] = {}
         self._publishing = asyncio.Lock()
+        self._idle: dict[str, asyncio.TimerHandle] = {}
+        self._vacating: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Connections]:
@@ -45,6 +50,11 @@ class Connections:
         try:
             yield self
         finally:
+            for handle in self._idle.values():
+                handle.cancel()
+            await asyncio.gather(*self._vacating)
+            for name in list(self._idle):
+                await self._vacate(name)
             self._resolvers.close()
 
     async def recover(self, living: Collection[str]) -> None:
@@ -52,7 +62,8 @@ class Connections:
         places = {path.name for path in self._state.iterdir()}
         for id in sorted({*self._attached, *places} - set(living)):
             await self.release(id)
-        for network in await asyncio.to_thread(self._catalog.list):
+        networks = await asyncio.to_thread(self._catalog.list)
+        for network in networks:
             valid = [one for one in self._all() if one.network.name == network.name]
             try:
                 await self._network.collect(network.config, valid)
@@ -60,6 +71,9 @@ class Connections:
                 log.get("networks").warning(
                     "collecting what is left of a network", network=network.name, error=str(error)
                 )
+        for network in networks:
+            if network.made_here and not self.members(network):
+                await self._vacate(network.name)
         await self._resolvers.adopt(
             {one.network.name: _serving(one) for one in self._all() if _serving(one)}
         )
@@ -68,21 +82,19 @@ class Connections:
         """Where the network namespace of a container is kept."""
         return self._state / id
 
-    async def prepare(self, id: str) -> Path:
-        """Make a container's network namespace; one that is there stays."""
+    def keep(self, id: str, pid: int) -> None:
+        """Keep the network namespace of a container's process, until it is released."""
         place = self.place(id)
-        if not namespaces.exists(str(place)):
-            place.unlink(missing_ok=True)
-            try:
-                await asyncio.to_thread(namespaces.make, place)
-            except OSError as error:
-                raise from_os_error(f"network namespace of {id[:12]}", error) from error
-        return place
+        namespaces.remove(place)  # of an earlier life
+        try:
+            namespaces.keep(pid, place)
+        except OSError as error:
+            raise from_os_error(f"network namespace of {id[:12]}", error) from error
 
     async def join(
         self, id: str, names: Sequence[str], endpoints: Sequence[Endpoint], ports: Sequence[Port]
     ) -> list[Connection]:
-        """Attach a prepared namespace; ``ports`` are published through the first network.
+        """Attach a namespace that is kept; ``ports`` are published through the first network.
 
         ``names`` are the container's in every network, beside each endpoint's aliases. All or
         nothing.
@@ -135,11 +147,7 @@ class Connections:
 
     def members(self, network: UserNetwork) -> dict[str, Connection]:
         """Who is in a network, by container id."""
-        return {
-            one.container_id: _connection(one)
-            for one in self._all()
-            if one.network.name == network.name
-        }
+        return {one.container_id: _connection(one) for one in self._members(network.name)}
 
     async def servers(self, id: str) -> list[str]:
         """The name servers of a container's networks."""
@@ -157,6 +165,7 @@ class Connections:
         names: Sequence[str],
     ) -> Attachment:
         network = await self._catalog.get(endpoint.network)
+        self._stays(network.name)
         capabilities: dict[str, Any] = {"aliases": {network.name: list(endpoint.aliases)}}
         addresses = [text for text in (endpoint.ip, endpoint.ip6) if text]
         if addresses:
@@ -183,13 +192,46 @@ class Connections:
 
     async def _detach(self, attachment: Attachment) -> None:
         id = attachment.container_id
-        await self._resolvers.leave(attachment.network.name, id)
+        name = attachment.network.name
+        await asyncio.to_thread(self._resolvers.leave, name, id)
         await self._network.detach(attachment)
         rest = [one for one in self._attached.get(id, ()) if one is not attachment]
         if rest:
             self._attached[id] = rest
         else:
             self._attached.pop(id, None)
+        if not self._members(name):
+            self._becomes_idle(name)
+
+    def _becomes_idle(self, name: str) -> None:
+        """Nobody is in a network any more: if that is so a while later, remove its bridge."""
+
+        def idle() -> None:
+            self._idle.pop(name, None)
+            task = asyncio.create_task(self._vacate(name), name=f"vacate {name}")
+            self._vacating.add(task)
+            task.add_done_callback(self._vacating.discard)
+
+        self._stays(name)
+        self._idle[name] = asyncio.get_running_loop().call_later(_IDLE, idle)
+
+    def _stays(self, name: str) -> None:
+        handle = self._idle.pop(name, None)
+        if handle is not None:
+            handle.cancel()
+
+    async def _vacate(self, name: str) -> None:
+        """Remove what is on the host of a network that nobody is in."""
+        try:
+            network = await self._catalog.get(name)
+            if network.made_here and not self._members(name):
+                await asyncio.to_thread(self._resolvers.end, name)
+                await self._network.vacate(network.config)
+        except CoredError as error:
+            log.get("networks").warning("removing a bridge", network=name, error=str(error))
+
+    def _members(self, name: str) -> list[Attachment]:
+        return [one for one in self._all() if one.network.name == name]
 
     def _published(self) -> list[Port]:
         return [port for one in self._all() for port in _ports(one)]
@@ -242,8 +284,3 @@ def _ports(attachment: Attachment) -> Iterable[Port]:
 def _entries(attachment: Attachment, names: Sequence[str]) -> list[tuple[str, str]]:
     text = " ".join(dict.fromkeys(names))
     return [(address.partition("/")[0], text) for address in _addresses(attachment)]
-
-
-def by_network(connections: Iterable[Connection]) -> Mapping[str, Connection]:
-    """Connections by the name of the network."""
-    return {one.network: one for one in connections}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cored.errors import InvalidArgument
 
-__all__ = ["Dns", "hosts", "resolv_conf"]
+__all__ = ["Dns", "check_name", "host_resolv_conf", "hosts", "names", "resolv_conf", "text"]
 
 _LOCAL = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 _IPV6 = (
@@ -41,16 +41,21 @@ def hosts(
     return "".join([base or _LOCAL + _IPV6, *own, *added])
 
 
-def resolv_conf(host: str, dns: Dns, servers: Sequence[str]) -> str:
+def names(hostname: str, domain: str) -> list[str]:
+    """What a container calls itself."""
+    return [f"{hostname}.{domain}", hostname] if domain else [hostname]
+
+
+def resolv_conf(host: str, dns: Dns, servers: Sequence[str], *, local: bool = False) -> str:
     """``/etc/resolv.conf``, from the host's one (its text).
 
     ``servers`` are those of the container's networks; without any, what was asked for, else the
-    host's, but for those on its loopback, which a container cannot reach.
+    host's, but for those on its loopback, which a container that is not ``local`` cannot reach.
     """
     theirs, search, options = _parsed(host)
     chosen = list(servers) or list(dns.servers)
     if not chosen:
-        chosen = [one for one in theirs if not one.startswith("127.") and one != "::1"]
+        chosen = [one for one in theirs if local or not _is_loopback(one)]
     lines = [f"nameserver {one}\n" for one in chosen]
     search = list(dns.search) or search
     if search and search != ["."]:
@@ -63,11 +68,11 @@ def resolv_conf(host: str, dns: Dns, servers: Sequence[str]) -> str:
 
 def host_resolv_conf() -> str:
     """The host's: systemd-resolved's real one where the usual one names only its stub."""
-    text = _text(Path("/etc/resolv.conf"))
-    servers, _, _ = _parsed(text)
+    found = text(Path("/etc/resolv.conf"))
+    servers, _, _ = _parsed(found)
     if servers == ["127.0.0.53"]:
-        return _text(Path("/run/systemd/resolve/resolv.conf")) or text
-    return text
+        return text(Path("/run/systemd/resolve/resolv.conf")) or found
+    return found
 
 
 def check_name(name: str) -> str:
@@ -83,7 +88,12 @@ def _is_label(label: str) -> bool:
     return 0 < len(label) < 64 and letters.isascii() and letters.isalnum()
 
 
-def _text(path: Path) -> str:
+def _is_loopback(server: str) -> bool:
+    return server.startswith("127.") or server == "::1"
+
+
+def text(path: Path) -> str:
+    """A file's; '' where there is none."""
     try:
         return path.read_text(errors="replace")
     except FileNotFoundError:

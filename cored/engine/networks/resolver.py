@@ -60,14 +60,14 @@ class Resolvers:
             await asyncio.to_thread(self._write, network, id, entries)
             await self._ensure(network, gateways)
 
-    async def leave(self, network: str, id: str) -> None:
-        """Forget a container's names; the last one's server ends. Fine when they are gone."""
-        lock = self._locks.setdefault(network, asyncio.Lock())
-        async with lock:
-            hosts = self._state / network / "hosts"
-            (hosts / id).unlink(missing_ok=True)
-            if hosts.exists() and not any(hosts.iterdir()):
-                await asyncio.to_thread(self._end, network)
+    def leave(self, network: str, id: str) -> None:
+        """Forget a container's names; fine when they are gone. Blocks."""
+        (self._state / network / "hosts" / id).unlink(missing_ok=True)
+
+    def end(self, network: str) -> None:
+        """End a network's server; fine when there is none. Blocks."""
+        if (self._state / network).exists():
+            self._end(network)
 
     async def adopt(self, networks: dict[str, Sequence[str]]) -> None:
         """After a start: the servers of earlier daemons go on, those that died start again.
