@@ -33,6 +33,7 @@ from cored.engine.host import probe
 from cored.engine.images import Images
 from cored.engine.importing import Importer
 from cored.engine.loop import LoopHandler
+from cored.engine.memberships import Memberships
 from cored.engine.mounts import MountManager
 from cored.engine.networking import Networking
 from cored.engine.networks import Catalog, Connections, Resolvers
@@ -316,6 +317,16 @@ async def _open_images(
         await asyncio.to_thread(probe),
     )
     plugins.provide(Containers, await stack.enter_async_context(containers.opened()))
+    plugins.provide(
+        Memberships,
+        Memberships(
+            containers,
+            metadata.containers,
+            metadata.namespaces,
+            plugins.require(Catalog),
+            plugins.require(Connections),
+        ),
+    )
 
 
 async def _networking(config: Config, plugins: Plugins, stack: AsyncExitStack) -> Networking:

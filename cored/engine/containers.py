@@ -361,7 +361,8 @@ class Containers:
             else:
                 ended = replace(state, exited_at=exit.exited_at, exit_status=exit.status)
                 with suppress(NotFound):  # or the whole container
-                    await self._put(record, ended)
+                    # its networks may have been changed meanwhile
+                    await self._put(await self._store.get(record.id), ended)
         except CoredError as error:
             log.get("containers").error("after the end", id=record.id, error=str(error))
             raise
@@ -453,7 +454,8 @@ class Containers:
         command: tuple[str, ...] = ()
         if record.spec is not None:
             command = tuple(json.loads(record.spec.value).get("process", {}).get("args", ()))
-        return ContainerView(record, config, state, command, status, pid)
+        joined = tuple(self.networking.of(record.id))
+        return ContainerView(record, config, state, command, status, pid, connections=joined)
 
     def _recipe(
         self, id: str, config: ContainerConfig, image: ImageConfig, ids: IdRange | None = None

@@ -135,5 +135,5 @@ def exposed(config: ContainerConfig, image_ports: Iterable[str]) -> ContainerCon
         first, _, last = number.partition("-")
         for port in range(int(first), int(last or first) + 1):
             if (port, protocol or "tcp") not in there:
-                added.append(Port(port, 0, protocol or "tcp"))
+                added.append(Port(port, protocol=protocol or "tcp"))
     return replace(config, ports=(*config.ports, *added))

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from cored.abc.records import Container
 from cored.abc.values import Typed
 from cored.engine.networks.files import Dns
-from cored.engine.networks.values import Endpoint, Port
+from cored.engine.networks.values import Connection, Endpoint, Port
 from cored.engine.revival import revived
 from cored.oci.mounts import Tmpfs
 from cored.oci.resources import Resources
@@ -127,6 +127,7 @@ class ContainerView:
     status: str
     pid: int = 0
     warnings: tuple[str, ...] = ()
+    connections: tuple[Connection, ...] = ()
 
     @property
     def name(self) -> str:

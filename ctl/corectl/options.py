@@ -11,6 +11,7 @@ import click
 
 from corectl.isolation import device, isolation_options, namespaces, security, sysctls, tmpfs
 from corectl.limits import limit_options, resources, ulimit
+from corectl.networking import dns, endpoints, first_network, network_options, ports
 from corectl.sizes import count
 from cored.errors import InvalidArgument
 
@@ -46,7 +47,7 @@ def _options() -> Sequence[Callable[..., Any]]:
         option("-u", "--user", default="", metavar="UID[:GID]", help="User, by number or name."),
         option("--entrypoint", default=None, help="In place of the image's entrypoint."),
         option("-h", "--hostname", default="", help="Host name."),
-        option("--network", default="", metavar="private|host", help="Network."),
+        *network_options(),
         *isolation_options(),
         *limit_options(),
         option("--log-driver", default="", metavar="json-file|none", help="Where output is kept."),
@@ -94,7 +95,13 @@ def container_config(options: Mapping[str, Any]) -> pb.ContainerConfig:
         cap_add=options["cap_add"],
         cap_drop=options["cap_drop"],
         resources=resources(options),
-        network=options["network"],
+        network=first_network(options),
+        endpoints=endpoints(options),
+        ports=ports(options["publish"]),
+        publish_all=options["publish_all"],
+        dns=dns(options),
+        extra_hosts=options["add_host"],
+        domainname=options["domainname"],
         runtime=options["runtime"],
         snapshotter=options["snapshotter"],
         stop_signal=options["stop_signal"],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cored.client.channel import Channel
+    from cored.client.networks import Networks
     from cored.client.workloads import Workloads
 
 __all__ = ["Session"]
@@ -44,6 +45,13 @@ class Session:
         from cored.client.workloads import Workloads
 
         return Workloads(self.channel)
+
+    @property
+    def networks(self) -> Networks:
+        """The networks."""
+        from cored.client.networks import Networks
+
+        return Networks(self.channel)
 
     def close(self) -> None:
         """Close the connections."""

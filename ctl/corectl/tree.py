@@ -28,6 +28,8 @@ _ROOT = {
     "image": ("", "Work with images: import, ls, rm."),
     "content": ("", "Work with what is stored: check, ls."),
     "snapshotter": ("", "Work with snapshotters: ls."),
+    "network": ("", "Work with networks: create, ls, inspect, rm, prune, connect, disconnect."),
+    "port": ("networks:port", "Show what ports of the host a container has."),
     "gc": ("garbage:gc", "Remove what nothing refers to; say why the rest is kept."),
     "runtime": ("", "Work with runtimes: ls."),
     "plugins": ("daemon:plugins", "List the daemon's plugins and how they fare."),
@@ -45,8 +47,23 @@ _CONTENT = {
 _SNAPSHOTTER = {
     "ls": ("snapshotters:ls", "List snapshotters: which work here, and what they hold."),
 }
+_NETWORK = {
+    "create": ("networks:create", "Make a network."),
+    "ls": ("networks:ls", "List networks."),
+    "inspect": ("networks:inspect", "Show everything about networks, as JSON."),
+    "rm": ("networks:rm", "Remove networks."),
+    "prune": ("networks:prune", "Remove networks that no container wants."),
+    "connect": ("networks:connect", "Put a container into one more network."),
+    "disconnect": ("networks:disconnect", "Take a container out of a network."),
+}
 _RUNTIME = {"ls": ("runtimes:ls", "List the runtimes, and whether they work here.")}
-_GROUPS = {"runtime": _RUNTIME, "image": _IMAGE, "content": _CONTENT, "snapshotter": _SNAPSHOTTER}
+_GROUPS = {
+    "runtime": _RUNTIME,
+    "image": _IMAGE,
+    "content": _CONTENT,
+    "snapshotter": _SNAPSHOTTER,
+    "network": _NETWORK,
+}
 
 
 class LazyGroup(click.Group):

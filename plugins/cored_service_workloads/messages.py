@@ -8,6 +8,7 @@ from cored._pb.containerd.types import descriptor_pb2
 from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 from cored.abc.records import Image
 from cored.abc.runtime import RuntimeInfo, Stdio
+from cored.engine.networks.values import Connection
 from cored.engine.progress import Progress
 from cored.engine.workload import ContainerConfig, ContainerView
 from cored_service_workloads import fields
@@ -15,6 +16,7 @@ from cored_service_workloads import fields
 __all__ = [
     "config_message",
     "config_value",
+    "connection_message",
     "container_message",
     "image_message",
     "progress_message",
@@ -92,4 +94,19 @@ def container_message(view: ContainerView) -> pb.Container:
         exited_at=timestamp(view.state.exited_at),
         labels=view.record.labels,
         error=view.state.error,
+        connections=map(connection_message, view.connections),
     )
+
+
+def connection_message(connection: Connection) -> pb.Connection:
+    message = pb.Connection(
+        network=connection.network,
+        ifname=connection.ifname,
+        addresses=connection.addresses,
+        gateways=connection.gateways,
+        mac=connection.mac,
+        aliases=connection.aliases,
+    )
+    for port in connection.ports:
+        fields.fill(message.ports.add(), port)
+    return message

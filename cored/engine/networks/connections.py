@@ -220,13 +220,19 @@ class Connections:
         if handle is not None:
             handle.cancel()
 
+    async def vacate(self, network: UserNetwork) -> None:
+        """Remove what is on the host of a network that nobody is in."""
+        self._stays(network.name)
+        await asyncio.to_thread(self._resolvers.end, network.name)
+        if network.made_here:
+            await self._network.vacate(network.config)
+
     async def _vacate(self, name: str) -> None:
         """Remove what is on the host of a network that nobody is in."""
         try:
             network = await self._catalog.get(name)
-            if network.made_here and not self._members(name):
-                await asyncio.to_thread(self._resolvers.end, name)
-                await self._network.vacate(network.config)
+            if not self._members(name):
+                await self.vacate(network)
         except CoredError as error:
             log.get("networks").warning("removing a bridge", network=name, error=str(error))
 
@@ -277,7 +283,10 @@ def _serving(attachment: Attachment) -> list[str]:
 def _ports(attachment: Attachment) -> Iterable[Port]:
     for entry in attachment.capabilities.get("portMappings") or ():
         yield Port(
-            entry["containerPort"], entry["hostPort"], entry["protocol"], entry.get("hostIP", "")
+            container=entry["containerPort"],
+            host=entry["hostPort"],
+            protocol=entry["protocol"],
+            host_ip=entry.get("hostIP", ""),
         )
 
 

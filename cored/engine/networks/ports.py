@@ -22,19 +22,20 @@ def assigned(ports: Sequence[Port], published: Collection[Port]) -> list[Port]:
 
     AlreadyExists, InvalidArgument, ResourceExhausted.
     """
-    used = {(one.protocol, one.host) for one in [*published, *ports] if one.host}
+    fixed = [one for one in ports if one.host and not one.host_last]
+    used = {(one.protocol, one.host) for one in [*published, *fixed]}
     found: list[Port] = []
     for one in ports:
         if one.protocol not in _PROTOCOLS:
             raise InvalidArgument(f"port protocol {one.protocol!r}: not tcp, udp or sctp")
-        if any(_clash(one, other) for other in [*published, *found]):
+        if one.host_last or not one.host:
+            one = replace(one, host=_free(one, used), host_last=0)
+            used.add((one.protocol, one.host))
+        elif any(_clash(one, other) for other in [*published, *found]):
             raise AlreadyExists(
                 f"port {one.host}/{one.protocol}: is published by another container already",
                 hint="publish another port of the host",
             )
-        if not one.host:
-            one = replace(one, host=_free(one, used))
-            used.add((one.protocol, one.host))
         found.append(one)
     return found
 
@@ -47,10 +48,11 @@ def _clash(one: Port, other: Port) -> bool:
 
 
 def _free(port: Port, used: Collection[tuple[str, int]]) -> int:
-    for candidate in range(_FIRST, _LAST + 1):
+    first, last = (port.host, port.host_last) if port.host_last else (_FIRST, _LAST)
+    for candidate in range(first, last + 1):
         if (port.protocol, candidate) not in used and _unbound(port, candidate):
             return candidate
-    raise ResourceExhausted(f"ports: none is free between {_FIRST} and {_LAST}")
+    raise ResourceExhausted(f"ports: none is free between {first} and {last}")
 
 
 def _unbound(port: Port, candidate: int) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -142,11 +143,21 @@ class Resolvers:
         return pid if f"--pid-file={place}/pid".encode() in command.split(b"\0") else 0
 
     def _end(self, network: str) -> None:
+        # first: a server that is gone with its files there is started again
+        place = self._state / network
+        if (place / "hosts").exists():
+            (place / "hosts").rename(place / "ending")
         pid = self._pid(network)
         if pid:
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-        shutil.rmtree(self._state / network, ignore_errors=False)
+                fd = os.pidfd_open(pid)
+                try:
+                    signal.pidfd_send_signal(fd, signal.SIGTERM)
+                    # it removes its pid file itself
+                    select.select([fd], [], [], _PATIENCE)
+                finally:
+                    os.close(fd)
+        shutil.rmtree(place)
 
     def _watch(self, network: str, pid: int, gateways: Sequence[str]) -> None:
         """Start it again when it dies while it is wanted."""

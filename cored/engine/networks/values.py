@@ -13,10 +13,14 @@ __all__ = ["Connection", "Endpoint", "Port", "UserNetwork"]
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A published port; ``host`` 0 is any that is free, ``host_ip`` '' every address."""
+    """A published port; ``host`` 0 is any that is free, ``host_ip`` '' every address.
+
+    With ``host_last``, any that is free from ``host`` to there.
+    """
 
     container: int
     host: int = 0
+    host_last: int = 0
     protocol: str = "tcp"
     host_ip: str = ""
 
