@@ -17,7 +17,17 @@ __all__ = ["Host", "Kind", "owner", "previous"]
 
 # keys that every plugin's table may have
 _COMMON = frozenset(
-    ("args", "cniVersion", "dns", "ipam", "name", "prevResult", "runtimeConfig", "type")
+    (
+        "args",
+        "capabilities",
+        "cniVersion",
+        "dns",
+        "ipam",
+        "name",
+        "prevResult",
+        "runtimeConfig",
+        "type",
+    )  # fmt: skip
 )
 
 
