@@ -27,7 +27,7 @@ _COMMON = frozenset(
         "prevResult",
         "runtimeConfig",
         "type",
-    )  # fmt: skip
+    )
 )
 
 
