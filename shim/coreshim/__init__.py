@@ -8,8 +8,8 @@ Contract with the shim manager (``plugins/cored_runtime_shim``):
   of the pair the zygote ends; shims live on.
 - ``containerd-shim-cored-v2 … start | delete``, ``-info``: containerd's shim v2 command line.
 - In the bundle: ``config.json`` and (from the manager) ``runtime``, ``{"binary", "root", …}`` (see
-  :func:`coreshim.runtime.chosen`); the shim writes ``address``, ``init.pid``, and ``exit.json``, ``{"pid", "status", "exited_at"}``,
-  before it answers anybody about the exit; until its deletion an exec has the same in
+  :func:`coreshim.runtime.chosen`); the shim writes ``address``, ``init.pid``, and ``exit.json``,
+  ``{"pid", "status", "exited_at"}``, before it answers anybody about the exit; until its deletion an exec has the same in
   ``exits/ID``. The root filesystem is mounted at ``rootfs``.
 - Streams: FIFO paths, ``file:///path``, and ``json-file:///path?copy=FIFO``, log lines as docker
   writes them, with a raw copy to whoever reads the FIFO.
