@@ -28,6 +28,7 @@ from cored.engine.checkpoints import Checkpoints
 from cored.engine.containers import Containers
 from cored.engine.events import Exchange
 from cored.engine.export import Exporter
+from cored.engine.host import probe
 from cored.engine.images import Images
 from cored.engine.importing import Importer
 from cored.engine.loop import LoopHandler
@@ -265,7 +266,10 @@ async def _open_images(
 ) -> None:
     """Pull, import, and images as people name them."""
     await end_transfers(metadata.leases, metadata.namespaces)
-    registry = await stack.enter_async_context(Registry.opened())
+    registry = await stack.enter_async_context(
+        Registry.opened([Path(root) for root in config.registry_config_dirs], config.registry)
+    )
+    plugins.provide(Registry, registry)
     plugins.provide(Streams, Streams())
     plugins.provide(Pusher, Pusher(registry, metadata.content, metadata.leases))
     plugins.provide(Exporter, Exporter(metadata.content))
@@ -305,6 +309,7 @@ async def _open_images(
         metadata.snapshotters,
         Roots(snapshotters, unpacker, metadata.leases),
         directory(config.root / "containers", 0o700),
+        await asyncio.to_thread(probe),
     )
     plugins.provide(Containers, await stack.enter_async_context(containers.opened()))
 

@@ -121,17 +121,33 @@ class Bundle:
             else:
                 (self.path / "exit.told").touch()
 
+    def keep(self, exit: Exit, exec_id: str = "") -> None:
+        """Record the end of a process, unless its shim has; fine when the bundle has gone."""
+        path = self.path / "exits" / exec_id if exec_id else self.path / "exit.json"
+        if path.exists():
+            return
+        record = {"pid": exit.pid, "status": exit.status, "exited_at": exit.exited_at}
+        new = path.with_name(f"{path.name}.new")
+        with suppress(FileNotFoundError):
+            if exec_id:
+                path.parent.mkdir(mode=0o700, exist_ok=True)
+            new.write_text(json.dumps(record))
+            new.rename(path)
+
     def settle(self, exit: Exit) -> None:
         """Its shim is gone and so are all processes: this was the end, where none is recorded."""
         for exec_id in self.untold():
-            if exec_id and self.exit_of(exec_id) is None:
-                ended = Exit(self.owed_pid(exec_id) or 0, KILLED, exit.exited_at)
-                (self.path / "exits").mkdir(mode=0o700, exist_ok=True)
-                _record(self.path / "exits" / exec_id, ended)
-        if self.exit is None:
-            _record(self.path / "exit.json", exit)
+            if exec_id:
+                pid = self.owed_pid(exec_id) or 0
+                self.keep(Exit(pid, KILLED, exit.exited_at), exec_id)
+        self.keep(exit)
         self._remove_socket()
         (self.path / "address").unlink(missing_ok=True)
+
+    @property
+    def settled(self) -> bool:
+        """Whether its shim is gone, and all that the shim has left."""
+        return not self.address and self.exit is not None
 
     def forget_exec(self, exec_id: str) -> None:
         """Nobody will ask for it any more."""
@@ -172,13 +188,6 @@ def _exit(path: Path) -> Exit | None:
     except FileNotFoundError:
         return None
     return Exit(record["pid"], record["status"], record["exited_at"])
-
-
-def _record(path: Path, exit: Exit) -> None:
-    record = {"pid": exit.pid, "status": exit.status, "exited_at": exit.exited_at}
-    new = path.with_name(f"{path.name}.new")
-    new.write_text(json.dumps(record))
-    new.rename(path)
 
 
 def _remove_tree(path: Path) -> None:

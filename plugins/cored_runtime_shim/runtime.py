@@ -128,8 +128,7 @@ class ShimRuntime(Runtime):
             logger.info("removing a bundle whose shim never started")
             await self._undo(bundle, None)
             return None
-        if not address:
-            # an earlier daemon has cleaned up after its shim
+        if bundle.settled:
             return self._task(bundle, Line.dead(bundle.namespace, bundle.id), bundle.pid)
         own = bundle.runtime in OWN
         line = Line(bundle.namespace, bundle.id, address, 3 if own else foreign.version_of(bundle))
@@ -154,8 +153,8 @@ class ShimRuntime(Runtime):
 
     async def _destroy(self, bundle: Bundle) -> Exit:
         """End a container whose shim has died; its exit as recorded, or as made now."""
-        if bundle.exit is not None and not bundle.address:
-            return bundle.exit  # that was done before
+        if bundle.settled and bundle.exit is not None:
+            return bundle.exit
         pid = bundle.pid
         await self._clean(bundle)
         exit = bundle.exit or killed(pid)

@@ -143,7 +143,10 @@ class ShimTask(Task):
                 raise
             log.get("runtime").debug("no end from its shim", id=self.id, error=str(error))
             return await self._after_death(exec_id)
-        return Exit(self._known_pid(exec_id), found.exit_status, _ns(found))
+        exit = Exit(self._known_pid(exec_id), found.exit_status, _ns(found))
+        if exit.exited_at:
+            self._files.keep(exit, exec_id)
+        return exit
 
     async def delete(self, exec_id: str = "") -> Exit:
         request = pb.DeleteRequest(id=self.id, exec_id=exec_id)
@@ -212,7 +215,7 @@ class ShimTask(Task):
         self._line.close()
 
     def _shim_died(self) -> None:
-        if self._death is None and not self._over:
+        if self._death is None and not self._over and not self._files.settled:
             log.get("runtime").warning(
                 "its shim died, ending the container", namespace=self.namespace, container=self.id
             )

@@ -30,6 +30,11 @@ class Relay:
         self.done = Future(loop)
         loop.watch(source, READ, self._readable)
 
+    @property
+    def quiet(self) -> bool:
+        """Whether all that was read has gone on, and nothing is waited for but more to read."""
+        return not self._pending and self._full < 0 and not self._finishing and self._sink.quiet
+
     def finish(self) -> None:
         """End after what can be read right now."""
         self._finishing = True

@@ -72,6 +72,12 @@ class Streams:
         """The process's descriptors by number."""
         return self._theirs
 
+    @property
+    def quiet(self) -> bool:
+        """Whether no byte is on its way through the shim."""
+        relays = [*self._relays, *([self._stdin] if self._stdin else [])]
+        return all(relay.done.done or relay.quiet for relay in relays)
+
     async def ready(self) -> None:
         """Return when whoever takes the output is there. Failure."""
         if self._logger is not None:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from cored import linux
-from coreshim import fast
+from coreshim import fast, idmaps
 from coreshim.codec import decode, encode
 from coreshim.console import Console
 from coreshim.loop import Future, Loop
@@ -134,9 +134,10 @@ class TaskService:
             self._mount(request["rootfs"])
             process.image = request["checkpoint"]
             if not process.image:
-                await self._begin(process, lambda files, console: runtime.create(
-                    files, self._pid_file(process), console
-                ))  # fmt: skip
+                with idmaps.volumes(self._bundle):
+                    await self._begin(process, lambda files, console: runtime.create(
+                        files, self._pid_file(process), console
+                    ))  # fmt: skip
         except BaseException:
             process.close_streams()
             await self._undo(runtime)
@@ -482,7 +483,8 @@ class TaskService:
             return
         os.makedirs(self._rootfs, mode=0o711, exist_ok=True)
         try:
-            linux.mount_all([_Mount(values) for values in mounts], self._rootfs)
+            with idmaps.applied([_Mount(values) for values in mounts], self._bundle) as entries:
+                linux.mount_all(entries, self._rootfs)
         except OSError as error:
             # no such filesystem, bad options, no such source: what the request described
             code = INVALID if error.errno in _UNMOUNTABLE else UNKNOWN
