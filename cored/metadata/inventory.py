@@ -116,6 +116,10 @@ class Inventory:
             "its snapshot {!r} is not there",
         )
 
+    def image_names(self) -> list[str]:
+        """The names of all namespaces' images."""
+        return [name for (name,) in self._db.read.execute("SELECT DISTINCT name FROM images")]
+
     def users(self, nodes: list[Node]) -> dict[Node, tuple[Node, ...]]:
         """By node: the images, containers, leases... that keep it."""
         graph = Graph.read(self._db.read)
