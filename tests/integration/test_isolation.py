@@ -141,7 +141,7 @@ def test_a_container_has_the_customary_rights_and_no_more(daemon: Daemon) -> Non
     assert "not permitted" in found["disk"]
     assert found["null"] == ""
     assert found["pid"] == "1"
-    assert (found["hostname"], found["links"], found["ports"]) == ("inside", "lo", "0")
+    assert (found["hostname"], found["links"], found["ports"]) == ("inside", "eth0 lo", "0")
     assert int(found["files"].split()[0]) == 1024
     assert found["shm"].split()[1] == "65536"
     assert "ead-only file system" in found["group"]
