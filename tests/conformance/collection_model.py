@@ -54,6 +54,8 @@ class Model:
     # not to be seen from outside
     noted: dict[Name, bool] = field(default_factory=dict)
     """Ingests that have a row; True while they are young without a lease."""
+    awaited: dict[Name, str] = field(default_factory=dict)
+    """What ingests are to become; a blob that a crash left without a row is kept for them."""
     writing: dict[Name, None] = field(default_factory=dict)
     guarded: dict[int, Any] = field(default_factory=dict)
     """Operations that are where no collection may come in between, with what they have in hand."""
@@ -203,7 +205,8 @@ class Model:
         self.torn = {}
 
     def spare_files(self) -> list[str]:
-        return sorted(self.files.keys() - {digest for _, digest in self.blobs})
+        awaited = {self.awaited[name] for name in self.noted.keys() & self.awaited.keys()}
+        return sorted(self.files.keys() - {digest for _, digest in self.blobs} - awaited)
 
     def spare_ingests(self) -> list[Name]:
         return sorted(self.ingests.keys() - self.noted.keys() - self.writing.keys())
@@ -251,6 +254,10 @@ def _adopt(m: Model, op: Op) -> None:
 
 def _note(m: Model, op: Op) -> None:
     name = (op.namespace, op.arguments[0])
+    if op.arguments[2:] and op.arguments[2] is True:
+        m.awaited[name] = DIGESTS[op.arguments[1]]
+    else:
+        m.awaited.pop(name, None)
     m.hold(op, "ingests", name[1])
     m.noted[name] = m.noted.get(name, False) or op.lease is None
 
