@@ -6,6 +6,8 @@ import json
 import os
 import time
 
+from coreshim.hibernation import Luggage, State, bytes_of, text_of
+
 __all__ = ["JsonFile"]
 
 # docker cuts longer lines at this size too
@@ -15,11 +17,28 @@ _LONGEST = 16 << 10
 class JsonFile:
     """Appends what one stream writes; several may append to one file (O_APPEND)."""
 
-    def __init__(self, path: str, stream: str) -> None:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+    def __init__(self, file: int, stream: str, rest: bytes = b"") -> None:
+        self._file = file
         self._stream = stream
-        self._rest = b""
+        self._rest = rest
+
+    @classmethod
+    def opened(cls, path: str, stream: str) -> JsonFile:
+        """The log at ``path``, which need not exist. OSError."""
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        return cls(os.open(path, flags, 0o640), stream)
+
+    @classmethod
+    def unpacked(cls, state: State, luggage: Luggage) -> JsonFile:
+        """Go on with what an earlier worker has open."""
+        file = luggage.unpack(state["file"])
+        return cls(file, state["stream"], bytes_of(state["rest"]))
+
+    def pack(self, luggage: Luggage) -> State:
+        """What :meth:`unpacked` needs."""
+        file, rest = luggage.pack(self._file), text_of(self._rest)
+        return {"file": file, "stream": self._stream, "rest": rest}
 
     def write(self, data: bytes) -> None:
         """Log whole lines; what is not ended yet is kept until it is, or too long."""

@@ -25,7 +25,7 @@ class OciRuntime:
         self._reaper = reaper
         self._bundle = bundle
         self._id = id
-        self._options = options
+        self.options = options
         self._calls = 0
         choice = chosen(bundle, namespace, options["binary_name"], options["root"])
         self.binary: str = choice["binary"]
@@ -39,9 +39,9 @@ class OciRuntime:
         arguments = ["create", "--bundle", self._bundle, "--pid-file", pid_file]
         if console:
             arguments += ["--console-socket", console]
-        if self._options["no_pivot_root"]:
+        if self.options["no_pivot_root"]:
             arguments.append("--no-pivot")
-        if self._options["no_new_keyring"]:
+        if self.options["no_new_keyring"]:
             arguments.append("--no-new-keyring")
         await self._run(arguments, files)
 
@@ -78,7 +78,7 @@ class OciRuntime:
         """``restore``: a running container from the checkpoint in the directory ``image``."""
         arguments = ["restore", "--bundle", self._bundle, "--detach", "--pid-file", pid_file]
         arguments += ["--image-path", image]
-        work = self._options["criu_work_path"] or os.path.join(self._bundle, "criu")
+        work = self.options["criu_work_path"] or os.path.join(self._bundle, "criu")
         os.makedirs(work, mode=0o700, exist_ok=True)
         arguments += ["--work-path", work]
         if console:
@@ -114,7 +114,7 @@ class OciRuntime:
         name = "log.json" if arguments[0] == "create" else f"log-{self._calls}.json"
         log = os.path.join(self._bundle, name)
         command = [self.binary, "--root", self.root, "--log", log, "--log-format", "json"]
-        if self._options["systemd_cgroup"]:
+        if self.options["systemd_cgroup"]:
             command.append("--systemd-cgroup")
         # ours are /dev/null, and shim.log for both others
         streams = {0: 0, 1: 1, 2: 2, **files}

@@ -7,9 +7,10 @@ import stat
 import sys
 from urllib.parse import parse_qs, urlsplit
 
+from coreshim.hibernation import Luggage, State
 from coreshim.logfile import JsonFile
 
-__all__ = ["Descriptor", "Logged", "Sink", "is_fifo", "open_log", "open_sink"]
+__all__ = ["Descriptor", "Logged", "Sink", "is_fifo", "open_log", "open_sink", "sink_of"]
 
 
 class Sink:
@@ -25,6 +26,10 @@ class Sink:
         """Let go of it."""
         raise NotImplementedError
 
+    def pack(self, luggage: Luggage) -> State:
+        """What :func:`sink_of` needs to go on with it."""
+        raise NotImplementedError
+
 
 class Descriptor(Sink):
     """A sink that is a descriptor."""
@@ -38,13 +43,17 @@ class Descriptor(Sink):
     def close(self) -> None:
         os.close(self.fd)
 
+    def pack(self, luggage: Luggage) -> State:
+        return {"fd": luggage.pack(self.fd)}
+
 
 class Logged(Sink):
     """A log, and a FIFO with a copy for whoever reads it; without a reader the copy is dropped."""
 
-    def __init__(self, log: JsonFile, copy: str) -> None:
+    def __init__(self, log: JsonFile, copy: str, fd: int = -1) -> None:
         self._log = log
         self._copy = copy
+        self.fd = fd
         self._failing = False
 
     def _reader(self) -> bool:
@@ -66,6 +75,10 @@ class Logged(Sink):
                 self.fd = -1
         self._append(data[:sent])
         return sent
+
+    def pack(self, luggage: Luggage) -> State:
+        log = self._log.pack(luggage)
+        return {"log": log, "copy": self._copy, "fd": luggage.pack(self.fd)}
 
     def _append(self, data: bytes) -> None:
         try:
@@ -99,7 +112,15 @@ def open_log(path: str, stream: str) -> Logged | None:
         return None
     parts = urlsplit(path)
     copy = parse_qs(parts.query).get("copy", [""])[0]
-    return Logged(JsonFile(parts.path, stream), copy)
+    return Logged(JsonFile.opened(parts.path, stream), copy)
+
+
+def sink_of(state: State, luggage: Luggage) -> Sink:
+    """The sink of an earlier worker."""
+    fd = luggage.unpack(state["fd"])
+    if "log" not in state:
+        return Descriptor(fd)
+    return Logged(JsonFile.unpacked(state["log"], luggage), state["copy"], fd)
 
 
 def open_sink(path: str) -> int:

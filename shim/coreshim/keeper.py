@@ -1,0 +1,194 @@
+"""The keeper: the process that is the shim, beside workers that come and go.
+
+A worker (a fork) does all that a shim does. When there is nothing to do it leaves its state and
+its descriptors here and ends, and with it go all the pages that it has written to; the keeper
+waits for something to happen, and forks the next one. It is the nearest subreaper, and so the
+parent of the container's processes: it reaps them, and passes on how they ended.
+
+What runs here runs in every shim's private memory: few objects, few calls.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+import traceback
+from collections.abc import Callable, Collection
+
+from cored import linux
+from coreshim.hibernation import Parcel, receive
+
+__all__ = ["EXIT", "Work", "become_subreaper", "keep"]
+
+# pid, status (128+n for signal n), ns since the epoch
+EXIT = struct.Struct("=iiq")
+_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
+_FULL = 100  # ms between two looks at a worker that takes nothing
+
+Work = Callable[[socket.socket, Parcel | None], None]
+"""A worker's life, with its end of the line: from the beginning, or from what the last one left.
+
+The line is a SOCK_SEQPACKET socket. Exits of children come in, a parcel goes out before a worker
+ends to sleep. What one worker has not read, the next one reads.
+"""
+
+
+def keep(work: Work, passed: Collection[int]) -> None:
+    """Keep a shim; returns when a worker has ended without leaving anything.
+
+    The descriptors ``passed``, and the standard streams, are for the first worker only.
+    """
+    os.setsid()
+    os.chdir("/")
+    _protect_manager()
+    linux.prctl(_PR_SET_NAME, b"cored-shim")
+    become_subreaper(True)
+    keeper = _Keeper(work)
+    keeper.wake(None)
+    _let_go(passed)
+    while True:
+        keeper.wait_for_worker()
+        parcel = receive(keeper.line)
+        if parcel is None:
+            return
+        keeper.sleep(parcel)
+        keeper.wake(parcel)
+
+
+def become_subreaper(on: bool) -> None:
+    """Whether orphans among our descendants become our children (prctl(2))."""
+    linux.prctl(_PR_SET_CHILD_SUBREAPER, int(on))
+
+
+class _Keeper:
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        # a worker's end stays open here too: what is in it survives the worker
+        self.line, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._signals, self._signalled = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.signal(signal.SIGCHLD, _noted)
+        signal.set_wakeup_fd(self._signalled, warn_on_full_buffer=False)
+        self._worker = 0
+        # whose ends matter; all, as far as we know, while there is a worker
+        self._awaited: Collection[int] | None = None
+
+    def wake(self, parcel: Parcel | None) -> None:
+        """Fork a worker, which begins or goes on."""
+        self._awaited = None
+        pid = os.getpid()
+        self._worker = os.fork()
+        if self._worker == 0:
+            self._be_worker(pid, parcel)
+        if parcel is not None:
+            for fd in parcel.descriptors:
+                os.close(fd)
+
+    def wait_for_worker(self) -> None:
+        """Return when it has ended."""
+        poll = select.poll()
+        poll.register(self._signals, select.POLLIN)
+        while self._worker:
+            poll.poll()
+            self._reap()
+
+    def sleep(self, parcel: Parcel) -> None:
+        """Return when there is something to do."""
+        log, listener = parcel.descriptors[:2]
+        os.dup2(log, 2)
+        # whoever connects sees the keeper at the other end, and not a worker that is gone
+        with socket.socket(fileno=os.dup(listener)) as shared:
+            shared.listen(64)
+        self._awaited = parcel.awaited
+        poll = select.poll()
+        poll.register(self._signals, select.POLLIN)
+        poll.register(self._theirs, select.POLLIN)
+        for fd, events in parcel.watched:
+            poll.register(fd, events)
+        while True:
+            ready = poll.poll()
+            if len(ready) > 1 or ready[0][0] != self._signals:
+                return
+            self._reap()
+
+    def _reap(self) -> None:
+        """Pass on the ends of children; the worker's own clears ``_worker``."""
+        try:
+            os.read(self._signals, 4096)
+        except BlockingIOError:
+            return
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self._worker:
+                self._worker = 0
+            elif self._awaited is None or pid in self._awaited:
+                self._tell(pid, status)
+
+    def _tell(self, pid: int, status: int) -> None:
+        code = os.waitstatus_to_exitcode(status)
+        ended = EXIT.pack(pid, code if code >= 0 else 128 - code, time.time_ns())
+        while True:
+            try:
+                self.line.send(ended, socket.MSG_DONTWAIT)
+                return
+            except BlockingIOError:
+                poll = select.poll()
+                poll.register(self.line, select.POLLOUT)
+                if not poll.poll(_FULL) and not _alive(self._worker):
+                    return  # nobody will read it: the shim ends with its worker
+
+    def _be_worker(self, keeper: int, parcel: Parcel | None) -> None:
+        status = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            linux.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() == keeper:  # else it has died before it could be noticed
+                self.line.close()
+                os.close(self._signals)
+                os.close(self._signalled)
+                self._work(self._theirs, parcel)
+                status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+
+
+def _alive(pid: int) -> bool:
+    """Whether a child has not ended yet, or has been reaped; leaves it to be reaped."""
+    if not pid:
+        return False
+    found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return found is None
+
+
+def _noted(number: int, frame: object) -> None:
+    """The handler that SIGCHLD needs to have; the wake-up descriptor is what tells."""
+
+
+def _let_go(passed: Collection[int]) -> None:
+    for fd in passed:
+        os.close(fd)
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(null, number)
+    os.close(null)
+
+
+def _protect_manager() -> None:
+    """Where the manager is protected from the OOM killer, be one step before it."""
+    fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+    score = int(os.read(fd, 16))
+    if score < 0:  # otherwise leave it: containers inherit it, and may be unable to lower it
+        os.pwrite(fd, b"%d" % (score + 1), 0)
+    os.close(fd)
