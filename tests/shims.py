@@ -27,7 +27,7 @@ from cored.rpc.ttrpc import REQUEST, Decoder, Frame, encode
 
 PATHS = [str(Path(str(module.__file__)).parents[1]) for module in (cored, coreshim)]
 BOOT = f"import sys; sys.path[:0] = {PATHS!r}; from coreshim.__main__ import main; sys.exit(main())"
-CGROUP = "cored-shim-test"
+CGROUP = f"cored-shim-test-{os.getpid()}"
 
 _Response = TypeVar("_Response", bound=Message)
 

@@ -76,7 +76,7 @@ def main() -> int:
 def _start(options: _Options, bundle: str) -> None:
     """Leave a shim behind and print where it listens."""
     from coreshim import shim
-    from coreshim.keeper import keep
+    from coreshim.keeper import Keeper, prepare
     from coreshim.publish import ttrpc_address
 
     path = shim.socket_path(options["address"], options["namespace"], options["id"])
@@ -86,7 +86,7 @@ def _start(options: _Options, bundle: str) -> None:
         os.close(inbox)
         try:
             if os.fork() == 0:
-                shim.ignore_signals()
+                prepare()
                 events = ttrpc_address()
                 order = shim.Order(options["namespace"], options["id"], bundle, path, events, True)
 
@@ -96,7 +96,7 @@ def _start(options: _Options, bundle: str) -> None:
                     else:
                         shim.resume(line, parcel)
 
-                keep(work, (outbox,))
+                Keeper(work, (outbox,)).run()
         except BaseException:
             traceback.print_exc()
             sys.stderr.flush()

@@ -19,6 +19,9 @@ State = dict[str, Any]
 # one message: the kernel's SCM_MAX_FD, and well below a socket's buffer
 _MOST_DESCRIPTORS = 253
 _LARGEST = 128 << 10
+# plain numbers: or-ing the enumeration's members costs a keeper memory
+_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
+_ROOM = socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4)
 
 
 class Luggage:
@@ -77,10 +80,8 @@ def send(
 
 def receive(line: socket.socket) -> Parcel | None:
     """What a worker has left; None if it has left nothing."""
-    room = socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4)
-    flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
     try:
-        data, ancillary, _, _ = line.recvmsg(_LARGEST, room, flags)
+        data, ancillary, _, _ = line.recvmsg(_LARGEST, _ROOM, _FLAGS)
     except BlockingIOError:
         return None
     descriptors = array("i")

@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection
 from cored import linux
 from coreshim.hibernation import Parcel, receive
 
-__all__ = ["EXIT", "Work", "become_subreaper", "keep"]
+__all__ = ["EXIT", "Keeper", "Work", "become_subreaper", "prepare"]
 
 # pid, status (128+n for signal n), ns since the epoch
 EXIT = struct.Struct("=iiq")
@@ -38,26 +38,13 @@ ends to sleep. What one worker has not read, the next one reads.
 """
 
 
-def keep(work: Work, passed: Collection[int]) -> None:
-    """Keep a shim; returns when a worker has ended without leaving anything.
-
-    The descriptors ``passed``, and the standard streams, are for the first worker only.
-    """
-    os.setsid()
-    os.chdir("/")
+def prepare() -> None:
+    """What every keeper needs, for the process that forks them: done once, its pages are shared."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, _noted)
     _protect_manager()
     linux.prctl(_PR_SET_NAME, b"cored-shim")
-    become_subreaper(True)
-    keeper = _Keeper(work)
-    keeper.wake(None)
-    _let_go(passed)
-    while True:
-        keeper.wait_for_worker()
-        parcel = receive(keeper.line)
-        if parcel is None:
-            return
-        keeper.sleep(parcel)
-        keeper.wake(parcel)
 
 
 def become_subreaper(on: bool) -> None:
@@ -65,17 +52,44 @@ def become_subreaper(on: bool) -> None:
     linux.prctl(_PR_SET_CHILD_SUBREAPER, int(on))
 
 
-class _Keeper:
-    def __init__(self, work: Work) -> None:
+class Keeper:
+    """One shim's keeper.
+
+    The descriptors ``passed``, and the standard streams, are for the first worker only.
+    """
+
+    def __init__(self, work: Work, passed: Collection[int]) -> None:
         self._work = work
+        self._passed = passed
         # a worker's end stays open here too: what is in it survives the worker
-        self.line, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.line, self.far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._signals, self._signalled = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.signal(signal.SIGCHLD, _noted)
-        signal.set_wakeup_fd(self._signalled, warn_on_full_buffer=False)
         self._worker = 0
         # whose ends matter; all, as far as we know, while there is a worker
         self._awaited: Collection[int] | None = None
+
+    def run(self) -> None:
+        """Be it; returns when a worker has ended without leaving anything."""
+        os.setsid()
+        os.chdir("/")
+        become_subreaper(True)
+        signal.set_wakeup_fd(self._signalled, warn_on_full_buffer=False)
+        self.wake(None)
+        self._let_go()
+        while True:
+            self.wait_for_worker()
+            parcel = receive(self.line)
+            if parcel is None:
+                return
+            self.sleep(parcel)
+            self.wake(parcel)
+
+    def close(self) -> None:
+        """Let go of it, where it does not run."""
+        self.line.close()
+        self.far.close()
+        os.close(self._signals)
+        os.close(self._signalled)
 
     def wake(self, parcel: Parcel | None) -> None:
         """Fork a worker, which begins or goes on."""
@@ -94,7 +108,7 @@ class _Keeper:
         poll.register(self._signals, select.POLLIN)
         while self._worker:
             poll.poll()
-            self._reap()
+            self.reap()
 
     def sleep(self, parcel: Parcel) -> None:
         """Return when there is something to do."""
@@ -106,16 +120,24 @@ class _Keeper:
         self._awaited = parcel.awaited
         poll = select.poll()
         poll.register(self._signals, select.POLLIN)
-        poll.register(self._theirs, select.POLLIN)
+        poll.register(self.far, select.POLLIN)
         for fd, events in parcel.watched:
             poll.register(fd, events)
         while True:
             ready = poll.poll()
             if len(ready) > 1 or ready[0][0] != self._signals:
                 return
-            self._reap()
+            self.reap()
 
-    def _reap(self) -> None:
+    def _let_go(self) -> None:
+        for fd in self._passed:
+            os.close(fd)
+        null = os.open(os.devnull, os.O_RDWR)
+        for number in (0, 1, 2):
+            os.dup2(null, number)
+        os.close(null)
+
+    def reap(self) -> None:
         """Pass on the ends of children; the worker's own clears ``_worker``."""
         try:
             os.read(self._signals, 4096)
@@ -131,9 +153,10 @@ class _Keeper:
             if pid == self._worker:
                 self._worker = 0
             elif self._awaited is None or pid in self._awaited:
-                self._tell(pid, status)
+                self.tell(pid, status)
 
-    def _tell(self, pid: int, status: int) -> None:
+    def tell(self, pid: int, status: int) -> None:
+        """Tell the worker, or whichever is the next, of an end (waitpid's status)."""
         code = os.waitstatus_to_exitcode(status)
         ended = EXIT.pack(pid, code if code >= 0 else 128 - code, time.time_ns())
         while True:
@@ -155,7 +178,7 @@ class _Keeper:
                 self.line.close()
                 os.close(self._signals)
                 os.close(self._signalled)
-                self._work(self._theirs, parcel)
+                self._work(self.far, parcel)
                 status = 0
         except BaseException:
             traceback.print_exc()
@@ -174,15 +197,6 @@ def _alive(pid: int) -> bool:
 
 def _noted(number: int, frame: object) -> None:
     """The handler that SIGCHLD needs to have; the wake-up descriptor is what tells."""
-
-
-def _let_go(passed: Collection[int]) -> None:
-    for fd in passed:
-        os.close(fd)
-    null = os.open(os.devnull, os.O_RDWR)
-    for number in (0, 1, 2):
-        os.dup2(null, number)
-    os.close(null)
 
 
 def _protect_manager() -> None:

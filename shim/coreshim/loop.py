@@ -47,6 +47,13 @@ class Future:
         """Used by the loop."""
         self._waiters.append(coroutine)
 
+    def drop_waiter(self, coroutine: Coroutine[Any, Any, Any]) -> bool:
+        """Used by the loop; whether it was waiting here."""
+        if coroutine not in self._waiters:
+            return False
+        self._waiters.remove(coroutine)
+        return True
+
 
 class Loop:
     """One thread's loop; ``run`` returns after ``stop``."""
@@ -94,6 +101,12 @@ class Loop:
         """Run a coroutine on its own; what it raises is printed."""
         self.running += 1
         self._step(coroutine)
+
+    def abandon(self, coroutine: Coroutine[Any, Any, Any], future: Future) -> None:
+        """End a spawned coroutine if it still waits for ``future``."""
+        if future.drop_waiter(coroutine):
+            coroutine.close()
+            self.running -= 1
 
     def when_nothing_happens(self, seconds: float, callback: Callable[[], None]) -> None:
         """Call ``callback`` each time that nothing else has been called for so many seconds."""

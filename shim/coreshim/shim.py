@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -21,7 +20,7 @@ from coreshim.sandbox import SandboxService
 from coreshim.server import Method, Server
 from coreshim.task import TaskService
 
-__all__ = ["IDLE", "SOCKETS", "Order", "ignore_signals", "resume", "serve", "socket_path"]
+__all__ = ["IDLE", "SOCKETS", "Order", "resume", "serve", "socket_path"]
 
 # a shim whose manager died before it created anything goes away by itself, seconds
 _UNUSED = 60.0
@@ -49,12 +48,6 @@ def socket_path(address: str, namespace: str, id: str) -> str:
     """A shim's socket: short (sun_path has 107 bytes) and its own."""
     name = hashlib.sha256(f"{address}\0{namespace}\0{id}".encode()).hexdigest()[:32]
     return f"{SOCKETS}/{name}.sock"
-
-
-def ignore_signals() -> None:
-    """What ends other processes is not meant for shims."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def serve(line: socket.socket, order: Order, ready: Callable[[str], None]) -> None:

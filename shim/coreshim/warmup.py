@@ -7,6 +7,7 @@ in the zygote, those pages stay shared.
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import socket
 import tempfile
@@ -15,7 +16,8 @@ from typing import Any
 from cored.rpc.ttrpc import REQUEST, Decoder, Frame
 from cored.rpc.ttrpc import encode as encode_frame
 from coreshim.codec import decode, encode
-from coreshim.keeper import become_subreaper
+from coreshim.hibernation import Luggage, receive, send
+from coreshim.keeper import Keeper, become_subreaper
 from coreshim.loop import Loop
 from coreshim.messages import MESSAGES
 from coreshim.publish import Publisher
@@ -45,6 +47,7 @@ def warm_up() -> None:
             file.write(_RUNTIME)
         for _ in range(_ROUNDS):
             _life(place)
+            _sleep()
     finally:
         os.chdir(before)
         shutil.rmtree(place)
@@ -85,6 +88,31 @@ def _life(place: str) -> None:
         loop.close()
         line.close()
         far.close()
+
+
+def _sleep() -> None:
+    """What a keeper does, but for the forks."""
+    keeper = Keeper(lambda line, parcel: None, ())
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind("")
+        luggage = Luggage()
+        luggage.pack(os.dup(2))
+        luggage.pack(os.dup(listener.fileno()))
+        watched = {luggage.descriptors[1]: select.POLLIN}
+        send(keeper.far, {"order": []}, luggage, watched, [1])
+        for fd in luggage.descriptors:
+            os.close(fd)
+        parcel = receive(keeper.line)
+        assert parcel is not None
+        keeper.tell(1, 0)
+        keeper.sleep(parcel)
+        keeper.reap()
+        for fd in parcel.descriptors:
+            os.close(fd)
+    finally:
+        listener.close()
+        keeper.close()
 
 
 def _requests(place: str) -> list[tuple[str, dict[str, Any]]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from coreshim import fast, metrics, shim, stdio, task
 from coreshim.hibernation import Parcel
-from coreshim.keeper import keep
+from coreshim.keeper import Keeper, prepare
 from coreshim.warmup import warm_up
 
 __all__ = ["run"]
@@ -34,11 +34,10 @@ def run(fd: int) -> None:
     channel = socket.socket(fileno=fd)
     taken, take = os.pipe()
     awake, wake = socket.socketpair()
-    shim.ignore_signals()  # once, for all of them
+    prepare()
     warm_up()
     for end in (awake, wake):
         end.setblocking(False)
-    signal.signal(signal.SIGCHLD, lambda number, frame: None)
     signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
     gc.collect()  # sockets too, which every shim would have
     gc.freeze()
@@ -78,16 +77,16 @@ def _reaped() -> set[int]:
 
 
 def _fork(channel: socket.socket, take: int, zygote_s: tuple[int, ...]) -> int:
-    """Fork one that waits, without the descriptors that are the zygote's own; its pid."""
+    """Fork a keeper whose worker waits, without the zygote's own descriptors; its pid."""
     pid = os.fork()
     if pid:
-        return pid
+        return pid  # what is written to before the next fork is this one's alone: do little
     try:
         signal.set_wakeup_fd(-1)
         for fd in zygote_s:
             os.close(fd)
         passed = (channel.fileno(), take)
-        keep(lambda line, parcel: _work(channel, take, line, parcel), passed)
+        Keeper(lambda line, parcel: _work(channel, take, line, parcel), passed).run()
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
