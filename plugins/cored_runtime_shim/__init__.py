@@ -18,6 +18,9 @@ from cored_runtime_shim.zygote import Zygote
 
 __all__ = ["ShimRuntime", "cored_runtime", "cored_sandbox_controller"]
 
+# seconds without anything to do, after which a shim goes to sleep
+_IDLE = 2.0
+
 
 @asynccontextmanager
 async def _opened(context: PluginContext) -> AsyncIterator[Runtime]:
@@ -26,7 +29,7 @@ async def _opened(context: PluginContext) -> AsyncIterator[Runtime]:
         await asyncio.to_thread(runtimes.choose)
     except FailedPrecondition as error:
         log.get("runtime").warning("containers cannot be started", error=str(error))
-    async with Zygote.opened() as zygote:
+    async with Zygote.opened(float(context.settings.get("idle", _IDLE))) as zygote:
         runtime = ShimRuntime(context.state, Launcher(context.address, zygote), runtimes)
         try:
             yield runtime

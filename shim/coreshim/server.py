@@ -71,7 +71,7 @@ class Server:
     @property
     def connections(self) -> int:
         """How many clients there are."""
-        return len(self._connections)
+        return sum(connection.open for connection in self._connections)
 
     @property
     def waits(self) -> int:
@@ -89,7 +89,7 @@ class Server:
             "path": self._path,
             "inode": self._inode,
             "listener": luggage.pack(self._socket.fileno()),
-            "connections": [connection.pack(luggage) for connection in self._connections],
+            "connections": [each.pack(luggage) for each in self._connections if each.open],
         }
 
     @classmethod
@@ -131,8 +131,8 @@ class Server:
         self._connections.add(connection)
         return connection
 
-    def closed(self, connection: _Connection) -> None:
-        """A connection has ended."""
+    def over(self, connection: _Connection) -> None:
+        """A connection has ended, and so has what was asked over it."""
         self._connections.discard(connection)
 
     async def answer(self, payload: bytes) -> bytes:
@@ -170,7 +170,7 @@ class _Connection:
         self._channel = channel
         self._decoder = Decoder()
         self._out = bytearray()
-        self._open = True
+        self.open = True
         # payloads of the requests that have no answer yet, by stream
         self.under_way: dict[int, bytes] = {}
         self._loop.watch(channel.fileno(), READ, self._ready)
@@ -193,7 +193,7 @@ class _Connection:
     def _ready(self, events: int) -> None:
         if events & WRITE:
             self._flush()
-        if self._open and events & ~WRITE:
+        if self.open and events & ~WRITE:
             self._receive()
 
     def _receive(self) -> None:
@@ -217,7 +217,8 @@ class _Connection:
             payload = await self._server.answer(frame.payload)
         finally:
             del self.under_way[frame.stream]
-        if self._open:
+            self._end()
+        if self.open:
             self._out += encode_frame(Frame(frame.stream, RESPONSE, payload))
             self._flush()
 
@@ -235,8 +236,12 @@ class _Connection:
         self._loop.watch(self._channel.fileno(), READ, self._ready)
 
     def _close(self) -> None:
-        if self._open:
-            self._open = False
+        if self.open:
+            self.open = False
             self._loop.unwatch(self._channel.fileno())
             self._channel.close()
-            self._server.closed(self)
+            self._end()
+
+    def _end(self) -> None:
+        if not self.open and not self.under_way:
+            self._server.over(self)
