@@ -2,8 +2,8 @@
 
 A worker (a fork) does all that a shim does. When there is nothing to do it leaves its state and
 its descriptors here and ends, and with it go all the pages that it has written to; the keeper
-waits for something to happen, and forks the next one. It is the nearest subreaper, and so the
-parent of the container's processes: it reaps them, and passes on how they ended.
+waits for something to happen, and forks the next one. Both are subreapers: what a worker starts is
+its own child, and the keeper's when it has ended, who passes on how such children end.
 
 What runs here runs in every shim's private memory: few objects, few calls.
 """
@@ -178,6 +178,7 @@ class Keeper:
                 self.line.close()
                 os.close(self._signals)
                 os.close(self._signalled)
+                become_subreaper(True)
                 self._work(self.far, parcel)
                 status = 0
         except BaseException:

@@ -123,7 +123,7 @@ class Loop:
         self._stopped = True
 
     def run(self) -> None:
-        while not self._stopped:
+        while True:
             while self.ready:
                 self._step(self.ready.popleft())
             if self._stopped:

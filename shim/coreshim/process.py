@@ -80,14 +80,14 @@ class Process:
             process.streams = Streams.unpacked(loop, state["streams"], luggage)
         return process
 
-    def begins(self, pid: int, parent: int) -> None:
-        """It has this pid, and is a child of ``parent``."""
+    def begins(self, pid: int) -> None:
+        """It has this pid, and is our child, unless it has ended already."""
         self.pid = pid
         try:
             handle = os.pidfd_open(pid)
         except ProcessLookupError:
             return  # it has ended and been reaped
-        if _parent(pid) == parent:
+        if _parent(pid) == os.getpid():
             self._handle = handle
         else:
             os.close(handle)  # the same, and another has its pid

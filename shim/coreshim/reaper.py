@@ -1,7 +1,7 @@
 """Children: started with posix_spawn, reaped by SIGCHLD, and no exit is ever missed.
 
-What we start ourselves is reaped here. What it leaves behind (a container's init, an exec) becomes
-the keeper's child, which tells how it ended.
+What came to be in this worker's time is its child (it is a subreaper), what is older the keeper's,
+which tells how it ended.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ _EXEC_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class TaskService:
-    """Answers for one container in the shim ``pid``, whose children its processes are.
+    """Answers for one container in the shim ``pid``.
 
     ``publish`` takes events where somebody wants them.
     """
@@ -410,7 +410,7 @@ class TaskService:
             if console is not None:
                 console.close()
         with open(self._pid_file(process)) as file:
-            process.begins(int(file.read()), self._pid)
+            process.begins(int(file.read()))
         process.reaped = self._reaper.ended(process.pid)
 
     def _watch_init(self, process: Process) -> None:

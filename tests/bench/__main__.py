@@ -2,8 +2,8 @@
 
     .venv/bin/python -m tests.bench [SECTION ...] [--rounds 20] [--import-rounds 5] [--shims 200]
 
-Run, idle and import are measured through ctr; cycle, unary, content and events through a load generator
-that speaks gRPC by hand (load.py), so that a daemon's own time is what counts.
+Run, idle and import are measured through ctr; cycle, unary, content and events through a load
+generator that speaks gRPC by hand (load.py), so that a daemon's own time is what counts.
 Starts a private daemon of each kind, on private roots in a mount namespace of its own, and leaves
 nothing behind but the Debian image that it made for itself (in --cache, some 150 MB).
 """

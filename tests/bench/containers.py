@@ -69,7 +69,7 @@ def idle(ours: Daemon, peer: Daemon, count: int) -> list[Row]:
     for daemon in (ours, peer):
         with _running(daemon, count) as pids:
             _settle(pids)
-            shims = sum(_pss(pid) for shim in set(map(_parent, pids)) for pid in _parts(shim))
+            shims = sum(_pss(pid) for shim in set(map(_shim, pids)) for pid in _parts(shim))
             averages.append(shims / count)
             totals.append(shims + sum(map(_pss, _zygotes(daemon))))
     what = (f"PSS of a shim, {count} idle containers", "  all of them, with our zygote")
@@ -195,11 +195,18 @@ def _removed(daemon: Daemon, name: str) -> None:
 
 def _settle(pids: list[int]) -> None:
     """Return when shims have as few processes as they will have, or after a while."""
-    shims = set(map(_parent, pids))
+    shims = set(map(_shim, pids))
     end = time.monotonic() + _SETTLED
     time.sleep(1)
     while any(len(_parts(shim)) > 1 for shim in shims) and time.monotonic() < end:
         time.sleep(0.5)
+
+
+def _shim(pid: int) -> int:
+    """The shim of a container: its parent, or the parent's if that is a part of a shim."""
+    parent = _parent(pid)
+    above = _parent(parent)
+    return above if _name(above) == _name(parent) else parent
 
 
 def _parts(shim: int) -> list[int]:
