@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -15,6 +14,7 @@ from typing import Any
 from coreshim import fast
 from coreshim.codec import decode, encode
 from coreshim.console import Console
+from coreshim.exits import exit_file, write_exit
 from coreshim.hibernation import Luggage, State
 from coreshim.loop import Future, Loop
 from coreshim.oom import OomWatch
@@ -273,7 +273,7 @@ class TaskService:
             self._rootfs.unmount()
         if process.exec_id:
             with suppress(FileNotFoundError):
-                os.unlink(self._exit_file(process))
+                os.unlink(exit_file(self._bundle, process.exec_id))
         self._processes.pop(process.exec_id, None)
         process.exit.set()  # nobody waits for what never ran
         answer = {
@@ -458,23 +458,10 @@ class TaskService:
         self._publish.task_exited(self._id, process)
 
     def _record(self, process: Process, ended: Ended) -> None:
-        """Write exit.json, or an exec's, in one step and for good."""
-        path = self._exit_file(process)
-        record = {"pid": process.pid, "status": ended.status, "exited_at": ended.at}
         try:
-            if process.exec_id:
-                os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-            with open(f"{path}.new", "w") as file:
-                json.dump(record, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(f"{path}.new", path)
+            write_exit(exit_file(self._bundle, process.exec_id), process.pid, ended)
         except OSError as error:  # no space: who waits must be told all the same
             print(f"exit of {self._name(process)}: {error}", file=sys.stderr)
-
-    def _exit_file(self, process: Process) -> str:
-        name = os.path.join("exits", process.exec_id) if process.exec_id else "exit.json"
-        return os.path.join(self._bundle, name)
 
     async def _kill_rest(self) -> None:
         """Without a pid namespace of its own a container's other processes outlive its init."""

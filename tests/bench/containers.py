@@ -69,9 +69,9 @@ def idle(ours: Daemon, peer: Daemon, count: int) -> list[Row]:
     for daemon in (ours, peer):
         with _running(daemon, count) as pids:
             _settle(pids)
-            shims = sum(_pss(pid) for shim in set(map(_shim, pids)) for pid in _parts(shim))
-            averages.append(shims / count)
-            totals.append(shims + sum(map(_pss, _zygotes(daemon))))
+            shims = {pid for shim in set(map(_shim, pids)) for pid in _parts(shim)}
+            averages.append(sum(map(_pss, shims)) / count)
+            totals.append(sum(map(_pss, shims.union(_zygotes(daemon)))))
     what = (f"PSS of a shim, {count} idle containers", "  all of them, with our zygote")
     return [
         Row(name, "MiB", mine, theirs, target, (mine / theirs,) * 2)
@@ -216,7 +216,7 @@ def _parts(shim: int) -> list[int]:
 
 
 def _zygotes(daemon: Daemon) -> list[int]:
-    """The shims' zygote with the one that waits for work, where a daemon has them."""
+    """The shims' zygote and all forks of it, where a daemon has one."""
     assert daemon.process is not None
     pending, found = [daemon.process.pid], []
     while pending:
