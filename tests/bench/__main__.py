@@ -42,7 +42,8 @@ def main() -> None:
     image = debian_image(options.cache) if "import" in options.sections else None
     print(f"{'':34} {'cored':>9} {'containerd':>11} {'':4} {'ratio':>7}")
     with ExitStack() as stack:
-        ours = stack.enter_context(daemons.cored())
+        # the same OCI runtime for both: what containerd's shim runs
+        ours = stack.enter_context(daemons.cored('[plugins.runtime.shim]\nruntime = "runc"\n'))
         peer = stack.enter_context(daemons.containerd())
         busybox = ours.home / "busybox.tar"
         subprocess.run([PROJECT / "deploy/quickstart/busybox-image", busybox], check=True)
