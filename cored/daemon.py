@@ -28,6 +28,7 @@ from cored.engine.checkpoints import Checkpoints
 from cored.engine.containers import Containers
 from cored.engine.events import Exchange
 from cored.engine.export import Exporter
+from cored.engine.host import probe
 from cored.engine.images import Images
 from cored.engine.importing import Importer
 from cored.engine.loop import LoopHandler
@@ -305,6 +306,7 @@ async def _open_images(
         metadata.snapshotters,
         Roots(snapshotters, unpacker, metadata.leases),
         directory(config.root / "containers", 0o700),
+        await asyncio.to_thread(probe),
     )
     plugins.provide(Containers, await stack.enter_async_context(containers.opened()))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
 __all__ = [
     "CLONE_FS",
     "CLONE_NEWNS",
+    "CLONE_NEWUSER",
     "MountLike",
     "bind_readonly",
+    "clone_mapped",
     "make_private",
     "mount",
     "mount_all",
@@ -28,12 +31,14 @@ __all__ = [
     "unmount",
     "unmount_all",
     "unshare",
+    "user_namespace",
 ]
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 CLONE_FS = 0x200
 CLONE_NEWNS = 0x20000
+CLONE_NEWUSER = 0x10000000
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_SYNCHRONOUS, MS_REMOUNT, MS_MANDLOCK, MS_DIRSYNC, MS_NOSYMFOLLOW = 16, 32, 64, 128, 256
@@ -110,6 +115,52 @@ def mount(
 def unshare(flags: int) -> None:
     """unshare(2) for the calling thread."""
     _checked(_LIBC.unshare(flags))
+
+
+def user_namespace(ids: str) -> int:
+    """A descriptor of a new user namespace with ``ids`` (lines of uid_map) for users and groups.
+
+    Forks: not for a process with threads.
+    """
+    ours, theirs = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            unshare(CLONE_NEWUSER)
+            os.write(ours[1], b"x")
+            os.close(theirs[1])
+            os.read(theirs[0], 1)  # until we have the namespace, or are gone
+        finally:
+            os._exit(0)
+    try:
+        os.close(ours[1])
+        if not os.read(ours[0], 1):
+            raise OSError(errno.EPERM, "user namespaces cannot be made here")
+        for kind in ("uid_map", "gid_map"):
+            with open(f"/proc/{pid}/{kind}", "w") as file:
+                file.write(ids)
+        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        for fd in (ours[0], *theirs):
+            os.close(fd)
+        os.waitpid(pid, 0)
+
+
+def clone_mapped(source: str, namespace: int, target: str, *, recursive: bool = False) -> None:
+    """Bind ``source`` to ``target`` with the ids of a user namespace (mount_setattr(2), 5.12)."""
+    deep = _AT_RECURSIVE if recursive else 0
+    call = _LIBC.syscall
+    # OPEN_TREE_CLONE and O_CLOEXEC
+    tree = _checked(
+        call(_SYS_OPEN_TREE, -100, os.fsencode(source), 1 | deep | os.O_CLOEXEC), source
+    )
+    try:
+        attributes = struct.pack("QQQQ", _MOUNT_ATTR_IDMAP, 0, 0, namespace)
+        size = len(attributes)
+        _checked(call(_SYS_MOUNT_SETATTR, tree, b"", 0x1000 | deep, attributes, size), source)
+        _checked(call(_SYS_MOVE_MOUNT, tree, b"", -100, os.fsencode(target), 4), target)
+    finally:
+        os.close(tree)
 
 
 def syncfs(fd: int) -> None:
@@ -246,6 +297,8 @@ def _unmount_or_detach(place: str) -> None:
 
 _PAGE = 4096  # mount(2) copies at most one page of data, and the smallest page counts
 _SYS_MOVE_MOUNT, _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 429, 430, 431, 432
+_SYS_OPEN_TREE, _SYS_MOUNT_SETATTR, _MOUNT_ATTR_IDMAP = 428, 442, 0x100000
+_AT_RECURSIVE = 0x8000
 _SYS_OPENAT2, _RESOLVE_IN_ROOT, _RESOLVE_NO_MAGICLINKS = 437, 0x10, 0x02
 
 

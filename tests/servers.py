@@ -19,6 +19,7 @@ from cored import errors
 from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 from cored.abc.service import Service
 from cored.rpc.bind import bind
+from cored.rpc.lasting import Lasting
 
 
 class Server:
@@ -39,7 +40,7 @@ class Server:
     async def start(self) -> None:
         self.server = grpc.aio.server()
         self.server.add_generic_rpc_handlers(
-            tuple(bind(service, 16 << 20) for service in self.services)
+            tuple(bind(service, 16 << 20, Lasting()) for service in self.services)
         )
         self.server.add_insecure_port(f"unix:{self.address}")
         await self.server.start()

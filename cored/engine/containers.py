@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cored import log, scope
-from cored.abc.records import Container, ContainerStore, NamespaceStore
+from cored.abc.records import Container, ContainerStore, Image, NamespaceStore
 from cored.abc.runtime import Exit, Status, Stdio
 from cored.abc.snapshots import Snapshotter
 from cored.abc.values import Labels, Typed
@@ -26,6 +26,7 @@ from cored.engine.images import Images
 from cored.engine.recipe import Recipe
 from cored.engine.roots import Roots
 from cored.engine.tasks import Tasks
+from cored.engine.userns import IdRanges, ids_of, mapped
 from cored.engine.workload import (
     NAME,
     ContainerConfig,
@@ -43,6 +44,8 @@ from cored.errors import (
     NotFound,
 )
 from cored.oci.manifest import ImageConfig
+from cored.oci.security import Host
+from cored.oci.users import IdRange
 from cored.oci.values import Platform
 from cored.scope import Scope
 
@@ -77,6 +80,7 @@ class Containers:
         snapshotters: Mapping[str, Snapshotter],
         roots: Roots,
         root: Path,
+        host: Host,
     ) -> None:
         self._store = store
         self._namespaces = namespaces
@@ -85,6 +89,8 @@ class Containers:
         self._snapshotters = snapshotters
         self._root = root
         self._roots = roots
+        self._host = host
+        self._ids = IdRanges(store, namespaces)
         self._lives: dict[tuple[str, str], _Life] = {}
         self._ended: OrderedDict[tuple[str, str], Exit] = OrderedDict()
         self._waiting: dict[tuple[str, str], list[asyncio.Future[Exit]]] = {}
@@ -110,26 +116,32 @@ class Containers:
         image = await self._images.resolve(config.image)
         unpacked = await self._images.unpacked(image, config.platform)
         chosen = await self._roots.ready(unpacked, config.snapshotter)
-        id = names.new_id()
-        recipe = self._recipe(id, config, unpacked.config)
-        recipe.check()
+        async with self._ids.reserved(config.namespaces.user) as ids:
+            recipe = self._recipe(names.new_id(), config, unpacked.config, ids)
+            await asyncio.to_thread(recipe.check)
+            return await self._create(recipe, image, unpacked.chain_id, chosen, fifos)
+
+    async def _create(
+        self, recipe: Recipe, image: Image, chain_id: str, snapshotter: str, fifos: Stdio
+    ) -> ContainerView:
+        id, config = recipe.id, recipe.config
         record = Container(
             id=id,
             labels=dict(config.labels),
             image=image.name,
             runtime=config.runtime or "io.containerd.runc.v2",
             spec=Typed(_SPEC, b"{}"),
-            snapshotter=chosen,
+            snapshotter=snapshotter,
             snapshot_key=id,
             extensions=encoded(config, ContainerState()),
         )
         record = await self._named(record, config.name)
         try:
-            await self._make(record, recipe, unpacked.chain_id, fifos)
+            await self._make(record, recipe, chain_id, fifos)
         except BaseException:
             await asyncio.shield(self._discard(record))
             raise
-        return await self.view(id)
+        return replace(await self.view(id), warnings=recipe.warnings)
 
     async def start(self, name: str, fifos: Stdio | None = None) -> int:
         """Start it and answer its pid; one that has ended gets a new task."""
@@ -143,6 +155,7 @@ class Containers:
         if key not in self._tasks.known():
             config, _ = decoded(record)
             mounts = await self._snapshotters[record.snapshotter].mounts(record.id)
+            mounts = mapped(mounts, ids_of(record))
             recipe = self._recipe(record.id, config, _NO_IMAGE)
             stdio = recipe.stdio(fifos or Stdio())
             await self._tasks.create(record.id, rootfs=mounts, stdio=stdio)
@@ -248,9 +261,11 @@ class Containers:
         """One container."""
         return await self._view(await self.find(name))
 
-    def log_path(self, id: str) -> Path:
-        """Where a container's output is kept."""
-        return self._place(id) / "log.json"
+    def log_path(self, record: Container) -> Path | None:
+        """Where a container's output is kept, None for nowhere."""
+        if decoded(record)[0].logging.driver == "none":
+            return None
+        return self._place(record.id) / "log.json"
 
     def running(self, id: str) -> bool:
         """Whether it runs (for logs that are followed)."""
@@ -261,11 +276,12 @@ class Containers:
         mounts, _ = await asyncio.gather(
             snapshotter.prepare(record.id, chain_id), asyncio.to_thread(recipe.prepare)
         )
-        user = await asyncio.to_thread(recipe.user, mounts)
-        spec = Typed(_SPEC, json.dumps(recipe.spec(user)).encode())
+        document = await asyncio.to_thread(lambda: recipe.spec(recipe.user(mounts)))
+        spec = Typed(_SPEC, json.dumps(document).encode())
         await self._store.update(replace(record, spec=spec), ("spec",))
         try:
-            await self._tasks.create(record.id, rootfs=mounts, stdio=recipe.stdio(fifos))
+            rootfs = mapped(mounts, recipe.ids)
+            await self._tasks.create(record.id, rootfs=rootfs, stdio=recipe.stdio(fifos))
         except CoredError as error:
             command = recipe.command[0]
             if command in error.message:
@@ -400,8 +416,10 @@ class Containers:
             command = tuple(json.loads(record.spec.value).get("process", {}).get("args", ()))
         return ContainerView(record, config, state, command, status, pid)
 
-    def _recipe(self, id: str, config: ContainerConfig, image: ImageConfig) -> Recipe:
-        return Recipe(id, f"/cored-{id}", config, image, self._place(id))
+    def _recipe(
+        self, id: str, config: ContainerConfig, image: ImageConfig, ids: IdRange | None = None
+    ) -> Recipe:
+        return Recipe(id, config, image, self._place(id), self._host, ids)
 
     def _place(self, id: str) -> Path:
         return self._root / scope.namespace() / id

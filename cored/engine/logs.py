@@ -1,15 +1,21 @@
-"""Reading what containers wrote: docker's json-file format, oldest first."""
+"""Reading what containers wrote, oldest first: docker's json-file and the CRI's format.
+
+A log is a file and those that rotation has put away: ``log.2``, ``log.1``, ``log``. Lines are found
+by their offsets, so that one whose end is not written yet, or never was, is read when it is whole.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections import deque
 from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from cored import log
+from cored.engine.logfiles import LogFiles
 from cored.errors import Internal
 
 __all__ = ["LogRecord", "read"]
@@ -33,31 +39,26 @@ async def read(
     tail: int = -1,
     since: int = 0,
 ) -> AsyncIterator[LogRecord]:
-    """The records of a log; the last ``tail`` ones if that is not negative.
+    """The records of a log, across rotation; the last ``tail`` ones if that is not negative.
 
     With ``follow`` it goes on as long as that answers True, and then to the end.
     """
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        return
-    with file:
+    with ExitStack() as stack:
+        files = await asyncio.to_thread(LogFiles.opened, path)
+        stack.callback(files.close)
         if tail >= 0:
-            lines = await asyncio.to_thread(lambda: list(deque(file, maxlen=tail)))
-            for line in lines:
-                record = _record(path, line)
-                if record.time >= since:
-                    yield record
-        rest = b""
+            await asyncio.to_thread(files.skip_to_tail, tail)
         while True:
             # asked first: what was written before the end is read after it
             more = follow is not None and follow()
-            while data := await asyncio.to_thread(file.read, 1 << 20):
-                *lines, rest = (rest + data).split(b"\n")
+            while lines := await asyncio.to_thread(files.next_lines):
                 for line in lines:
                     record = _record(path, line)
                     if record.time >= since:
                         yield record
+            if files.lost:
+                log.get("logs").warning("rotated faster than it is read", path=str(path))
+                files.lost = False
             if not more:
                 return
             await asyncio.sleep(_POLL)
@@ -65,11 +66,21 @@ async def read(
 
 def _record(path: Path, line: bytes) -> LogRecord:
     try:
-        document = json.loads(line)
-        data = document["log"].encode("utf-8", "surrogateescape")
-        return LogRecord(document["stream"], _ns(document["time"]), data)
+        return _json(line) if line.startswith(b"{") else _cri(line)
     except (ValueError, KeyError, TypeError) as error:
         raise Internal(f"log {path}: a line is damaged: {line[:80]!r}") from error
+
+
+def _json(line: bytes) -> LogRecord:
+    document = json.loads(line)
+    data = document["log"].encode("utf-8", "surrogateescape")
+    return LogRecord(document["stream"], _ns(document["time"]), data)
+
+
+def _cri(line: bytes) -> LogRecord:
+    stamp, stream, flags, text = line.split(b" ", 3)
+    whole = flags.split(b":")[0] == b"F"
+    return LogRecord(stream.decode(), _ns(stamp.decode()), text + b"\n" if whole else text)
 
 
 def _ns(text: str) -> int:

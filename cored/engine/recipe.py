@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import os
-import resource
+import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from cored import linux
 from cored.abc.runtime import Stdio
 from cored.abc.values import Mount
+from cored.engine import devices
 from cored.engine.workload import Binding, ContainerConfig
 from cored.errors import InvalidArgument, NotFound, from_mount_error
 from cored.oci.manifest import ImageConfig
-from cored.oci.spec import Bind, SpecOptions, build, environment
-from cored.oci.users import User, resolve, simple
+from cored.oci.mounts import Bind
+from cored.oci.resources import Resources, document
+from cored.oci.security import Host
+from cored.oci.spec import SpecOptions, build, environment
+from cored.oci.users import IdRange, User, groups, resolve, simple
 
 __all__ = ["Recipe", "command_of"]
 
-_CGROUP_V2 = Path("/sys/fs/cgroup/cgroup.controllers")
+_LOGS = {"json-file": ("max-size", "max-file"), "none": ()}
+# of what a cgroup may be called
+_GROUP = re.compile(r"(/[A-Za-z0-9_.@:-]+)*/?")
 
 
 def command_of(config: ContainerConfig, image: ImageConfig) -> tuple[str, ...]:
@@ -37,13 +43,14 @@ def command_of(config: ContainerConfig, image: ImageConfig) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One container's; ``place`` is its directory among ours."""
+    """One container's; ``place`` is its directory among ours, ``ids`` its user namespace's."""
 
     id: str
-    cgroup: str
     config: ContainerConfig
     image: ImageConfig
     place: Path
+    host: Host
+    ids: IdRange | None = None
 
     @property
     def hostname(self) -> str:
@@ -57,9 +64,29 @@ class Recipe:
         return command_of(self.config, self.image)
 
     @property
+    def cgroup(self) -> str:
+        parent = self.config.cgroup_parent.rstrip("/")
+        return f"{parent}/cored-{self.id}"
+
+    @property
     def log(self) -> Path:
         """Where its output is kept."""
         return self.place / "log.json"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was asked for and cannot be had here, though the container can."""
+        config, host, limits = self.config, self.host, self.config.resources
+        found = []
+        if limits.memory_limit and not host.swap:
+            found.append("memory and swap: this kernel does not count swap; only memory is limited")
+        if limits.blkio_weight and not host.blkio_weight:
+            found.append("blkio weight: this kernel has none; it has no effect")
+        if config.oom_score_adj < host.oom_floor:
+            found.append(f"OOM score: {host.oom_floor}, the daemon may not go below its own")
+        if host.selinux is None and any(label != "disable" for label in config.security.labels):
+            found.append("SELinux labels: this host has no SELinux; they have no effect")
+        return tuple(found)
 
     def stdio(self, fifos: Stdio) -> Stdio:
         """The log, with a copy to whoever is attached through FIFOs."""
@@ -72,7 +99,13 @@ class Recipe:
         )
 
     def _logged(self, fifo: str) -> str:
-        return f"json-file://{quote(str(self.log))}" + (f"?copy={quote(fifo)}" if fifo else "")
+        """A URI as the shim knows it (``coreshim.sinks``)."""
+        logging = self.config.logging
+        options = {**logging.options, **({"copy": fifo} if fifo else {})}
+        query = f"?{urlencode(options, quote_via=quote)}" if options else ""
+        if logging.driver == "none":
+            return f"none://{query}" if fifo else ""
+        return f"json-file://{quote(str(self.log))}{query}"
 
     def check(self) -> None:
         """InvalidArgument, NotFound for what can be told before anything is made."""
@@ -83,6 +116,33 @@ class Recipe:
             )
         for bind in self.config.mounts:
             _check_bind(bind)
+        self._check_logging()
+        if not _GROUP.fullmatch(self.config.cgroup_parent) or "/." in self.config.cgroup_parent:
+            raise InvalidArgument(
+                f"cgroup parent {self.config.cgroup_parent!r}: not an absolute path"
+            )
+        limits = self.config.resources
+        document(limits)
+        for size in limits.hugepage_limits:
+            if size not in self.host.hugepages:
+                there = " ".join(sorted(self.host.hugepages)) or "nothing"
+                raise InvalidArgument(
+                    f"huge pages {size!r}: unknown here", hint=f"there is {there}"
+                )
+        if limits.unified and not self.host.cgroup_v2:
+            raise InvalidArgument("unified limits: this host has cgroup v1")
+        self.spec(User())
+
+    def _check_logging(self) -> None:
+        driver = self.config.logging.driver or "json-file"
+        if driver not in _LOGS:
+            raise InvalidArgument(f"log driver {driver!r}: unknown", hint=" or ".join(_LOGS))
+        for name in self.config.logging.options:
+            if name not in _LOGS[driver]:
+                there = ", ".join(_LOGS[driver]) or "none"
+                raise InvalidArgument(
+                    f"log option {name!r}: unknown to {driver}", hint=f"there is {there}"
+                )
 
     def prepare(self) -> None:
         """Make the directory with its files, and the sources of binds that want it."""
@@ -110,52 +170,63 @@ class Recipe:
 
     def user(self, rootfs: Sequence[Mount]) -> User:
         """Who it runs as; looks into the root filesystem where names want it. Blocks."""
-        wanted = self.config.user or self.image.user
+        wanted, more = self.config.user or self.image.user, self.config.groups
         known = simple(wanted)
-        if known is not None:
-            return known
+        if known is not None and all(map(str.isdecimal, more)):
+            return replace(known, groups=(*known.groups, *groups(more, lambda path: "")))
         try:
             with linux.mounted(rootfs, self.place) as root:
-                return resolve(wanted, lambda path: _read(root, path))
+                found = resolve(wanted, lambda path: _read(root, path))
+                added = groups(more, lambda path: _read(root, path))
         except OSError as error:
             raise from_mount_error(f"container {self.id[:12]}: root filesystem", error) from error
+        return replace(found, groups=(*found.groups, *added))
 
     def spec(self, user: User) -> dict[str, object]:
-        """The OCI spec."""
+        """The OCI spec. InvalidArgument, NotFound, FailedPrecondition. Blocks."""
         config = self.config
         binds = [
             Bind(str(self.place / name), f"/etc/{name}")
             for name in ("hostname", "hosts", "resolv.conf")
         ]
         binds += [Bind(b.source, b.target, b.read_only) for b in config.mounts]
+        given = devices.everything() if config.privileged else []
         return build(
             SpecOptions(
                 args=self.command,
                 env=environment(self.image.env, config.env, self.hostname, config.terminal),
+                id=self.id,
                 working_directory=config.working_directory or self.image.working_dir or "/",
                 user=user,
                 terminal=config.terminal,
                 hostname=self.hostname,
                 cgroup=self.cgroup,
                 binds=binds,
+                tmpfs=config.tmpfs,
+                shm_size=config.shm_size,
                 privileged=config.privileged,
                 read_only=config.read_only,
                 cap_add=config.cap_add,
                 cap_drop=config.cap_drop,
-                memory=config.memory,
-                cpus=config.nano_cpus,
-                pids=config.pids,
-                files=_files(),
+                resources=self._limits(),
+                throttled=devices.throttled(config.resources.throttles),
+                ulimits=config.ulimits,
+                sysctls=config.sysctls,
+                devices=[*given, *devices.found(config.devices)],
+                device_rules=config.device_cgroup_rules,
+                security=config.security,
+                oom_score_adj=config.oom_score_adj,
                 host_network=config.network == "host",
-                cgroup_v2=_CGROUP_V2.exists(),
+                namespaces=config.namespaces,
+                ids=self.ids,
+                host=self.host,
             )
         )
 
-
-def _files() -> int:
-    """docker's limit of open files, or ours if that is lower and we may not raise it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 524288 if hard == resource.RLIM_INFINITY else min(hard, 524288)
+    def _limits(self) -> Resources:
+        """Without what this kernel does not have (see :attr:`warnings`)."""
+        limits = self.config.resources
+        return limits if self.host.blkio_weight else replace(limits, blkio_weight=0)
 
 
 def _check_bind(bind: Binding) -> None:

@@ -5,12 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
 from cored.abc.records import Container
 from cored.abc.values import Typed
+from cored.engine.revival import revived
+from cored.oci.mounts import Tmpfs
+from cored.oci.resources import Resources
+from cored.oci.security import Namespaces, Security
+from cored.oci.ulimits import Ulimit
 
-__all__ = ["Binding", "ContainerConfig", "ContainerState", "ContainerView", "decoded", "encoded"]
+__all__ = [
+    "Binding",
+    "ContainerConfig",
+    "ContainerState",
+    "ContainerView",
+    "DeviceRequest",
+    "Logging",
+    "decoded",
+    "encoded",
+]
 
 CONFIG = "cored.io/config"
 STATE = "cored.io/state"
@@ -28,11 +41,25 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
-class ContainerConfig:
-    """What ``create`` takes; None and '' are the image's, or docker's defaults.
+class DeviceRequest:
+    """A device of the host, or a directory of them; '' is the same path, and all permissions."""
 
-    ``memory`` is bytes, ``nano_cpus`` billionths of a CPU.
-    """
+    source: str
+    target: str = ""
+    permissions: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Logging:
+    """Where output is kept: ``driver`` is json-file or none, '' the former."""
+
+    driver: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerConfig:
+    """What ``create`` takes, as ``workloads.proto`` has it: None, '' and 0 are the defaults."""
 
     image: str
     name: str = ""
@@ -51,14 +78,24 @@ class ContainerConfig:
     read_only: bool = False
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
-    memory: int = 0
-    nano_cpus: int = 0
-    pids: int = 0
+    resources: Resources = field(default_factory=Resources)
     network: str = ""
     runtime: str = ""
     snapshotter: str = ""
     stop_signal: str = ""
     platform: str = ""
+    logging: Logging = field(default_factory=Logging)
+    security: Security = field(default_factory=Security)
+    ulimits: tuple[Ulimit, ...] = ()
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    devices: tuple[DeviceRequest, ...] = ()
+    device_cgroup_rules: tuple[str, ...] = ()
+    tmpfs: tuple[Tmpfs, ...] = ()
+    shm_size: int = 0
+    oom_score_adj: int = 0
+    groups: tuple[str, ...] = ()
+    namespaces: Namespaces = field(default_factory=Namespaces)
+    cgroup_parent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +118,7 @@ class ContainerView:
     command: tuple[str, ...]
     status: str
     pid: int = 0
+    warnings: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -89,31 +127,25 @@ class ContainerView:
 
 def encoded(config: ContainerConfig, state: ContainerState) -> dict[str, Typed]:
     """Both as a record's extensions."""
-    return {
-        CONFIG: Typed("cored.io/ContainerConfig", json.dumps(asdict(config)).encode()),
-        STATE: Typed("cored.io/ContainerState", json.dumps(asdict(state)).encode()),
-    }
+    value = Typed("cored.io/ContainerConfig", json.dumps(asdict(config)).encode())
+    return {CONFIG: value, STATE: _state(state)}
+
+
+def _state(state: ContainerState) -> Typed:
+    return Typed("cored.io/ContainerState", json.dumps(asdict(state)).encode())
 
 
 def decoded(record: Container) -> tuple[ContainerConfig, ContainerState]:
     """What :func:`encoded` put into a record; bare values for somebody else's container."""
     config, state = record.extensions.get(CONFIG), record.extensions.get(STATE)
     return (
-        _config(json.loads(config.value)) if config else ContainerConfig(record.image),
-        ContainerState(**json.loads(state.value)) if state else ContainerState(),
+        revived(ContainerConfig, json.loads(config.value))
+        if config
+        else ContainerConfig(record.image),
+        revived(ContainerState, json.loads(state.value)) if state else ContainerState(),
     )
 
 
 def with_state(record: Container, state: ContainerState) -> Container:
     """The record with another state."""
-    config, _ = decoded(record)
-    return replace(record, extensions={**record.extensions, **encoded(config, state)})
-
-
-def _config(document: dict[str, Any]) -> ContainerConfig:
-    document["mounts"] = tuple(Binding(**entry) for entry in document["mounts"])
-    for key in ("args", "env", "cap_add", "cap_drop"):
-        document[key] = tuple(document[key])
-    if document["entrypoint"] is not None:
-        document["entrypoint"] = tuple(document["entrypoint"])
-    return ContainerConfig(**document)
+    return replace(record, extensions={**record.extensions, STATE: _state(state)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from cored.errors import InvalidArgument
 
@@ -24,15 +24,23 @@ ALL = tuple(f"CAP_{name}" for name in _NAMES.split())
 DEFAULT = tuple(f"CAP_{name}" for name in _GIVEN.split())
 
 
-def chosen(add: Sequence[str] = (), drop: Sequence[str] = ()) -> list[str]:
-    """The default ones with some added and dropped; ``ALL`` stands for all. InvalidArgument."""
+def chosen(
+    add: Sequence[str] = (), drop: Sequence[str] = (), there: Collection[str] | None = None
+) -> list[str]:
+    """The default ones with some added and dropped; ``ALL`` stands for all.
+
+    ``there`` are those that can be given at all, if not all can. InvalidArgument.
+    """
     adding, dropping = _named(add), _named(drop)
+    for name in adding:
+        if there is not None and name != "ALL" and name not in there:
+            raise InvalidArgument(f"capability {name!r}: the daemon has it not itself")
     kept = set(ALL) if "ALL" in adding else set(DEFAULT)
     if "ALL" in dropping:
         kept = set(ALL) if "ALL" in adding else set()
     kept |= set(adding) - {"ALL"}
     kept -= set(dropping) - {"ALL"} - (set(adding) if "ALL" in dropping else set())
-    return [name for name in ALL if name in kept]
+    return [name for name in ALL if name in kept and (there is None or name in there)]
 
 
 def _named(names: Sequence[str]) -> list[str]:

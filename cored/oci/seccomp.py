@@ -7,9 +7,10 @@ those that reach into the kernel or into other processes; a capability brings it
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any
 
-__all__ = ["profile"]
+__all__ = ["ARCHITECTURES", "profile"]
 
 _EPERM, _ENOSYS = 1, 38
 
@@ -54,21 +55,33 @@ time timer_create timer_delete timer_getoverrun timer_gettime timer_gettime64 ti
 timer_settime64 timerfd_create timerfd_gettime timerfd_gettime64 timerfd_settime timerfd_settime64
 times tkill truncate truncate64 ugetrlimit umask uname unlink unlinkat uretprobe utime utimensat
 utimensat_time64 utimes vfork vmsplice wait4 waitid waitpid write writev
-arch_prctl modify_ldt arm_fadvise64_64 arm_sync_file_range sync_file_range2 breakpoint cacheflush
-set_tls process_vm_readv process_vm_writev ptrace
+riscv_hwprobe
 """
+# before this kernel a traced process could get around its filter
+_TRACING, _TRACING_SINCE = "process_vm_readv process_vm_writev ptrace", (4, 8)
+_ARM = "arm_fadvise64_64 arm_sync_file_range sync_file_range2 breakpoint cacheflush set_tls"
+_BY_ARCHITECTURE = {
+    "amd64": "arch_prctl modify_ldt",
+    "386": "modify_ldt",
+    "arm": _ARM,
+    "arm64": _ARM,
+    "ppc64le": "sync_file_range2 swapcontext",
+    "s390x": "s390_pci_mmio_read s390_pci_mmio_write s390_runtime_instr",
+    "riscv64": "riscv_flush_icache",
+}
 _BY_CAPABILITY = {
     "CAP_DAC_READ_SEARCH": "open_by_handle_at",
     "CAP_SYS_ADMIN": (
-        "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie mount"
-        " mount_setattr move_mount open_tree perf_event_open quotactl quotactl_fd setdomainname"
-        " sethostname setns syslog umount umount2 unshare"
+        "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie"
+        " lsm_get_self_attr lsm_list_modules lsm_set_self_attr mount mount_setattr move_mount"
+        " open_tree perf_event_open quotactl quotactl_fd setdomainname sethostname setns syslog"
+        " umount umount2 unshare"
     ),
     "CAP_SYS_BOOT": "reboot",
     "CAP_SYS_CHROOT": "chroot",
     "CAP_SYS_MODULE": "delete_module init_module finit_module",
     "CAP_SYS_PACCT": "acct",
-    "CAP_SYS_PTRACE": "kcmp pidfd_getfd process_madvise",
+    "CAP_SYS_PTRACE": f"kcmp pidfd_getfd process_madvise {_TRACING}",
     "CAP_SYS_RAWIO": "iopl ioperm",
     "CAP_SYS_TIME": "settimeofday stime clock_settime clock_settime64",
     "CAP_SYS_TTY_CONFIG": "vhangup",
@@ -77,44 +90,64 @@ _BY_CAPABILITY = {
     "CAP_BPF": "bpf",
     "CAP_PERFMON": "perf_event_open",
 }
-_ARCHITECTURES = {
+# the native one first, then those that its kernels run too
+ARCHITECTURES = {
     "amd64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
     "arm64": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
+    "mips64": ["SCMP_ARCH_MIPS64", "SCMP_ARCH_MIPS", "SCMP_ARCH_MIPS64N32"],
+    "mips64le": ["SCMP_ARCH_MIPSEL64", "SCMP_ARCH_MIPSEL", "SCMP_ARCH_MIPSEL64N32"],
+    "s390x": ["SCMP_ARCH_S390X", "SCMP_ARCH_S390"],
+    "riscv64": ["SCMP_ARCH_RISCV64"],
+    "loong64": ["SCMP_ARCH_LOONGARCH64"],
 }
 # clone(2) flags that make namespaces: user, pid, net, ipc, uts, cgroup, mount
 _NAMESPACE_FLAGS = 0x7E020000
 # personality(2): Linux, UNAME26, 32 bit, both, and the question which it is
 _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
-_AF_VSOCK = 40
+# the kernel's ciphers, with a history of holes, and the hypervisor's sockets, beyond all namespaces
+_AF_ALG, _AF_VSOCK = 38, 40
 
 
-def profile(capabilities: Collection[str], architecture: str = "amd64") -> dict[str, Any]:
-    """``linux.seccomp`` for a container with these capabilities; architecture in Go's words."""
-    names = set(_ALWAYS.split())
+def profile(
+    capabilities: Collection[str], architecture: str = "amd64", kernel: tuple[int, int] = (6, 0)
+) -> dict[str, Any]:
+    """``linux.seccomp`` for a container with these capabilities; architecture in Go's words.
+
+    One document for all that ask the same: to be read only.
+    """
+    return _profile(frozenset(capabilities), architecture, kernel)
+
+
+@lru_cache(maxsize=16)
+def _profile(
+    capabilities: frozenset[str], architecture: str, kernel: tuple[int, int]
+) -> dict[str, Any]:
+    names = set(_ALWAYS.split()) | set(_BY_ARCHITECTURE.get(architecture, "").split())
+    if kernel >= _TRACING_SINCE:
+        names |= set(_TRACING.split())
     for capability, more in _BY_CAPABILITY.items():
         if capability in capabilities:
             names |= set(more.split())
     rules: list[dict[str, Any]] = [
         {"names": sorted(names), "action": "SCMP_ACT_ALLOW"},
-        *(
-            _rule("personality", {"index": 0, "value": value, "op": "SCMP_CMP_EQ"})
-            for value in _PERSONALITIES
-        ),
-        # host's virtual sockets reach beyond every namespace
-        _rule("socket", {"index": 0, "value": _AF_VSOCK, "op": "SCMP_CMP_NE"}),
+        *(_rule("personality", 0, value, "SCMP_CMP_EQ") for value in _PERSONALITIES),
+        _rule("socket", 0, _AF_ALG, "SCMP_CMP_LT"),
+        _rule("socket", 0, _AF_ALG + 1, "SCMP_CMP_EQ"),
+        _rule("socket", 0, _AF_VSOCK, "SCMP_CMP_GT"),
     ]
     if "CAP_SYS_ADMIN" not in capabilities:
-        masked = {
-            "index": 0, "value": _NAMESPACE_FLAGS, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"
-        }  # fmt: skip
-        rules.append(_rule("clone", masked))
+        flags = 1 if architecture == "s390x" else 0  # that kernel takes them second
+        rules.append(_rule("clone", flags, _NAMESPACE_FLAGS, "SCMP_CMP_MASKED_EQ"))
         # its flags are behind a pointer: ENOSYS lets C libraries fall back to clone
         rules.append({"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": _ENOSYS})
     filter = {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": _EPERM, "syscalls": rules}
-    if architecture in _ARCHITECTURES:
-        filter["architectures"] = _ARCHITECTURES[architecture]
+    if architecture in ARCHITECTURES:
+        filter["architectures"] = ARCHITECTURES[architecture]
     return filter
 
 
-def _rule(name: str, argument: dict[str, Any]) -> dict[str, Any]:
+def _rule(name: str, index: int, value: int, comparison: str) -> dict[str, Any]:
+    argument = {"index": index, "value": value, "op": comparison}
+    if comparison == "SCMP_CMP_MASKED_EQ":
+        argument["valueTwo"] = 0
     return {"names": [name], "action": "SCMP_ACT_ALLOW", "args": [argument]}

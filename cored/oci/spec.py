@@ -6,70 +6,93 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cored.oci import capabilities, platforms, seccomp
-from cored.oci.users import User
+from cored.errors import InvalidArgument
+from cored.oci import capabilities, devices, mounts, resources, seccomp, seccomp_file, sysctls
+from cored.oci.devices import Device
+from cored.oci.mounts import Bind, Tmpfs
+from cored.oci.resources import Resources, Throttle
+from cored.oci.security import (
+    Host,
+    Namespaces,
+    Security,
+    SelinuxLabels,
+    apparmor_profile,
+    selinux_labels,
+)
+from cored.oci.ulimits import Ulimit, rlimits
+from cored.oci.users import IdRange, User
 
-__all__ = ["Bind", "SpecOptions", "build", "environment"]
+__all__ = ["SpecOptions", "build", "environment"]
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_MASKED = (
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
-    "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
-    "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
-)  # fmt: skip
-_READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
-# null zero full random urandom tty console ptmx, and the pseudo terminals
-_DEVICES = ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2), (136, None))
-
-
-@dataclass(frozen=True, slots=True)
-class Bind:
-    """A bind mount."""
-
-    source: str
-    target: str
-    read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SpecOptions:
-    """All that differs from one container to the next; sizes in bytes, ``cpus`` in billionths.
+    """All that differs from one container to the next.
 
-    ``files`` is the hard limit of open files.
+    ``id`` is for what has to be different; ``throttled`` are the resources' throttles with the
+    numbers of their devices; ``ids`` are the host's ids for a user namespace.
     """
 
     args: Sequence[str]
     env: Sequence[str]
+    id: str = ""
     working_directory: str = "/"
     user: User = field(default_factory=User)
     terminal: bool = False
     hostname: str = ""
     cgroup: str = ""
     binds: Sequence[Bind] = ()
+    tmpfs: Sequence[Tmpfs] = ()
+    shm_size: int = 0
     privileged: bool = False
     read_only: bool = False
     cap_add: Sequence[str] = ()
     cap_drop: Sequence[str] = ()
-    memory: int = 0
-    cpus: int = 0
-    pids: int = 0
-    files: int = 1024
+    resources: Resources = field(default_factory=Resources)
+    throttled: Sequence[tuple[Throttle, int, int]] = ()
+    ulimits: Sequence[Ulimit] = ()
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    devices: Sequence[Device] = ()
+    device_rules: Sequence[str] = ()
+    security: Security = field(default_factory=Security)
+    oom_score_adj: int = 0
     host_network: bool = False
-    cgroup_v2: bool = False
+    namespaces: Namespaces = field(default_factory=Namespaces)
+    ids: IdRange | None = None
+    host: Host = field(default_factory=Host)
     annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 def build(options: SpecOptions) -> dict[str, Any]:
-    """The spec as a JSON document; the root filesystem is ``rootfs`` in the bundle."""
-    return {
+    """The spec as a JSON document; the root filesystem is ``rootfs`` in the bundle.
+
+    InvalidArgument, FailedPrecondition for what cannot be.
+    """
+    inside = _namespaces(options)
+    document: dict[str, Any] = {
         "ociVersion": "1.0.2",
         "process": _process(options),
         "root": {"path": "rootfs", "readonly": options.read_only},
-        "hostname": options.hostname,
-        "mounts": _mounts(options),
+        "mounts": mounts.document(
+            options.binds,
+            options.tmpfs,
+            writable=options.privileged,
+            shm_size=options.shm_size,
+            host_ipc="ipc" not in inside,
+            ids=_id_maps(options),
+        ),
         "annotations": dict(options.annotations),
-        "linux": _linux(options),
+        "linux": _linux(options, inside),
     }
+    if "uts" in inside:
+        document["hostname"] = options.hostname
+    labels = _labels(options)
+    if labels is not None:
+        document["process"]["selinuxLabel"] = labels.process
+        document["linux"]["mountLabel"] = labels.file
+    return document
 
 
 def environment(
@@ -85,10 +108,16 @@ def environment(
     return [f"{name}={value}" for name, value in values.items()]
 
 
+def _labels(options: SpecOptions) -> SelinuxLabels | None:
+    return selinux_labels(
+        options.security.labels, options.host, options.id, privileged=options.privileged
+    )
+
+
 def _process(options: SpecOptions) -> dict[str, Any]:
-    granted = _granted(options)
+    granted, host = _granted(options), options.host
     effective = granted if options.user.uid == 0 else []
-    return {
+    process: dict[str, Any] = {
         "terminal": options.terminal,
         "user": {
             "uid": options.user.uid,
@@ -103,75 +132,81 @@ def _process(options: SpecOptions) -> dict[str, Any]:
             "effective": effective,
             "permitted": effective,
         },
-        "rlimits": [
-            {"type": "RLIMIT_NOFILE", "soft": min(1024, options.files), "hard": options.files}
-        ],
-        "noNewPrivileges": False,
+        "rlimits": rlimits(options.ulimits, host.files, dict(host.ceilings)),
+        "noNewPrivileges": options.security.no_new_privileges,
     }
+    if not -1000 <= options.oom_score_adj <= 1000:
+        raise InvalidArgument(f"OOM score {options.oom_score_adj}: must be -1000 to 1000")
+    if options.oom_score_adj:
+        process["oomScoreAdj"] = max(options.oom_score_adj, host.oom_floor)
+    profile = apparmor_profile(options.security.apparmor, host, privileged=options.privileged)
+    if profile:
+        process["apparmorProfile"] = profile
+    return process
 
 
 def _granted(options: SpecOptions) -> list[str]:
+    there = options.host.capabilities
     if options.privileged:
-        return list(capabilities.ALL)
-    return capabilities.chosen(options.cap_add, options.cap_drop)
+        return [name for name in capabilities.ALL if there is None or name in there]
+    return capabilities.chosen(options.cap_add, options.cap_drop, there)
 
 
-def _mounts(options: SpecOptions) -> list[dict[str, Any]]:
-    control = "rw" if options.privileged else "ro"
-    mounts = [
-        _mount("/proc", "proc", "proc", "nosuid", "noexec", "nodev"),
-        _mount("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
-        _mount(
-            "/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666",
-            "mode=0620", "gid=5",
-        ),
-        _mount("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", "size=65536k"),
-        _mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"),
-        _mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", control),
-        _mount("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid", "noexec", "nodev", control),
-    ]  # fmt: skip
-    # a mount below another one comes after it, whatever order they were given in
-    for bind in sorted(options.binds, key=lambda bind: bind.target.count("/")):
-        mode = "ro" if bind.read_only else "rw"
-        mounts.append(_mount(bind.target, "bind", bind.source, "rbind", "rprivate", mode))
-    return mounts
-
-
-def _mount(target: str, kind: str, source: str, *options: str) -> dict[str, Any]:
-    return {"destination": target, "type": kind, "source": source, "options": list(options)}
-
-
-def _linux(options: SpecOptions) -> dict[str, Any]:
-    namespaces = ["pid", "ipc", "uts", "mount"]
+def _namespaces(options: SpecOptions) -> list[str]:
+    """Which namespaces it has to itself. InvalidArgument."""
+    wanted = options.namespaces
+    for kind, value in (
+        ("ipc", wanted.ipc), ("pid", wanted.pid), ("uts", wanted.uts), ("cgroup", wanted.cgroup),
+    ):  # fmt: skip
+        if value not in ("", "private", "host"):
+            raise InvalidArgument(f"{kind} namespace {value!r}: unknown", hint="private or host")
+    found = ["mount"]
+    found += [kind for kind in ("ipc", "pid", "uts") if getattr(wanted, kind) != "host"]
     if not options.host_network:
-        namespaces.append("network")
-    if options.cgroup_v2:
-        namespaces.append("cgroup")
+        found.append("network")
+    if wanted.cgroup == "private" or (options.host.cgroup_v2 and wanted.cgroup != "host"):
+        found.append("cgroup")
+    if options.ids is not None:
+        if options.privileged or options.host_network:
+            raise InvalidArgument(
+                "user namespace: not together with privileged or the host's network",
+                hint="--userns host",
+            )
+        found.append("user")
+    return found
+
+
+def _id_maps(options: SpecOptions) -> list[dict[str, int]]:
+    ids = options.ids
+    return [{"containerID": 0, "hostID": ids.first, "size": ids.count}] if ids else []
+
+
+def _linux(options: SpecOptions, inside: Sequence[str]) -> dict[str, Any]:
+    limits = resources.document(options.resources, options.throttled, swap=options.host.swap)
+    usable = devices.rules(options.devices, options.device_rules, everything=options.privileged)
     document: dict[str, Any] = {
-        "namespaces": [{"type": name} for name in namespaces],
+        "namespaces": [{"type": name} for name in inside],
         "cgroupsPath": options.cgroup,
-        "resources": _resources(options),
+        "resources": {"devices": usable, **limits},
+        "devices": [devices.document(device) for device in options.devices],
+        "sysctl": sysctls.defaults(inside) | sysctls.check(options.sysctls, inside),
     }
-    if not options.privileged:
-        document["maskedPaths"] = list(_MASKED)
-        document["readonlyPaths"] = list(_READ_ONLY)
-        document["seccomp"] = seccomp.profile(_granted(options), platforms.host().architecture)
+    if options.ids is not None:
+        document["uidMappings"] = document["gidMappings"] = _id_maps(options)
+    if not (options.privileged or options.security.unmasked):
+        document["maskedPaths"] = list(mounts.MASKED)
+        document["readonlyPaths"] = list(mounts.READ_ONLY)
+    filter = _filter(options)
+    if filter is not None:
+        document["seccomp"] = filter
     return document
 
 
-def _resources(options: SpecOptions) -> dict[str, Any]:
-    resources: dict[str, Any] = {"devices": [{"allow": options.privileged, "access": "rwm"}]}
-    if not options.privileged:
-        for major, minor in _DEVICES:
-            rule: dict[str, Any] = {"allow": True, "type": "c", "major": major, "access": "rwm"}
-            resources["devices"].append(rule if minor is None else {**rule, "minor": minor})
-        # mknod of anything, use of none but the above
-        for kind in "cb":
-            resources["devices"].append({"allow": True, "type": kind, "access": "m"})
-    if options.memory:
-        resources["memory"] = {"limit": options.memory, "swap": options.memory * 2}
-    if options.cpus:
-        resources["cpu"] = {"period": 100_000, "quota": max(options.cpus // 10_000, 1000)}
-    if options.pids:
-        resources["pids"] = {"limit": options.pids}
-    return resources
+def _filter(options: SpecOptions) -> dict[str, Any] | None:
+    wanted, host = options.security.seccomp, options.host
+    if wanted == "unconfined" or (options.privileged and not wanted):
+        return None
+    granted = _granted(options)
+    if wanted:
+        return seccomp_file.adapted(wanted, granted, host.architecture, host.kernel)
+    return seccomp.profile(granted, host.architecture, host.kernel)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cored.errors import InvalidArgument
 
-__all__ = ["User", "resolve", "simple"]
+__all__ = ["IdRange", "User", "groups", "resolve", "simple", "subordinate"]
 
 _HIGHEST = 2**32 - 2
 
@@ -19,6 +19,35 @@ class User:
     uid: int = 0
     gid: int = 0
     groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IdRange:
+    """Ids of the host, for those from 0 in a user namespace."""
+
+    first: int
+    count: int
+
+
+def subordinate(name: str, uid: int | None, text: str) -> list[IdRange]:
+    """The ranges that a file such as /etc/subuid gives to a user (subuid(5))."""
+    found = []
+    for line in text.splitlines():
+        owner, *numbers = line.strip().split(":")
+        if owner in (name, str(uid)) and len(numbers) == 2 and all(map(str.isdecimal, numbers)):
+            found.append(IdRange(int(numbers[0]), int(numbers[1])))
+    return found
+
+
+def groups(wanted: Sequence[str], read: Callable[[str], str]) -> tuple[int, ...]:
+    """Groups by number or name. ``read`` as for :func:`resolve`. InvalidArgument."""
+    names: dict[str, str] = {}
+    if not all(map(str.isdecimal, wanted)):
+        names = {row[0]: row[2] for row in _rows(read("/etc/group"), 3)}
+    for name in wanted:
+        if not name.isdecimal() and name not in names:
+            raise InvalidArgument(f"group {name!r}: is not in the image's /etc/group")
+    return tuple(_number(names.get(name, name)) for name in wanted)
 
 
 def simple(text: str) -> User | None:

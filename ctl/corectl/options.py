@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from corectl.isolation import device, isolation_options, namespaces, security, sysctls, tmpfs
+from corectl.limits import limit_options, resources, ulimit
+from corectl.sizes import count
 from cored.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
-__all__ = ["container_config", "container_options", "count", "environment", "mount"]
-
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-_NANO = 1_000_000_000
+__all__ = ["container_config", "container_options", "environment", "mount"]
 
 
 def container_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -48,13 +47,10 @@ def _options() -> Sequence[Callable[..., Any]]:
         option("--entrypoint", default=None, help="In place of the image's entrypoint."),
         option("-h", "--hostname", default="", help="Host name."),
         option("--network", default="", metavar="private|host", help="Network."),
-        option("--read-only", is_flag=True, help="Root filesystem read-only."),
-        option("--privileged", is_flag=True, help="All capabilities and devices, nothing masked."),
-        option("--cap-add", multiple=True, help="Add a capability."),
-        option("--cap-drop", multiple=True, help="Drop a capability."),
-        option("-m", "--memory", default="", metavar="BYTES[kmg]", help="Memory limit."),
-        option("--cpus", default="", help="CPUs, such as 1.5."),
-        option("--pids-limit", type=int, default=0, help="Number of processes at most."),
+        *isolation_options(),
+        *limit_options(),
+        option("--log-driver", default="", metavar="json-file|none", help="Where output is kept."),
+        option("--log-opt", multiple=True, metavar="NAME=VALUE", help="As max-size=10m."),
         option("-l", "--label", multiple=True, metavar="NAME[=VALUE]", help="Label."),
         option("--stop-signal", default="", help="Signal that stops it."),
         option(
@@ -77,11 +73,6 @@ def container_config(options: Mapping[str, Any]) -> pb.ContainerConfig:
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
     entrypoint = options["entrypoint"]
-    resources = pb.Resources(
-        memory_limit=count(options["memory"]),
-        nano_cpus=_cpus(options["cpus"]),
-        pids_limit=options["pids_limit"],
-    )
     return pb.ContainerConfig(
         image=options["image"],
         name=options["name"],
@@ -102,12 +93,26 @@ def container_config(options: Mapping[str, Any]) -> pb.ContainerConfig:
         read_only=options["read_only"],
         cap_add=options["cap_add"],
         cap_drop=options["cap_drop"],
-        resources=resources,
+        resources=resources(options),
         network=options["network"],
         runtime=options["runtime"],
         snapshotter=options["snapshotter"],
         stop_signal=options["stop_signal"],
         platform=options["platform"],
+        logging=pb.Logging(
+            driver=options["log_driver"], options=dict(_option(text) for text in options["log_opt"])
+        ),
+        security=security(options["security_opt"]),
+        ulimits=[ulimit(text) for text in options["ulimit"]],
+        sysctls=sysctls(options["sysctl"]),
+        devices=[device(text) for text in options["device"]],
+        device_cgroup_rules=options["device_cgroup_rule"],
+        tmpfs=[tmpfs(text) for text in options["tmpfs"]],
+        shm_size=count(options["shm_size"]),
+        oom_score_adj=options["oom_score_adj"],
+        groups=options["group_add"],
+        namespaces=namespaces(options),
+        cgroup_parent=options["cgroup_parent"],
     )
 
 
@@ -145,23 +150,8 @@ def mount(text: str) -> pb.BindMount:
     return pb.BindMount(source=source, target=target, read_only="ro" in words, create_source=True)
 
 
-def count(text: str) -> int:
-    """Bytes from 64m, 1.5g, 1024; 0 for nothing."""
-    if not text:
-        return 0
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([bkmgt]?)(?:i?b)?", text.strip().lower())
-    if found is None:
-        raise InvalidArgument(f"size '{text}': not understood", hint="write 64m or 1.5g")
-    return int(float(found[1]) * _UNITS[found[2]])
-
-
-def _cpus(text: str) -> int:
-    if not text:
-        return 0
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < 1e6:
-        raise InvalidArgument(f"--cpus '{text}': not a positive number", hint="write 1.5")
-    return round(value * _NANO)
+def _option(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise InvalidArgument(f"--log-opt '{text}': not understood", hint="write max-size=10m")
+    return name, value

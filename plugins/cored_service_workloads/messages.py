@@ -9,7 +9,8 @@ from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 from cored.abc.records import Image
 from cored.abc.runtime import Stdio
 from cored.engine.progress import Progress
-from cored.engine.workload import Binding, ContainerConfig, ContainerView
+from cored.engine.workload import ContainerConfig, ContainerView
+from cored_service_workloads import fields
 
 __all__ = [
     "config_message",
@@ -54,76 +55,12 @@ def stdio_value(message: pb.Stdio) -> Stdio:
 
 
 def config_value(message: pb.ContainerConfig) -> ContainerConfig:
-    entrypoint = tuple(message.entrypoint.args) if message.HasField("entrypoint") else None
-    return ContainerConfig(
-        image=message.image,
-        name=message.name,
-        args=tuple(message.args),
-        entrypoint=entrypoint,
-        env=tuple(message.env),
-        working_directory=message.working_directory,
-        user=message.user,
-        terminal=message.terminal,
-        open_stdin=message.open_stdin,
-        mounts=tuple(
-            Binding(m.source, m.target, m.read_only, m.create_source) for m in message.mounts
-        ),
-        hostname=message.hostname,
-        labels=dict(message.labels),
-        auto_remove=message.auto_remove,
-        privileged=message.privileged,
-        read_only=message.read_only,
-        cap_add=tuple(message.cap_add),
-        cap_drop=tuple(message.cap_drop),
-        memory=message.resources.memory_limit,
-        nano_cpus=message.resources.nano_cpus,
-        pids=message.resources.pids_limit,
-        network=message.network,
-        runtime=message.runtime,
-        snapshotter=message.snapshotter,
-        stop_signal=message.stop_signal,
-        platform=message.platform,
-    )
+    return fields.value(ContainerConfig, message)
 
 
 def config_message(config: ContainerConfig) -> pb.ContainerConfig:
-    message = pb.ContainerConfig(
-        image=config.image,
-        name=config.name,
-        args=config.args,
-        env=config.env,
-        working_directory=config.working_directory,
-        user=config.user,
-        terminal=config.terminal,
-        open_stdin=config.open_stdin,
-        mounts=[
-            pb.BindMount(
-                source=m.source,
-                target=m.target,
-                read_only=m.read_only,
-                create_source=m.create_source,
-            )
-            for m in config.mounts
-        ],
-        hostname=config.hostname,
-        labels=config.labels,
-        auto_remove=config.auto_remove,
-        privileged=config.privileged,
-        read_only=config.read_only,
-        cap_add=config.cap_add,
-        cap_drop=config.cap_drop,
-        resources=pb.Resources(
-            memory_limit=config.memory, nano_cpus=config.nano_cpus, pids_limit=config.pids
-        ),
-        network=config.network,
-        runtime=config.runtime,
-        snapshotter=config.snapshotter,
-        stop_signal=config.stop_signal,
-        platform=config.platform,
-    )
-    if config.entrypoint is not None:
-        message.entrypoint.args.extend(config.entrypoint)
-        message.entrypoint.SetInParent()
+    message = pb.ContainerConfig()
+    fields.fill(message, config)
     return message
 
 

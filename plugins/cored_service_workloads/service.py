@@ -17,7 +17,7 @@ from cored.engine.progress import Report
 from cored.engine.pull import Puller
 from cored.engine.registry import Credentials, known_user
 from cored.engine.selection import single
-from cored.errors import InvalidArgument, NotFound
+from cored.errors import FailedPrecondition, InvalidArgument, NotFound
 from cored_service_workloads.messages import (
     config_message,
     config_value,
@@ -95,7 +95,7 @@ class WorkloadsService(Service):
         made = await self._containers.create(
             config_value(request.config), stdio_value(request.stdio)
         )
-        return pb.CreateResponse(id=made.record.id, name=made.name)
+        return pb.CreateResponse(id=made.record.id, name=made.name, warnings=made.warnings)
 
     async def Start(self, request: pb.StartRequest) -> pb.StartResponse:
         stdio = stdio_value(request.stdio) if request.HasField("stdio") else None
@@ -131,7 +131,7 @@ class WorkloadsService(Service):
             snapshotter=record.snapshotter,
             snapshot_key=record.snapshot_key,
             runtime=record.runtime,
-            log_path=str(self._containers.log_path(record.id)),
+            log_path=str(self._containers.log_path(record) or ""),
         )
 
     async def Resize(self, request: pb.ResizeRequest) -> Empty:
@@ -141,8 +141,13 @@ class WorkloadsService(Service):
     async def Logs(self, request: pb.LogsRequest) -> AsyncIterator[pb.LogRecord]:
         record = await self._containers.find(request.container)
         since = request.since.ToNanoseconds() if request.HasField("since") else 0
+        path = self._containers.log_path(record)
+        if path is None:
+            raise FailedPrecondition(
+                f"container {request.container!r}: keeps no log", hint="its log driver is none"
+            )
         found = logs.read(
-            self._containers.log_path(record.id),
+            path,
             follow=(lambda: self._containers.running(record.id)) if request.follow else None,
             tail=request.tail,
             since=since,

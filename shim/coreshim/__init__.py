@@ -11,7 +11,8 @@ Contract with the shim manager (``plugins/cored_runtime_shim``):
   shim writes ``address``, ``init.pid``, and ``exit.json``, ``{"pid", "status", "exited_at"}``,
   before it answers anybody about the exit; until its deletion an exec has the same in
   ``exits/ID``. The root filesystem is mounted at ``rootfs``.
-- Streams: FIFO paths, ``file:///path``, and ``json-file:///path?copy=FIFO``, log lines as docker
-  writes them, with a raw copy to whoever reads the FIFO.
+- Streams: FIFO paths, ``file:///path``, ``binary:///path`` (``logger.py``), and logs that the shim
+  writes and rotates itself, ``json-file:///path?max-size=10m&max-file=3&copy=FIFO`` or ``cri://…``
+  (``sinks.py``).
 - Service ``containerd.task.v2.Task`` and ``.v3.Task`` over ttrpc, one container a shim.
 """

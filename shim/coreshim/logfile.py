@@ -1,82 +1,132 @@
-"""Docker's json-file log: ``{"log", "stream", "time"}``, one object a line."""
+"""A log file that grows to a size and is then put away: ``log``, then ``log.1``, ``log.2``."""
 
 from __future__ import annotations
 
-import json
+import fcntl
 import os
-import time
 
-from coreshim.hibernation import Luggage, State, bytes_of, text_of
+from coreshim.hibernation import Luggage, State
 
-__all__ = ["JsonFile"]
-
-# docker cuts longer lines at this size too
-_LONGEST = 16 << 10
+__all__ = ["LogFile"]
 
 
-class JsonFile:
-    """Appends what one stream writes; several may append to one file (O_APPEND)."""
+class LogFile:
+    """Takes whole lines; several in one process or in many may append to one ``path``.
 
-    def __init__(self, file: int, stream: str, rest: bytes = b"") -> None:
-        self._file = file
-        self._stream = stream
-        self._rest = rest
+    ``max_size`` is bytes, 0 for no limit, ``max_files`` counts them all. Who renames or removes the
+    file (kubelet, logrotate) finds the next lines in a new one of the old name: every append looks
+    whether ``path`` is still the file that is open. Nothing else is remembered.
+    """
 
-    @classmethod
-    def opened(cls, path: str, stream: str) -> JsonFile:
-        """The log at ``path``, which need not exist. OSError."""
+    def __init__(self, path: str, max_size: int = 0, max_files: int = 1, fd: int = -1) -> None:
+        self.path = path
+        self.max_size = max_size
+        self.max_files = max(1, max_files)
+        if fd >= 0:  # an earlier worker's
+            self._fd = fd
+            return
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        return cls(os.open(path, flags, 0o640), stream)
-
-    @classmethod
-    def unpacked(cls, state: State, luggage: Luggage) -> JsonFile:
-        """Go on with what an earlier worker has open."""
-        file = luggage.unpack(state["file"])
-        return cls(file, state["stream"], bytes_of(state["rest"]))
+        self._fd = self._opened()
+        _mend(self._fd)
 
     def pack(self, luggage: Luggage) -> State:
-        """What :meth:`unpacked` needs."""
-        file, rest = luggage.pack(self._file), text_of(self._rest)
-        return {"file": file, "stream": self._stream, "rest": rest}
+        """What :meth:`unpacked` needs. The descriptor too: a full disk must not end a sleep."""
+        return {
+            "path": self.path, "size": self.max_size, "files": self.max_files,
+            "fd": luggage.pack(self._fd),
+        }  # fmt: skip
 
-    def write(self, data: bytes) -> None:
-        """Log whole lines; what is not ended yet is kept until it is, or too long."""
-        data = self._rest + data
-        lines = _lines(data)
-        self._rest = b""
-        if lines and not lines[-1].endswith(b"\n"):
-            self._rest = lines.pop()
-        while len(self._rest) >= _LONGEST:
-            lines.append(self._rest[:_LONGEST])
-            self._rest = self._rest[_LONGEST:]
-        if lines:
-            self._append(lines)
+    @classmethod
+    def unpacked(cls, state: State, luggage: Luggage) -> LogFile:
+        """The file that an earlier worker had open."""
+        return cls(state["path"], state["size"], state["files"], luggage.unpack(state["fd"]))
+
+    def append(self, data: bytes) -> None:
+        """Write lines, none of them torn. OSError: the rest of them is not there."""
+        while data:
+            size = self._current_size()
+            room = self.max_size - size
+            if not self.max_size or len(data) <= room:
+                _write_whole(self._fd, data)
+                return
+            end = data.rfind(b"\n", 0, max(0, room)) + 1
+            if not end and size and self._rotate():
+                continue
+            end = end or data.find(b"\n") + 1
+            _write_whole(self._fd, data[:end])
+            data = data[end:]
 
     def close(self) -> None:
-        """Log what is left and close."""
-        if self._rest:
-            self._append([self._rest])
-        os.close(self._file)
+        os.close(self._fd)
 
-    def _append(self, lines: list[bytes]) -> None:
-        moment = time.time_ns()
-        seconds, rest = divmod(moment, 1_000_000_000)
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest:09d}Z"
-        tail = f',"stream":"{self._stream}","time":"{stamp}"}}\n'
-        out = []
-        for line in lines:
-            for start in range(0, len(line), _LONGEST):
-                text = line[start : start + _LONGEST].decode("utf-8", "replace")
-                out.append(f'{{"log":{json.dumps(text, ensure_ascii=False)}{tail}')
-        data = "".join(out).encode("utf-8", "replace")
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._file, view) :]
+    def _opened(self) -> int:
+        # readable too: to see whether an earlier writer was cut off
+        return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+
+    def _reopen(self) -> None:
+        fd = self._opened()
+        os.close(self._fd)
+        self._fd = fd
+
+    def _current(self) -> bool:
+        """Whether ``path`` is what we have open."""
+        ours = os.fstat(self._fd)
+        try:
+            there = os.stat(self.path)
+        except FileNotFoundError:
+            return False
+        return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
+
+    def _current_size(self) -> int:
+        if not self._current():
+            self._reopen()
+        return os.fstat(self._fd).st_size
+
+    def _rotate(self) -> bool:
+        """Give the file the number 1 and begin another; False when somebody else does just that."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        if self._current():
+            self._put_away()
+        self._reopen()  # the lock goes with what was open
+        return True
+
+    def _put_away(self) -> None:
+        """Move up what is there, as far as the first gap: a crash may have left one."""
+        if self.max_files == 1:
+            # not truncated: who reads it goes on with what it has open
+            os.unlink(self.path)
+            return
+        numbers = range(1, self.max_files)
+        names = [self.path, *(f"{self.path}.{number}" for number in numbers)]
+        last = next((n for n in numbers if not os.path.exists(names[n])), numbers[-1])
+        for number in range(last, 0, -1):
+            os.replace(names[number - 1], names[number])
 
 
-def _lines(data: bytes) -> list[bytes]:
-    """The lines with their ends; the last one may have none. A carriage return ends none."""
-    parts = data.split(b"\n")
-    lines = [part + b"\n" for part in parts[:-1]]
-    return [*lines, parts[-1]] if parts[-1] else lines
+def _write_whole(fd: int, data: bytes) -> None:
+    written = os.write(fd, data)
+    while written < len(data):
+        try:
+            written += os.write(fd, data[written:])
+        except OSError:
+            # a full disk: half a line would spoil the next one
+            os.ftruncate(fd, os.fstat(fd).st_size - written)
+            raise
+
+
+def _mend(fd: int) -> None:
+    """Cut off a last line without an end: its writer died in the middle of it."""
+    size = keep = os.fstat(fd).st_size
+    block = 1 << 16
+    while keep:
+        start = max(0, keep - block)
+        end = os.pread(fd, keep - start, start).rfind(b"\n")
+        if end >= 0:
+            keep = start + end + 1
+            break
+        keep = start
+    if keep < size:
+        os.ftruncate(fd, keep)

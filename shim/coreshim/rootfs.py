@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from cored import linux
+from coreshim import idmaps
 from coreshim.server import INVALID, UNKNOWN, Failure
 
 __all__ = ["Rootfs"]
@@ -25,10 +26,11 @@ class _Mount:
 
 
 class Rootfs:
-    """The directory ``path``; ``mounted`` says whether there is something of ours on it."""
+    """A bundle's; ``mounted`` says whether there is something of ours on it."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, bundle: str) -> None:
+        self._bundle = bundle
+        self._path = os.path.join(bundle, "rootfs")
         self.mounted = False
 
     def mount(self, mounts: list[dict[str, Any]]) -> None:
@@ -37,7 +39,9 @@ class Rootfs:
             return
         os.makedirs(self._path, mode=0o711, exist_ok=True)
         try:
-            linux.mount_all([_Mount(values) for values in mounts], self._path)
+            entries = [_Mount(values) for values in mounts]
+            with idmaps.applied(entries, self._bundle) as mapped:
+                linux.mount_all(mapped, self._path)
         except OSError as error:
             # no such filesystem, bad options, no such source: what the request described
             code = INVALID if error.errno in _UNMOUNTABLE else UNKNOWN

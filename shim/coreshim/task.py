@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from coreshim import fast
+from coreshim import fast, idmaps
 from coreshim.codec import decode, encode
 from coreshim.console import Console
 from coreshim.exits import exit_file, write_exit
@@ -64,7 +64,7 @@ class TaskService:
         self._namespace = namespace
         self._id = id
         self._bundle = bundle
-        self._rootfs = Rootfs(os.path.join(bundle, "rootfs"))
+        self._rootfs = Rootfs(bundle)
         self._publish = publish
         self._runtime: OciRuntime | None = None
         self._processes: dict[str, Process] = {}
@@ -167,9 +167,10 @@ class TaskService:
             self._rootfs.mount(request["rootfs"])
             process.image = request["checkpoint"]
             if not process.image:
-                await self._begin(process, lambda files, console: runtime.create(
-                    files, self._pid_file(process), console
-                ))  # fmt: skip
+                with idmaps.volumes(self._bundle):
+                    await self._begin(process, lambda files, console: runtime.create(
+                        files, self._pid_file(process), console
+                    ))  # fmt: skip
         except BaseException:
             process.close()
             await self._undo(runtime)

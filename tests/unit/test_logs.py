@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from coreshim.sinks import open_log
 
 from cored.engine.logs import LogRecord, read
 from cored.errors import Internal
@@ -69,3 +70,81 @@ async def test_a_damaged_line_is_said(tmp_path: Path) -> None:
     path.write_text("no json\n")
     with pytest.raises(Internal, match="damaged"):
         await records(path)
+
+
+async def test_the_cri_s_lines_are_read_too(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    stamp = "1970-01-01T00:00:02.000000007Z"
+    path.write_text(f"{stamp} stdout P be\n{stamp} stdout F gin\n{stamp} stderr F \n")
+    assert await records(path) == [
+        LogRecord("stdout", 2_000_000_007, b"be"),
+        LogRecord("stdout", 2_000_000_007, b"gin\n"),
+        LogRecord("stderr", 2_000_000_007, b"\n"),
+    ]
+
+
+async def test_older_files_are_read_first(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    for number, name in enumerate(["log.10", "log.2", "log.1", "log"]):
+        (tmp_path / name).write_text("".join(line(f"{number}{n}\n") for n in range(3)))
+    (tmp_path / "log.old").write_text("something else")
+    everything = [f"{number}{n}\n".encode() for number in range(4) for n in range(3)]
+    assert [r.data for r in await records(path)] == everything
+    for tail in range(14):
+        assert [r.data for r in await records(path, tail=tail)] == everything[max(0, 12 - tail) :]
+
+
+async def test_a_torn_last_line_is_read_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    (tmp_path / "log.1").write_text(line("one\n") + line("torn by a crash")[:20])
+    path.write_text(line("two\n") + '{"log":"not yet')
+    assert [r.data for r in await records(path)] == [b"one\n", b"two\n"]
+    assert [r.data for r in await records(path, tail=1)] == [b"two\n"]
+
+
+@pytest.mark.parametrize(("kind", "size"), [("json-file", 8000), ("cri", 3000)])
+async def test_a_follower_loses_nothing_to_rotation(tmp_path: Path, kind: str, size: int) -> None:
+    path = tmp_path / "log"
+    running = True
+
+    def write() -> None:
+        nonlocal running
+        for start in range(0, 4000, 100):
+            log = open_log(f"{kind}://{path}?max-size={size}&max-file=500", "stdout")
+            assert log is not None
+            for number in range(start, start + 100):
+                log.write(b"line %d\n" % number)
+            log.close()
+        running = False
+
+    task = asyncio.create_task(asyncio.to_thread(write))
+    found = [record.data async for record in read(path, follow=lambda: running)]
+    await task
+    assert found == [b"line %d\n" % number for number in range(4000)]
+    assert found == [record.data for record in await records(path)]
+    assert len(list(tmp_path.iterdir())) > 10
+
+
+async def test_a_follower_left_behind_goes_on_with_the_oldest_that_there_is(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = open_log(f"cri://{path}?max-size=100&max-file=3", "stdout")
+    assert log is not None
+    log.write(b"first\n")
+    follower = read(path, follow=lambda: False)
+    found = [(await anext(follower)).data]
+    for number in range(100):
+        log.write(b"%d\n" % number)
+    log.close()
+    found += [record.data async for record in follower]
+    assert found[:2] == [b"first\n", b"0\n"]  # what was open stays to be read
+    assert found[2:] == [b"%d\n" % number for number in range(102 - len(found), 100)]
+    assert 4 < len(found) < 20
+
+
+async def test_a_file_emptied_in_place_is_read_from_its_beginning(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text(line("before, and longer\n"))
+    follower = read(path, follow=lambda: False)
+    assert (await anext(follower)).data == b"before, and longer\n"
+    path.write_text(line("after\n"))
+    assert [record.data async for record in follower] == [b"after\n"]

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from cored.oci import seccomp
-from cored.oci.spec import Bind, SpecOptions, build, environment
+from cored.oci.mounts import Bind
+from cored.oci.resources import Resources
+from cored.oci.spec import SpecOptions, build, environment
 from cored.oci.users import User
 
 
@@ -48,8 +50,8 @@ def test_privileged_lifts_all_of_it() -> None:
 
 
 def test_limits() -> None:
-    resources = spec(memory=1 << 20, cpus=1_500_000_000, pids=7)["linux"]["resources"]
-    assert resources["memory"] == {"limit": 1 << 20, "swap": 2 << 20}
+    resources = spec(resources=Resources(64 << 20, 1_500_000_000, 7))["linux"]["resources"]
+    assert resources["memory"] == {"limit": 64 << 20, "swap": 128 << 20}
     assert resources["cpu"] == {"period": 100_000, "quota": 150_000}
     assert resources["pids"] == {"limit": 7}
 
