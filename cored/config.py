@@ -33,6 +33,17 @@ class GrpcConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RegistryConfig:
+    """Registries: ``timeout`` is the seconds to wait for any next byte, ``attempts`` how often
+    something is tried that brings nothing, ``connections`` the most that one large blob is fetched
+    over where a single one is slow."""
+
+    timeout: float = 60.0
+    attempts: int = 5
+    connections: int = 4
+
+
+@dataclass(frozen=True, slots=True)
 class GcConfig:
     """Garbage collection, in containerd's terms: after so many deletions; delays in seconds."""
 
@@ -81,6 +92,7 @@ class Config:
         "/etc/containerd/certs.d",
         "/etc/docker/certs.d",
     )
+    registry: RegistryConfig = field(default_factory=RegistryConfig)
     grpc: GrpcConfig = field(default_factory=GrpcConfig)
     gc: GcConfig = field(default_factory=GcConfig)
     plugins: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
@@ -184,6 +196,9 @@ def validate(config: Config) -> Config:
         if not path.is_absolute():
             raise InvalidArgument(f"{what} {path}: must be an absolute path")
     config.proxies()
+    registry = config.registry
+    if registry.timeout <= 0 or min(registry.attempts, registry.connections) < 1:
+        raise InvalidArgument("config: registry.timeout, attempts and connections must be positive")
     address = config.address.removeprefix("unix://")
     if not address.startswith("/"):
         raise InvalidArgument(f"address {config.address}: must be an absolute socket path")

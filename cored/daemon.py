@@ -266,7 +266,10 @@ async def _open_images(
 ) -> None:
     """Pull, import, and images as people name them."""
     await end_transfers(metadata.leases, metadata.namespaces)
-    registry = await stack.enter_async_context(Registry.opened())
+    registry = await stack.enter_async_context(
+        Registry.opened([Path(root) for root in config.registry_config_dirs], config.registry)
+    )
+    plugins.provide(Registry, registry)
     plugins.provide(Streams, Streams())
     plugins.provide(Pusher, Pusher(registry, metadata.content, metadata.leases))
     plugins.provide(Exporter, Exporter(metadata.content))

@@ -28,6 +28,7 @@ class Image:
     blobs: dict[str, bytes] = field(default_factory=dict)
     target: dict[str, Any] = field(default_factory=dict)
     layers: list[dict[str, Any]] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
 
     def add(self, data: bytes, media_type: str) -> dict[str, Any]:
         """Keep a blob; its descriptor."""
@@ -64,10 +65,11 @@ def make(layers: Sequence[bytes], *, command: Sequence[str] = ("/bin/sh",)) -> I
         "config": {"Cmd": list(command)},
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     }
+    image.config = image.add(json.dumps(config).encode(), _CONFIG)
     manifest = {
         "schemaVersion": 2,
         "mediaType": _MANIFEST,
-        "config": image.add(json.dumps(config).encode(), _CONFIG),
+        "config": image.config,
         "layers": image.layers,
     }
     image.target = image.add(json.dumps(manifest).encode(), _MANIFEST)

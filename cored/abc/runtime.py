@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 from cored.abc.values import Labels, Mount, Typed
 
@@ -99,12 +100,24 @@ class ProcessState:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeInfo:
-    """What Introspection tells about a runtime."""
+    """What is told about a runtime: an OCI runtime, or a shim of somebody's.
+
+    ``features`` is JSON of the runtime specification. ``problem`` says why it cannot work on this
+    host, '' where nothing is known against it; ``limits`` what it cannot do, and why, by a word:
+    ``update`` (of limits), ``pause``, ``recovery``, ``host-pids`` (as the host sees them),
+    ``precondition`` (that code for a wrong state), ``one-stream``, ``mixed-streams`` and
+    ``close-stdin`` (while somebody writes to it).
+    """
 
     name: str
     version: str = ""
     features: Typed | None = None
     annotations: Labels = field(default_factory=dict)
+    kind: Literal["oci", "shim"] = "oci"
+    path: str = ""
+    usual: bool = False
+    problem: str = ""
+    limits: Mapping[str, str] = field(default_factory=dict)
 
 
 class Task(ABC):
@@ -203,3 +216,7 @@ class Runtime(ABC):
     @abstractmethod
     async def info(self, runtime: str, options: Typed | None) -> RuntimeInfo:
         """What can be said of a runtime by name. NotFound."""
+
+    @abstractmethod
+    async def runtimes(self) -> Sequence[RuntimeInfo]:
+        """All that containers may ask for by name here; ``usual`` is the one for who does not."""

@@ -11,31 +11,68 @@ __all__ = [
     "LayerJob",
     "LayerResult",
     "Limits",
+    "Refusal",
+    "Route",
     "Source",
+    "Tls",
     "VerifyJob",
     "VerifyResult",
 ]
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """How a server is known, and how we are: PEM files.
+
+    ``authorities`` are trusted beside the system's; ``certificates`` are pairs of certificate and
+    key (the same file when it holds both); ``insecure`` turns verification off.
+    """
+
+    authorities: tuple[str, ...] = ()
+    certificates: tuple[tuple[str, str], ...] = ()
+    insecure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One way to a blob over HTTP(S).
+
+    ``headers`` go with the request, and not to another host that it is redirected to: they hold
+    secrets, which is why nothing shows them. ``connect`` is the seconds to connect, ``read`` those
+    to wait for any next byte.
+    """
+
+    url: str
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    tls: Tls = field(default_factory=Tls)
+    connect: float = 10.0
+    read: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a worker asks its daemon: route ``number`` wants an answer to this ``challenge``."""
+
+    number: int
+    challenge: str
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """Where a blob's bytes come from.
 
-    Without ``url``: the local file ``path``. With it: HTTP(S), and what arrives is appended to
-    the file ``path``, of which the first ``offset`` bytes are there already (a resumed ingest;
-    they are hashed and unpacked too, what lies beyond them is cut off).
-    ``headers`` go with the request (and not to another host that it is redirected to).
-    ``ca_file`` replaces the system's authorities, ``insecure`` turns verification off.
-    ``timeout`` is seconds to connect, and to wait for any next byte.
+    Without ``routes``: the local file ``path``. With them: the first that has it, and what arrives
+    is appended to the file ``path``, of which the first ``offset`` bytes are there already (a
+    resumed ingest; they are hashed and unpacked too, what lies beyond them is cut off).
+    ``connections`` is the most that one blob may use at a time, ``attempts`` how often the last
+    route is tried in a row without bringing anything.
     """
 
     path: str
-    url: str = ""
-    headers: tuple[tuple[str, str], ...] = ()
+    routes: tuple[Route, ...] = ()
     offset: int = 0
-    ca_file: str = ""
-    insecure: bool = False
-    timeout: float = 60.0
+    connections: int = 1
+    attempts: int = 5
 
 
 @dataclass(frozen=True, slots=True)

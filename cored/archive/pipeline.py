@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from hashlib import sha256
@@ -10,7 +11,7 @@ from threading import Thread
 from cored.archive.channel import Channel
 from cored.archive.compression import inflated
 from cored.archive.extract import Extractor
-from cored.archive.fetch import fetched
+from cored.archive.fetch import Fetcher
 from cored.archive.fixups import apply_fixups
 from cored.archive.jobs import Fixups, LayerJob, LayerResult, Limits
 from cored.archive.stream import Stream
@@ -25,10 +26,11 @@ _DEPTH = 8  # chunks of 256 KiB compressed, of up to 1 MiB inflated
 class _Arrival:
     """The fetch thread: bytes come in, are counted and hashed, and go on to whoever still reads."""
 
-    def __init__(self, job: LayerJob, progress: Callable[[int], None]) -> None:
+    def __init__(self, job: LayerJob, progress: Callable[[int], None], fetcher: Fetcher) -> None:
         self._job = job
+        self._fetcher = fetcher
         self._progress = progress
-        self._hash = sha256()
+        self._hash = hashlib.new(job.digest.partition(":")[0])
         self.size = 0
         self.channel = Channel(_DEPTH)
         self._thread = Thread(target=self._run, name="fetch", daemon=True)
@@ -38,7 +40,7 @@ class _Arrival:
     def _run(self) -> None:
         job, wanted = self._job, True
         try:
-            for chunk in fetched(job.source, job.size, f"layer {job.digest}"):
+            for chunk in self._fetcher.fetched(job.source, job.size, f"layer {job.digest}"):
                 self._hash.update(chunk)
                 self.size += len(chunk)
                 self._progress(self.size)
@@ -55,7 +57,7 @@ class _Arrival:
         self._thread.join()
         if self._error is not None:
             raise self._error
-        digest = f"sha256:{self._hash.hexdigest()}"
+        digest = f"{self._hash.name}:{self._hash.hexdigest()}"
         if digest != self._job.digest:
             raise FailedPrecondition(
                 f"layer {self._job.digest}: digest mismatch: the data is {digest}",
@@ -108,9 +110,9 @@ class _Inflation:
         return f"sha256:{self._hash.hexdigest()}"
 
 
-def run_layer(job: LayerJob, progress: Callable[[int], None]) -> LayerResult:
+def run_layer(job: LayerJob, progress: Callable[[int], None], fetcher: Fetcher) -> LayerResult:
     """Do the job in this process; ``progress`` is called by another thread with bytes so far."""
-    arrival = _Arrival(job, progress)
+    arrival = _Arrival(job, progress, fetcher)
     if not job.target:
         arrival.channel.abandon()
         digest = arrival.verified()

@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import overload
@@ -17,13 +17,18 @@ from cored.archive.jobs import (
     DiffResult,
     LayerJob,
     LayerResult,
+    Refusal,
+    Route,
     VerifyJob,
     VerifyResult,
 )
 from cored.archive.wire import PREFIX, Done, Failed, Message, Progress, packed, unpacked
-from cored.errors import FailedPrecondition, Internal, by_code
+from cored.errors import CoredError, FailedPrecondition, Internal, PermissionDenied, by_code
 
-__all__ = ["WorkerPool"]
+__all__ = ["Renew", "WorkerPool"]
+
+Renew = Callable[[Refusal], Awaitable[Route]]
+"""Answers a server's challenge: the route with new headers. PermissionDenied; Unavailable."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +78,10 @@ class WorkerPool:
 
     @overload
     async def run(
-        self, job: LayerJob, progress: Callable[[int], None] | None = None
+        self,
+        job: LayerJob,
+        progress: Callable[[int], None] | None = None,
+        renew: Renew | None = None,
     ) -> LayerResult: ...
     @overload
     async def run(
@@ -87,9 +95,11 @@ class WorkerPool:
         self,
         job: LayerJob | DiffJob | VerifyJob,
         progress: Callable[[int], None] | None = None,
+        renew: Renew | None = None,
     ) -> LayerResult | DiffResult | VerifyResult:
         """Run ``job`` in a worker; ``progress`` hears how many bytes of the blob are there.
 
+        ``renew`` answers servers that refuse what a route of the job sends.
         Raises what the worker raised; Internal when the worker died. When the caller is cancelled
         the worker is killed: what it left half-done in files is the caller's to clean up.
         """
@@ -98,7 +108,7 @@ class WorkerPool:
                 raise FailedPrecondition("layer workers: the daemon is stopping")
             worker = await self._worker()
             try:
-                outcome = await self._answered(worker, job, progress)
+                outcome = await self._answered(worker, job, progress, renew)
             except BaseException:
                 # shielded: the half-done job must have stopped before the caller cleans up after it
                 await asyncio.shield(self._discard(worker))
@@ -113,6 +123,7 @@ class WorkerPool:
         worker: _Worker,
         job: LayerJob | DiffJob | VerifyJob,
         progress: Callable[[int], None] | None,
+        renew: Renew | None,
     ) -> Done | Failed:
         try:
             await worker.send(job)
@@ -121,10 +132,12 @@ class WorkerPool:
                     case Progress(size):
                         if progress is not None:
                             progress(size)
+                    case Refusal() as refusal:
+                        await worker.send(await _renewed(refusal, renew))
                     case Done() | Failed() as outcome:
                         return outcome
                     case message:
-                        raise Internal(f"layer worker: unexpected answer {message!r}")
+                        raise Internal(f"layer worker: unexpected {type(message).__name__}")
         except (asyncio.IncompleteReadError, ConnectionError) as error:
             status = await worker.kill()
             raise Internal(
@@ -161,6 +174,15 @@ class WorkerPool:
     async def _discard(self, worker: _Worker) -> None:
         await worker.kill()
         self._all.discard(worker)
+
+
+async def _renewed(refusal: Refusal, renew: Renew | None) -> Route | Failed:
+    try:
+        if renew is None:
+            raise PermissionDenied("layer: its server wants credentials")
+        return await renew(refusal)
+    except CoredError as error:
+        return Failed(error.code, error.message, error.hint)
 
 
 def _how(status: int) -> str:

@@ -11,6 +11,8 @@ from cored.archive.jobs import (
     DiffResult,
     LayerJob,
     LayerResult,
+    Refusal,
+    Route,
     VerifyJob,
     VerifyResult,
 )
@@ -43,7 +45,7 @@ class Failed:
     hint: str | None = None
 
 
-Message = LayerJob | DiffJob | VerifyJob | Progress | Done | Failed
+Message = LayerJob | DiffJob | VerifyJob | Progress | Done | Failed | Refusal | Route
 
 
 def packed(message: Message) -> bytes:

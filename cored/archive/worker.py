@@ -13,27 +13,59 @@ import sys
 import time
 import traceback
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 
-from cored.archive.jobs import DiffJob, LayerJob, VerifyJob
+from cored.archive.fetch import Fetcher
+from cored.archive.jobs import DiffJob, LayerJob, Refusal, Route, VerifyJob
 from cored.archive.wire import PREFIX, Done, Failed, Message, Progress, packed, unpacked
-from cored.errors import CoredError, Internal, from_os_error
+from cored.errors import CoredError, Internal, by_code, from_os_error
 
 _REPORT_EVERY = 0.1  # seconds
+
+
+class _Line:
+    """The way to the daemon, for several threads."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._lock = Lock()
+
+    def send(self, message: Message) -> None:
+        with self._lock:
+            self._channel.sendall(packed(message))
 
 
 class _Reports:
     """Progress, told to the daemon a few times a second."""
 
-    def __init__(self, channel: socket.socket) -> None:
-        self._channel = channel
+    def __init__(self, line: _Line) -> None:
+        self._line = line
         self._next = 0.0
 
     def __call__(self, size: int) -> None:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + _REPORT_EVERY
-            self._channel.sendall(packed(Progress(size)))
+            self._line.send(Progress(size))
+
+
+class _Daemon:
+    """What only the daemon knows: credentials. One question at a time, from any thread."""
+
+    def __init__(self, line: _Line, answers: SimpleQueue[Message]) -> None:
+        self._line = line
+        self._answers = answers
+
+    def ask(self, refusal: Refusal) -> Route:
+        """The refused route with headers that should do; raises why there are none."""
+        self._line.send(refusal)
+        match self._answers.get():
+            case Route() as route:
+                return route
+            case Failed(code, message, hint):
+                raise by_code(code)(message, hint=hint)
+            case other:
+                raise Internal(f"layer worker: {type(other).__name__} is not an answer")
 
 
 def main() -> None:
@@ -42,16 +74,23 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's business
     os.umask(0)  # modes are the archive's
     jobs: SimpleQueue[Message] = SimpleQueue()
-    Thread(target=_receive, args=(channel, jobs), name="receive", daemon=True).start()
+    answers: SimpleQueue[Message] = SimpleQueue()
+    queues = (channel, jobs, answers)
+    Thread(target=_receive, args=queues, name="receive", daemon=True).start()
+    line = _Line(channel)
+    fetcher = Fetcher(_Daemon(line, answers).ask)
     while True:
         job = jobs.get()
-        channel.sendall(packed(_done(job, _Reports(channel))))
+        line.send(_done(job, _Reports(line), fetcher))
 
 
-def _receive(channel: socket.socket, jobs: SimpleQueue[Message]) -> None:
+def _receive(
+    channel: socket.socket, jobs: SimpleQueue[Message], answers: SimpleQueue[Message]
+) -> None:
     while True:
         length = PREFIX.unpack(_exactly(channel, PREFIX.size))[0]
-        jobs.put(unpacked(_exactly(channel, length)))
+        message = unpacked(_exactly(channel, length))
+        (jobs if isinstance(message, LayerJob | DiffJob | VerifyJob) else answers).put(message)
 
 
 def _exactly(channel: socket.socket, count: int) -> bytes:
@@ -64,13 +103,13 @@ def _exactly(channel: socket.socket, count: int) -> bytes:
     return data
 
 
-def _done(job: Message, reports: _Reports) -> Message:
+def _done(job: Message, reports: _Reports, fetcher: Fetcher) -> Message:
     try:
         match job:
             case LayerJob():
                 from cored.archive.pipeline import run_layer
 
-                return Done(run_layer(job, reports))
+                return Done(run_layer(job, reports, fetcher))
             case DiffJob():
                 from cored.archive.create import run_diff
 

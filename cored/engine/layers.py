@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -15,10 +15,11 @@ from cored.abc.content import ContentStore, Writer
 from cored.abc.snapshots import Snapshotter
 from cored.abc.values import Descriptor, Labels, Mount
 from cored.archive.fixups import apply_fixups
-from cored.archive.jobs import LayerJob, LayerResult, Source
+from cored.archive.jobs import LayerJob, LayerResult, Refusal, Route, Source
 from cored.archive.place import Place, placed
-from cored.archive.pool import WorkerPool
+from cored.archive.pool import Renew, WorkerPool
 from cored.engine.progress import Progress, Report
+from cored.engine.registry import Located
 from cored.errors import (
     AlreadyExists,
     CoredError,
@@ -31,16 +32,22 @@ from cored.errors import (
 
 __all__ = ["Layer", "LayerUnpacker", "Locate", "Origin", "lower_directories"]
 
-Locate = Callable[[Descriptor], Awaitable[tuple[str, Mapping[str, str]]]]
-"""Where a blob that is not in the content store can be fetched: URL and headers."""
+Locate = Callable[[Descriptor], Located]
+"""Where a blob that is not in the content store can be fetched."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where blobs come from that are not here, and the labels that say so afterwards."""
+    """Where blobs come from that are not here, and the labels that say so afterwards.
+
+    ``connections`` is the most that a large blob is fetched over at a time, ``attempts`` how often
+    something is tried.
+    """
 
     locate: Locate
     labels: Labels = field(default_factory=dict)
+    connections: int = 1
+    attempts: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +111,10 @@ class LayerUnpacker:
         except AlreadyExists:
             # somebody else unpacked the same layer meanwhile: theirs is as good
             await self._snapshotter.remove(key)
+        except _Mended:
+            await asyncio.shield(self._discard(key))
+            await self.unpack(layer, below)  # the blob is here by now
+            return
         except BaseException:
             await asyncio.shield(self._discard(key))
             raise
@@ -145,12 +156,22 @@ class LayerUnpacker:
         if writer is None:
             return await self._local(layer, place)
         async with writer:
+            resumed = writer.status.offset > 0
             try:
                 return await self._fetched(layer, place, writer)
-            except (InvalidArgument, FailedPrecondition):
-                # what came is not what was promised: nobody wants to go on from there
-                await writer.truncate(0)
-                raise
+            except FailedPrecondition as error:
+                if not resumed and not self._others(layer.blob):
+                    raise
+                log.get("pull").warning("blob fetched anew", reason=error.message)
+            # what there was from before may be what is damaged, or one of several hosts
+            result = await self._fetched(layer, None, writer, after=0 if resumed else 1)
+        if place is not None:
+            raise _Mended
+        return result
+
+    def _others(self, blob: Descriptor) -> bool:
+        """Whether there is more than one place to fetch it from."""
+        return self._origin is not None and len(self._origin.locate(blob).routes) > 1
 
     async def _writer(self, blob: Descriptor) -> Writer | None:
         """The writer for a blob; None when it is there. Waits for another one who fetches it."""
@@ -179,18 +200,37 @@ class LayerUnpacker:
                 spool.flush()
                 return await self._run(layer, Source(spool.name), place)
 
-    async def _fetched(self, layer: Layer, place: Place | None, writer: Writer) -> LayerResult:
+    async def _fetched(
+        self, layer: Layer, place: Place | None, writer: Writer, *, after: int = 0
+    ) -> LayerResult:
+        """Fetch the blob, over the routes after the first so many."""
+        try:
+            return await self._arrived(layer, place, writer, after)
+        except (InvalidArgument, FailedPrecondition):
+            # what came is not what was promised: nobody wants to go on from there
+            await writer.truncate(0)
+            raise
+
+    async def _arrived(
+        self, layer: Layer, place: Place | None, writer: Writer, after: int
+    ) -> LayerResult:
         if self._origin is None:
             raise NotFound(f"layer {layer.blob.digest}: is not in the content store")
-        url, headers = await self._origin.locate(layer.blob)
-        where = tuple(headers.items())
+        located = self._origin.locate(layer.blob)
+        origin, where = self._origin, located.routes[after:]
+
+        async def renew(refusal: Refusal) -> Route:
+            return await located.renew(Refusal(refusal.number + after, refusal.challenge))
+
         if writer.path is not None:
-            source = Source(str(writer.path), url, where, writer.status.offset)
-            result = await self._run(layer, source, place)
+            at = writer.status.offset
+            source = Source(str(writer.path), where, at, origin.connections, origin.attempts)
+            result = await self._run(layer, source, place, renew)
             await writer.advance(result.size, result.digest)
         else:
             with NamedTemporaryFile(prefix="cored-layer-") as spool:
-                result = await self._run(layer, Source(spool.name, url, where), place)
+                source = Source(spool.name, where, 0, origin.connections, origin.attempts)
+                result = await self._run(layer, source, place, renew)
                 await writer.truncate(0)
                 while data := spool.read(1 << 20):
                     await writer.write(data)
@@ -203,9 +243,11 @@ class LayerUnpacker:
             log.get("pull").debug("blob came twice", digest=layer.blob.digest)
         return result
 
-    async def _run(self, layer: Layer, source: Source, place: Place | None) -> LayerResult:
+    async def _run(
+        self, layer: Layer, source: Source, place: Place | None, renew: Renew | None = None
+    ) -> LayerResult:
         blob = layer.blob
-        status = "downloading" if source.url else "extracting"
+        status = "downloading" if source.routes else "extracting"
         self._report(Progress(blob.digest, status, source.offset, blob.size, blob))
         job = LayerJob(
             source=source,
@@ -221,6 +263,7 @@ class LayerUnpacker:
         return await self._pool.run(
             job,
             lambda offset: self._report(Progress(blob.digest, status, offset, blob.size, blob)),
+            renew,
         )
 
     async def _label(self, layer: Layer) -> None:
@@ -243,6 +286,10 @@ class LayerUnpacker:
             await self._snapshotter.remove(key)
         except CoredError as error:
             log.get("pull").warning("half-made layer not removed", key=key, error=str(error))
+
+
+class _Mended(Exception):
+    """A damaged blob has been replaced; what was extracted from it goes."""
 
 
 async def _done(task: asyncio.Task[None]) -> None:

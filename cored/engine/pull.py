@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from cored import scope
@@ -15,7 +15,15 @@ from cored.engine.layers import Origin
 from cored.engine.naming import Naming
 from cored.engine.policy import Policy
 from cored.engine.progress import Progress, Report, silent
-from cored.engine.registry import ANONYMOUS, Access, Registry
+from cored.engine.registry import (
+    ANONYMOUS,
+    Access,
+    Registry,
+    Session,
+    document,
+    resolve,
+    small_blob,
+)
 from cored.engine.selection import Selection, single
 from cored.engine.transfers import child_labels, leased, put_images, source_label
 from cored.engine.unpack import Unpacker
@@ -78,7 +86,7 @@ class Puller:
         self._policy.check_reference(str(parsed))
         selection = selection or single("")
         naming = naming or Naming(str(parsed))
-        who = (access.identity, access.scheme, tuple(sorted(access.headers.items())))
+        who = (access.identity, access.scheme, access.hosts, tuple(sorted(access.headers.items())))
         names = (naming.name, tuple(sorted(naming.labels.items())), naming.extras)
         key = (scope.current(), str(parsed), selection, names, who)
         flight = self._flights.get(key)
@@ -89,18 +97,25 @@ class Puller:
                 for each in tuple(reports):
                     each(progress)
 
-            pull = _Pull(
-                self._registry, self._content, self._unpacker, self._policy, parsed, access, tell
-            )
-            task = asyncio.create_task(self._leased(pull, selection, naming), name=f"pull {parsed}")
+            work = self._leased(parsed, access, selection, naming, tell)
+            task = asyncio.create_task(work, name=f"pull {parsed}")
             flight = self._flights[key] = _Flight(task, reports)
             task.add_done_callback(lambda _: self._flights.pop(key, None))
         return await _joined(flight, report)
 
-    async def _leased(self, pull: _Pull, selection: Selection, naming: Naming) -> list[Image]:
-        async with leased(self._leases, "pull", str(pull.reference)):
+    async def _leased(
+        self,
+        reference: Reference,
+        access: Access,
+        selection: Selection,
+        naming: Naming,
+        report: Report,
+    ) -> list[Image]:
+        async with leased(self._leases, "pull", str(reference)):
             for unpack in selection.unpacks:
                 await self._unpacker.snapshotter(unpack.snapshotter)
+            session = await self._registry.session(reference, access)
+            pull = _Pull(session, self._content, self._unpacker, self._policy, report)
             target = await pull.run(selection)
             return await put_images(self._images, naming.records(target))
 
@@ -110,31 +125,31 @@ class _Pull:
 
     def __init__(
         self,
-        registry: Registry,
+        session: Session,
         content: ContentStore,
         unpacker: Unpacker,
         policy: Policy,
-        reference: Reference,
-        access: Access,
         report: Report,
     ) -> None:
-        self._registry = registry
+        self._session = session
         self._content = content
         self._unpacker = unpacker
         self._policy = policy
-        self.reference = reference
-        self._access = access
+        self.reference = session.reference
         self._report = report
-        self._source = {source_label(reference): reference.path}
-        self._origin = Origin(self._locate, self._source)
-        self._unpacked = False
+        self._source = {source_label(self.reference): self.reference.path}
+        settings = session.settings
+        self._origin = Origin(
+            session.located, self._source, settings.connections, settings.attempts
+        )
+        self._runnable: bool | None = None
 
     async def run(self, selection: Selection) -> Descriptor:
         """Bring everything in; the target."""
         self._report(Progress(str(self.reference), "resolving"))
-        resolved = await self._registry.resolve(self.reference, self._access)
+        resolved = await resolve(self._session)
         await self._document(resolved.descriptor, resolved.data, selection, _DEPTH)
-        if selection.unpacks and not self._unpacked:
+        if selection.unpacks and self._runnable is False:
             wanted = ", ".join(platforms.format(u.platform) for u in selection.unpacks)
             raise InvalidArgument(
                 f"image {self.reference.familiar}: is not for {wanted}",
@@ -181,13 +196,16 @@ class _Pull:
         config = _image_config(manifest, data)
         platform = config.platform if config and config.platform.architecture else target.platform
         wanted = selection.unpack(platform) if platform else selection.unpacks
+        if config is None:  # an artifact, which is for no platform
+            wanted = ()
+        elif selection.unpacks:
+            self._runnable = self._runnable or bool(wanted)
         if config is not None and wanted:
             for unpack in wanted:
                 await self._unpacker.unpack(
                     manifest, config,
                     snapshotter=unpack.snapshotter, origin=self._origin, report=self._report,
                 )  # fmt: skip
-            self._unpacked = True
             return
         await together(
             self._unpacker.fetch(layer, self._origin, self._report) for layer in manifest.layers
@@ -197,7 +215,7 @@ class _Pull:
         try:
             data = await read_blob(self._content, manifest.config.digest)
         except NotFound:
-            data = await self._registry.blob(self.reference, manifest.config, self._access)
+            data = await small_blob(self._session, manifest.config)
         await self._store(manifest.config, data, None)
         return data
 
@@ -206,10 +224,7 @@ class _Pull:
         try:
             return await read_blob(self._content, entry.digest)
         except NotFound:
-            return await self._registry.fetch(self.reference, entry, self._access)
-
-    async def _locate(self, blob: Descriptor) -> tuple[str, Mapping[str, str]]:
-        return await self._registry.source(self.reference, blob, self._access)
+            return (await document(self._session, entry.digest, wanted=entry)).data
 
     async def _store(
         self, target: Descriptor, data: bytes, document: Manifest | Index | None

@@ -14,13 +14,12 @@ from cored.abc.records import Image, LeaseStore
 from cored.abc.values import Descriptor
 from cored.engine.gather import together
 from cored.engine.progress import Progress, Report, silent
-from cored.engine.registry import ANONYMOUS, Access, Registry, Uploads
+from cored.engine.registry import ANONYMOUS, Access, Registry, Session, Uploads, refer
 from cored.engine.selection import Selection
 from cored.engine.transfers import leased, source_label
 from cored.errors import InvalidArgument
 from cored.oci import mediatypes
 from cored.oci.manifest import Index, Manifest, parse
-from cored.oci.reference import Reference
 from cored.oci.reference import parse as parse_reference
 
 __all__ = ["Pusher"]
@@ -49,9 +48,9 @@ class Pusher:
         """Push ``image`` under ``reference``. NotFound for content that is not here;
         Unavailable; PermissionDenied."""
         target = parse_reference(reference)
-        uploads = Uploads(self._registry, target, access)
         async with leased(self._leases, "push"):
-            push = _Push(self._content, uploads, target, selection, report)
+            session = await self._registry.session(target, access)
+            push = _Push(self._content, session, selection, report)
             await push.run(image.target)
 
 
@@ -61,14 +60,14 @@ class _Push:
     def __init__(
         self,
         content: ContentStore,
-        uploads: Uploads,
-        reference: Reference,
+        session: Session,
         selection: Selection,
         report: Report,
     ) -> None:
         self._content = content
-        self._uploads = uploads
-        self._reference = reference
+        self._session = session
+        self._uploads = Uploads(session)
+        self._reference = session.reference
         self._selection = selection
         self._report = report
         self._places = asyncio.Semaphore(_AT_ONCE)
@@ -92,7 +91,9 @@ class _Push:
         if name == target.digest and await self._uploads.has(target, manifest=True):
             self._tell(target, "exists")
             return
-        await self._uploads.manifest(target, data, name)
+        answer = await self._uploads.manifest(target, data, name)
+        if document.subject is not None and "OCI-Subject" not in answer.headers:
+            await refer(self._session, self._uploads, target, document)
         self._tell(target, "done")
 
     async def _child(self, entry: Descriptor) -> None:

@@ -43,7 +43,13 @@ class Selection:
                 rank = self._rank(entry)
                 if rank is not None:
                     ranked.append((rank, number, entry))
-            found = tuple(entry for _, _, entry in sorted(ranked, key=lambda r: r[:2]))
+            # a relative is taken where there is nothing better, not as well
+            proper = {rank[0] for rank, _, _ in ranked if rank[1] < platforms.RELATIVE}
+            found = tuple(
+                entry
+                for rank, _, entry in sorted(ranked, key=lambda r: r[:2])
+                if rank[1] < platforms.RELATIVE or rank[0] not in proper
+            )
         if not found:
             there = sorted({platforms.format(e.platform) for e in index.manifests if e.platform})
             wanted = ", ".join(platforms.format(p) for p in self.platforms) or "any platform"

@@ -253,6 +253,10 @@ class Tasks:
         """What the runtime says of itself."""
         return await self._runtime.info(runtime, options)
 
+    async def runtimes(self) -> Sequence[RuntimeInfo]:
+        """All that containers may ask for here."""
+        return await self._runtime.runtimes()
+
     def known(self) -> Mapping[tuple[str, str], Task]:
         """All tasks by (namespace, id)."""
         return {key: entry.task for key, entry in self._entries.items()}

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from cored import scope
 from cored.abc.records import Image, ImageStore, Lease, LeaseStore, NamespaceStore
-from cored.errors import AlreadyExists, NotFound
+from cored.errors import AlreadyExists, NotFound, Unavailable
 from cored.oci.manifest import Index, Manifest
 from cored.oci.reference import Reference
 from cored.scope import Scope
@@ -92,8 +92,9 @@ class leased:
     """Everything made in the body belongs to a lease, which goes at the end.
 
     A caller who brought a lease of his own keeps what comes for as long as he likes. Should the
-    daemon die in the body, what came for a ``subject`` waits for the next one with the same
-    ``subject``, which takes it over and lets go of it when it succeeds.
+    daemon die in the body, or the network or the caller go away, what came for a ``subject`` waits
+    for the next one with the same ``subject``, which takes it over and lets go of it when it
+    succeeds.
     """
 
     def __init__(self, leases: LeaseStore, what: str, subject: str = _ONCE) -> None:
@@ -115,11 +116,13 @@ class leased:
         if self._before is None:
             return
         scope.enter(self._before)
-        await asyncio.shield(self._end(succeeded=kind is None))
+        await asyncio.shield(self._end(kind))
 
-    async def _end(self, *, succeeded: bool) -> None:
+    async def _end(self, failure: type[BaseException] | None) -> None:
+        if failure is not None and issubclass(failure, Unavailable | asyncio.CancelledError):
+            await _keep(self._leases, Lease(self._id, {_TRANSFER: self._subject}))
         await self._leases.delete(self._id)
-        if succeeded and self._subject != _ONCE:
+        if failure is None and self._subject != _ONCE:
             before = f"labels.{json.dumps(_INTERRUPTED)}=={json.dumps(self._subject)}"
             for lease in await self._leases.list([before]):
                 with suppress(NotFound):  # another one like this has just ended

@@ -18,10 +18,16 @@ _MOST_CHILDREN = 4096
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One platform's image: its config, and its layers from the bottom."""
+    """One platform's image: its config, and its layers from the bottom; or an artifact.
+
+    ``subject`` is the manifest that this one says something about.
+    """
 
     config: Descriptor
     layers: tuple[Descriptor, ...]
+    artifact_type: str = ""
+    subject: Descriptor | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def children(self) -> tuple[Descriptor, ...]:
@@ -33,6 +39,9 @@ class Index:
     """Manifests for several platforms."""
 
     manifests: tuple[Descriptor, ...]
+    artifact_type: str = ""
+    subject: Descriptor | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def children(self) -> tuple[Descriptor, ...]:
@@ -102,10 +111,15 @@ def parse(data: bytes, media_type: str = "") -> Manifest | Index:
             "image manifest: is of docker's schema 1, which is no longer supported",
             hint="push the image again with a current tool",
         )
+    if "manifests" in document and ("layers" in document or "config" in document):
+        # two readers could take it for two different things (image-spec 1.0.2)
+        raise InvalidArgument("image manifest: is an index and a manifest at once")
+    kept = _text(document, "artifactType"), _subject(document), _map(document, "annotations")
     if kind in mediatypes.INDEXES or (not kind and "manifests" in document):
-        return Index(_descriptors(document, "manifests"))
+        return Index(_descriptors(document, "manifests"), *kept)
     if kind in mediatypes.MANIFESTS or (not kind and "config" in document):
-        return Manifest(descriptor(document.get("config")), _descriptors(document, "layers"))
+        layers = _descriptors(document, "layers")
+        return Manifest(descriptor(document.get("config")), layers, *kept)
     raise InvalidArgument(f"image manifest: unknown media type {kind!r}")
 
 
@@ -130,6 +144,11 @@ def parse_config(data: bytes) -> ImageConfig:
         labels=_map(config, "Labels"),
         created=_text(document, "created"),
     )
+
+
+def _subject(document: Mapping[str, Any]) -> Descriptor | None:
+    found = document.get("subject")
+    return descriptor(found) if found is not None else None
 
 
 def _platform(document: Mapping[str, Any]) -> Platform:

@@ -8,7 +8,7 @@ import re
 from cored.errors import InvalidArgument
 from cored.oci.values import Platform
 
-__all__ = ["format", "host", "matches", "parse", "rank"]
+__all__ = ["RELATIVE", "format", "host", "matches", "parse", "rank"]
 
 _ARCHITECTURES = {
     "x86_64": ("amd64", ""),
@@ -22,6 +22,14 @@ _ARCHITECTURES = {
     "i386": ("386", ""),
     "i686": ("386", ""),
 }
+# whose programs a processor runs as well
+_RELATIVES = {
+    "amd64": Platform("linux", "386"),
+    "arm64": Platform("linux", "arm", "v8"),
+}
+RELATIVE = 100
+"""Ranks from here on are those of a relative architecture."""
+
 _PART = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -73,10 +81,25 @@ def matches(wanted: Platform, offered: Platform) -> bool:
 
 
 def rank(wanted: Platform, offered: Platform) -> int | None:
-    """How well ``offered`` fits: 0 is exact, larger is an older variant; None does not run."""
+    """How well ``offered`` fits: 0 is exact, larger is an older variant; None does not run.
+
+    64-bit processors take what is for their 32-bit relatives, last of all. What an image asks of
+    the OS by ``os.features`` must be wanted.
+    """
     want, offer = normalized(wanted), normalized(offered)
-    if (want.os, want.architecture) != (offer.os, offer.architecture):
+    if want.os != offer.os or not set(offer.os_features) <= set(want.os_features):
         return None
+    if want.architecture == offer.architecture:
+        return _older(want, offer)
+    relative = _RELATIVES.get(want.architecture)
+    if relative is None or relative.architecture != offer.architecture:
+        return None
+    rank = _older(relative, offer)
+    return None if rank is None else RELATIVE + rank
+
+
+def _older(want: Platform, offer: Platform) -> int | None:
+    """How many levels of the same architecture lie between; None where it does not run."""
     if want.variant == offer.variant:
         return 0
     have, has = _number(want), _number(offer)

@@ -99,6 +99,7 @@ class IntrospectionService(Service):
         message = introspection_pb2.RuntimeInfo(
             name=info.name,
             version=introspection_pb2.RuntimeVersion(version=info.version),
+            options=asked.options if asked.HasField("options") else None,
             features=typed_message(info.features),
             annotations=info.annotations,
         )

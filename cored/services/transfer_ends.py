@@ -103,11 +103,19 @@ def _remote(message: registry_pb2.OCIRegistry, streams: Streams) -> Remote:
         raise InvalidArgument(f"registry scheme {resolver.default_scheme!r}: is not http or https")
     what = f"OCI Registry ({message.reference})"
     if not resolver.auth_stream:
-        access = Access(headers=dict(resolver.headers), scheme=resolver.default_scheme)
+        access = Access(
+            headers=dict(resolver.headers),
+            scheme=resolver.default_scheme,
+            hosts=resolver.host_dir,
+        )
         return Remote(what, message.reference, access)
     stream = streams.get(resolver.auth_stream)
     ask = _Asking(stream, message.reference, asyncio.get_running_loop())
-    access = Access(ask, stream.id, dict(resolver.headers), resolver.default_scheme)
+    # a name may be used again by somebody else, a stream is not
+    identity = f"{stream.id}-{id(stream)}"
+    access = Access(
+        ask, identity, dict(resolver.headers), resolver.default_scheme, resolver.host_dir
+    )
     return Remote(what, message.reference, access, streams=(stream,))
 
 

@@ -29,6 +29,7 @@ _ROOT = {
     "content": ("", "Work with what is stored: check, ls."),
     "snapshotter": ("", "Work with snapshotters: ls."),
     "gc": ("garbage:gc", "Remove what nothing refers to; say why the rest is kept."),
+    "runtime": ("", "Work with runtimes: ls."),
     "plugins": ("daemon:plugins", "List the daemon's plugins and how they fare."),
     "version": ("daemon:version", "Show the versions of corectl and the daemon."),
 }
@@ -44,7 +45,8 @@ _CONTENT = {
 _SNAPSHOTTER = {
     "ls": ("snapshotters:ls", "List snapshotters: which work here, and what they hold."),
 }
-_GROUPS = {"image": _IMAGE, "content": _CONTENT, "snapshotter": _SNAPSHOTTER}
+_RUNTIME = {"ls": ("runtimes:ls", "List the runtimes, and whether they work here.")}
+_GROUPS = {"runtime": _RUNTIME, "image": _IMAGE, "content": _CONTENT, "snapshotter": _SNAPSHOTTER}
 
 
 class LazyGroup(click.Group):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,9 +10,10 @@ from cored.abc.runtime import Runtime
 from cored.abc.sandbox import SandboxController
 from cored.errors import FailedPrecondition
 from cored.hookspecs import PluginContext, PluginKind, Provider, hookimpl
+from cored_runtime_shim.choice import Runtimes
 from cored_runtime_shim.launch import Launcher
-from cored_runtime_shim.oci import OciRuntimes
 from cored_runtime_shim.runtime import ShimRuntime
+from cored_runtime_shim.settings import settings
 from cored_runtime_shim.zygote import Zygote
 
 __all__ = ["ShimRuntime", "cored_runtime", "cored_sandbox_controller"]
@@ -24,9 +24,9 @@ _IDLE = 2.0
 
 @asynccontextmanager
 async def _opened(context: PluginContext) -> AsyncIterator[Runtime]:
-    runtimes = OciRuntimes(str(context.settings.get("runtime", "")))
+    runtimes = Runtimes(settings(context.settings))
     try:
-        await asyncio.to_thread(runtimes.choose)
+        await runtimes.usual()
     except FailedPrecondition as error:
         log.get("runtime").warning("containers cannot be started", error=str(error))
     async with Zygote.opened(float(context.settings.get("idle", _IDLE))) as zygote:

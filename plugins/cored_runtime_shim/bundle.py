@@ -15,8 +15,10 @@ from cored.abc.runtime import CreateOptions, Exit
 from cored.errors import AlreadyExists, NotFound
 from cored_runtime_shim.oci import OciRuntime
 
-__all__ = ["KILLED", "Bundle", "bundles"]
+__all__ = ["KILLED", "OWN", "Bundle", "bundles"]
 
+# runtime names that mean our own shim
+OWN = frozenset({"", "io.containerd.runc.v2", "io.containerd.cored.v2"})
 # the exit status of who was ended by SIGKILL, and of whom nobody saw the end
 KILLED = 137
 # beside the namespaces: bundles on their way out
@@ -25,7 +27,7 @@ _GONE = ".gone"
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """One bundle; ``shim`` is the runtime's name, or '' for our own."""
+    """One bundle; its file ``shim`` names the executable of a shim that is not ours."""
 
     namespace: str
     id: str
@@ -46,18 +48,22 @@ class Bundle:
         (bundle.path / "config.json").write_bytes(options.spec.value)
         (bundle.path / "shim").write_text(options.runtime)
         if oci is not None:
-            root = str(state / ".runtime" / namespace)
-            chosen = {"binary": oci.path, "root": root, "fast": oci.known}
+            root = oci.root or str(state / ".runtime")
+            chosen = {
+                "binary": oci.path, "root": f"{root}/{namespace}", "fast": oci.known,
+                "kind": oci.program, "options": oci.options, "systemd_cgroup": oci.systemd_cgroup,
+                "final": True,
+            }  # fmt: skip
             (bundle.path / "runtime").write_text(json.dumps(chosen))
         return bundle
 
     @property
     def runtime(self) -> str:
-        """The name of the runtime that it was made for; '' too where it was not made to the end."""
+        """The shim that it was made for: an executable, or '' for our own."""
         try:
             return (self.path / "shim").read_text()
         except FileNotFoundError:
-            return ""
+            return ""  # it was not made to the end
 
     @property
     def address(self) -> str:
@@ -115,17 +121,33 @@ class Bundle:
             else:
                 (self.path / "exit.told").touch()
 
+    def keep(self, exit: Exit, exec_id: str = "") -> None:
+        """Record the end of a process, unless its shim has; fine when the bundle has gone."""
+        path = self.path / "exits" / exec_id if exec_id else self.path / "exit.json"
+        if path.exists():
+            return
+        record = {"pid": exit.pid, "status": exit.status, "exited_at": exit.exited_at}
+        new = path.with_name(f"{path.name}.new")
+        with suppress(FileNotFoundError):
+            if exec_id:
+                path.parent.mkdir(mode=0o700, exist_ok=True)
+            new.write_text(json.dumps(record))
+            new.rename(path)
+
     def settle(self, exit: Exit) -> None:
         """Its shim is gone and so are all processes: this was the end, where none is recorded."""
         for exec_id in self.untold():
-            if exec_id and self.exit_of(exec_id) is None:
-                ended = Exit(self.owed_pid(exec_id) or 0, KILLED, exit.exited_at)
-                (self.path / "exits").mkdir(mode=0o700, exist_ok=True)
-                _record(self.path / "exits" / exec_id, ended)
-        if self.exit is None:
-            _record(self.path / "exit.json", exit)
+            if exec_id:
+                pid = self.owed_pid(exec_id) or 0
+                self.keep(Exit(pid, KILLED, exit.exited_at), exec_id)
+        self.keep(exit)
         self._remove_socket()
         (self.path / "address").unlink(missing_ok=True)
+
+    @property
+    def settled(self) -> bool:
+        """Whether its shim is gone, and all that the shim has left."""
+        return not self.address and self.exit is not None
 
     def forget_exec(self, exec_id: str) -> None:
         """Nobody will ask for it any more."""
@@ -153,7 +175,8 @@ class Bundle:
     def _remove_socket(self) -> None:
         """A shim removes its own, unless it was killed."""
         socket = self.address.removeprefix("unix://")
-        if socket and not self.shared:
+        if socket and not self.shared and self.runtime in OWN:
+            # a stranger's may have other containers
             Path(socket).unlink(missing_ok=True)
             with suppress(OSError):  # other shims' are in it
                 Path(socket).parent.rmdir()
@@ -165,13 +188,6 @@ def _exit(path: Path) -> Exit | None:
     except FileNotFoundError:
         return None
     return Exit(record["pid"], record["status"], record["exited_at"])
-
-
-def _record(path: Path, exit: Exit) -> None:
-    record = {"pid": exit.pid, "status": exit.status, "exited_at": exit.exited_at}
-    new = path.with_name(f"{path.name}.new")
-    new.write_text(json.dumps(record))
-    new.rename(path)
 
 
 def _remove_tree(path: Path) -> None:

@@ -14,12 +14,10 @@ from pathlib import Path
 
 from cored.abc.runtime import Exit
 from cored.errors import Internal, InvalidArgument, NotFound
-from cored_runtime_shim.bundle import Bundle
+from cored_runtime_shim.bundle import OWN, Bundle
 
 __all__ = ["OWN", "Started", "delete", "find", "record", "start", "version_of"]
 
-# runtime names that mean our own shim
-OWN = frozenset({"", "io.containerd.runc.v2", "io.containerd.cored.v2"})
 _TIMEOUT = 60.0
 _NAME = re.compile(r"[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)*\.(?P<name>[a-zA-Z0-9-]+)\.(?P<version>v\d+)")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from google.protobuf.any_pb2 import Any as AnyMessage
+
 from cored.abc.runtime import CreateOptions
 from cored_runtime_shim import foreign
 from cored_runtime_shim.bundle import Bundle
@@ -38,7 +40,10 @@ class Launcher:
             return foreign.Started(address, 3)
         binary = foreign.find(options.runtime)
         self._logs.open(bundle)
-        given = b"" if options.options is None else options.options.value
+        given = b""
+        if options.options is not None:
+            any = AnyMessage(type_url=options.options.type_url, value=options.options.value)
+            given = any.SerializeToString()
         return await foreign.start(binary, bundle, self.address, given)
 
     def found(self, bundle: Bundle) -> None:

@@ -1,38 +1,66 @@
-"""Which OCI runtime this host has, and can use."""
+"""OCI runtimes: what one is, what it says of itself, what it cannot do, and where it works."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
-import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cored import log
-from cored.errors import FailedPrecondition
+from cored_runtime_shim.host import Host
+from cored_runtime_shim.settings import KINDS
 
-__all__ = ["OciRuntime", "OciRuntimes"]
+__all__ = ["OciRuntime", "features_of", "kind_of", "version_of"]
 
 # the first crun that takes specs of version 1.2
 _CRUN_FOR_1_2 = (1, 15)
-_UNIFIED = Path("/sys/fs/cgroup/unified/cgroup.controllers")
+_PATIENCE = 10.0
+# runsc takes a network namespace for the host's where rmem_default is seen in it, as it is from
+# Linux 6.11 on, until this release (github.com/google/gvisor/issues/10704)
+_RMEM_KERNEL, _RMEM_FIXED = (6, 11), 20240807
+_RUNSC_LIMITS = {
+    "update": "runsc has no update command",
+    "host-pids": "pids are those inside its sandbox",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class OciRuntime:
-    """A runtime's executable and what it says when asked for its version."""
+    """A runtime's executable, what it says when asked for its version, and how it is called.
+
+    ``root`` is where its state is to be, '' for the shim manager's own place; ``options`` begin
+    every call; ``kind`` is whose command line it has.
+    """
 
     path: str
     version: str = ""
+    name: str = ""
+    kind: str = ""
+    root: str = ""
+    options: tuple[str, ...] = ()
+    systemd_cgroup: bool = False
 
     @property
-    def name(self) -> str:
-        return Path(self.path).name
+    def program(self) -> str:
+        return self.kind or kind_of(self.path)
+
+    @property
+    def limits(self) -> Mapping[str, str]:
+        """What it cannot do, and why."""
+        return _RUNSC_LIMITS if self.program == "runsc" else {}
+
+    @property
+    def known(self) -> bool:
+        """Whether the shim may do without ``start`` and ``delete`` commands (coreshim.fast)."""
+        plain = not self.options and not self.systemd_cgroup
+        return plain and re.match(r"runc version 1\.[0-3]\.", self.version) is not None
 
     def takes(self, spec: bytes) -> bool:
         """Whether it starts containers with a spec of this version: older cruns are strict."""
-        if self.name != "crun":
+        if self.program != "crun":
             return True
         asked = re.search(rb'"ociVersion"\s*:\s*"(\d+)\.(\d+)', spec)
         own = re.match(r"crun version (\d+)\.(\d+)", self.version)
@@ -40,72 +68,82 @@ class OciRuntime:
             return True
         return (int(asked[1]), int(asked[2])) < (1, 2)
 
-    @property
-    def known(self) -> bool:
-        """Whether the shim may do without ``start`` and ``delete`` commands (coreshim.fast)."""
-        return re.match(r"runc version 1\.[0-3]\.", self.version) is not None
+    def problem(self, host: Host) -> str:
+        """Why it cannot run containers on a host; '' when nothing is known against it."""
+        if not os.access(self.path, os.X_OK) or not Path(self.path).is_file():
+            return "it is not an executable"
+        if not self.version:
+            return "it does not run: --version fails"
+        if self.systemd_cgroup and not host.systemd:
+            return "systemd_cgroup is set, and systemd does not run here"
+        if self.program == "crun" and host.layout == "hybrid" and host.unified:
+            there = ", ".join(host.unified)
+            return f"it refuses hybrid cgroups with controllers in the v2 tree (here: {there})"
+        if (
+            self.program == "runc"
+            and host.layout == "v2"
+            and "runc version 1.0.0-rc" in self.version
+        ):
+            return "this release candidate does not know cgroup v2"
+        return self._runsc_problem(host) if self.program == "runsc" else ""
 
-
-class OciRuntimes:
-    """Finds the runtime to use: the configured one, or the first of crun and runc that works."""
-
-    def __init__(self, configured: str = "") -> None:
-        self._configured = configured
-        self._found: OciRuntime | None = None
-        self._newer: OciRuntime | None = None
-
-    def choose(self) -> OciRuntime:
-        """The runtime. FailedPrecondition says what to install."""
-        if self._found is None or not os.access(self._found.path, os.X_OK):
-            path = self._search()
-            self._found = OciRuntime(path, _version(path))
-            log.get("runtime").info(
-                "OCI runtime chosen", path=path, version=self._found.version.splitlines()[:1]
+    def _runsc_problem(self, host: Host) -> str:
+        platform = self._option("platform")
+        if platform == "kvm" and not host.kvm:
+            return "its platform kvm needs /dev/kvm, which cannot be opened here"
+        if platform != "kvm" and not host.ptrace:
+            fix = "; --platform=kvm would work" if host.kvm else ", and there is no /dev/kvm either"
+            return f"its platform needs ptrace, which kernel.yama.ptrace_scope=3 forbids{fix}"
+        date = re.search(r"\b(20\d{6})\b", self.version)
+        old = date is not None and int(date[1]) < _RMEM_FIXED
+        if old and host.kernel >= _RMEM_KERNEL and self._option("network") not in ("none", "host"):
+            return (
+                "its network stack takes every network namespace for the host's on Linux 6.11"
+                " and later; --network=none or --network=host in its options would work"
             )
-        return self._found
+        return ""
 
-    def choose_for(self, spec: bytes) -> OciRuntime:
-        """The runtime for a spec: runc where the usual one is a crun too old for it."""
-        usual = self.choose()
-        if usual.takes(spec) or self._configured:
-            return usual
-        if self._newer is None:
-            path = shutil.which("runc")
-            self._newer = OciRuntime(path, _version(path)) if path else usual
-        return self._newer
-
-    def _search(self) -> str:
-        if self._configured:
-            path = shutil.which(self._configured)
-            if path is None:
-                raise FailedPrecondition(
-                    f"OCI runtime {self._configured!r}: not found on this host",
-                    hint="install it, or change runtime in [plugins.runtime.shim]",
-                )
-            return path
-        refused = []
-        for name in ("crun", "runc"):
-            path = shutil.which(name)
-            if path is None:
-                continue
-            if name == "crun" and _controllers_in_unified():
-                refused.append("crun (it refuses hybrid cgroups with controllers in the v2 tree)")
-                continue
-            return path
-        also = f"; there is {', '.join(refused)}" if refused else ""
-        raise FailedPrecondition(f"no OCI runtime on this host{also}", hint="apt-get install runc")
+    def _option(self, name: str) -> str:
+        """The value of a flag among its options; '' if it is not there."""
+        found = ""
+        for option in self.options:
+            flag, _, value = option.lstrip("-").partition("=")
+            if flag == name:
+                found = value
+        return found
 
 
-def _version(path: str) -> str:
-    """The output of ``--version``; '' when it has none."""
-    done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
-    return done.stdout if done.returncode == 0 else ""
+def kind_of(path: str) -> str:
+    """Whose command line a program has, by its name; runc's where nothing else is known."""
+    name = Path(path).name
+    return next((kind for kind in KINDS if name.startswith(kind)), "runc")
 
 
-def _controllers_in_unified() -> bool:
-    """Hybrid layout with a controller in the v2 tree, which crun 1.8 does not start on."""
+def version_of(path: str) -> str:
+    """The output of ``--version``; '' when it has none, or cannot be run."""
+    return _asked([path, "--version"])
+
+
+def features_of(path: str) -> bytes:
+    """The output of ``features``, JSON of the runtime specification; b'' where it has no such."""
+    text = _asked([path, "features"])
     try:
-        text = _UNIFIED.read_text()
-    except FileNotFoundError:
-        return False
-    return bool(re.search(r"\w", text))
+        known = isinstance(json.loads(text), dict)
+    except ValueError:
+        return b""
+    return text.encode() if known else b""
+
+
+def _asked(command: list[str]) -> str:
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
+        return ""
+    return done.stdout if done.returncode == 0 else ""

@@ -34,8 +34,9 @@ def end(bundle: Bundle) -> None:
     with _ended_after(bundle.pid, _cgroups(bundle)):
         choice = _chosen(bundle)
         if choice:
-            command = [choice["binary"], "--root", choice["root"], "delete", "--force", bundle.id]
-            _run(bundle, command)
+            command = [choice["binary"], "--root", choice["root"], *choice.get("options", ())]
+            command += ["--systemd-cgroup"] * choice.get("systemd_cgroup", False)
+            _run(bundle, [*command, "delete", "--force", bundle.id])
         _sweep(bundle)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from cored import log, scope
 from cored._pb.containerd.task.v2 import shim_pb2 as pb
 from cored._pb.containerd.types import mount_pb2
 from cored.abc.runtime import CreateOptions, Exit, Runtime, RuntimeInfo, Task
+from cored.abc.values import Typed
 from cored.errors import CoredError, NotFound, Unavailable
 from cored_runtime_shim import foreign, remains
+from cored_runtime_shim.about import About
 from cored_runtime_shim.bundle import Bundle, bundles
+from cored_runtime_shim.choice import Runtimes
 from cored_runtime_shim.foreign import OWN
 from cored_runtime_shim.launch import Launcher
 from cored_runtime_shim.line import Line
-from cored_runtime_shim.oci import OciRuntimes
 from cored_runtime_shim.sandbox import ShimSandboxes
 from cored_runtime_shim.task import ShimTask, killed
 
@@ -35,12 +38,13 @@ _SHUTDOWN = 5.0
 class ShimRuntime(Runtime):
     """Tasks below ``state``, and sandboxes."""
 
-    def __init__(self, state: Path, launcher: Launcher, runtimes: OciRuntimes) -> None:
+    def __init__(self, state: Path, launcher: Launcher, runtimes: Runtimes) -> None:
         self._state = state
         self._launcher = launcher
         self._runtimes = runtimes
+        self._about = About(runtimes)
         self._tasks: dict[Path, ShimTask] = {}
-        self.sandboxes = ShimSandboxes(state / ".sandboxes", launcher)
+        self.sandboxes = ShimSandboxes(state / ".sandboxes", launcher, runtimes)
 
     def close(self) -> None:
         """Let go of what is open; every task lives on."""
@@ -50,11 +54,9 @@ class ShimRuntime(Runtime):
         self._launcher.close()
 
     async def create(self, id: str, options: CreateOptions) -> Task:
-        own = options.runtime in OWN
-        if not own:
-            foreign.find(options.runtime)
-        oci = self._runtimes.choose_for(options.spec.value) if own else None
-        bundle = Bundle.make(self._state, scope.namespace(), options, id, oci)
+        choice = await self._runtimes.choose(options.runtime, options.options, options.spec.value)
+        options = replace(options, runtime=choice.shim)
+        bundle = Bundle.make(self._state, scope.namespace(), options, id, choice.oci)
         line: Line | None = None
         try:
             started = await self._start(bundle, options)
@@ -63,8 +65,9 @@ class ShimRuntime(Runtime):
             request = _create_request(bundle, options)
             answer = await line.call("Create", request, pb.CreateTaskResponse())
         except BaseException as error:
-            # a shim that answers has cleaned up its part
+            # our shim, when it answers, has cleaned up its part
             answered = isinstance(error, CoredError) and not isinstance(error, Unavailable)
+            answered = answered and choice.oci is not None
             await asyncio.shield(self._undo(bundle, line, clean=not answered))
             raise
         return self._task(bundle, line, answer.pid)
@@ -74,14 +77,11 @@ class ShimRuntime(Runtime):
         found = await asyncio.gather(*(self._recovered(bundle) for bundle in bundles(self._state)))
         return {(task.namespace, task.id): task for task in found if task is not None}
 
-    async def info(self, runtime: str, options: object) -> RuntimeInfo:
-        if runtime not in OWN:
-            return RuntimeInfo(runtime, annotations={"path": foreign.find(runtime)})
-        oci = self._runtimes.choose()
-        first = oci.version.partition("\n")[0]
-        return RuntimeInfo(
-            "io.containerd.runc.v2", first.rpartition(" ")[2], annotations={"path": oci.path}
-        )
+    async def info(self, runtime: str, options: Typed | None) -> RuntimeInfo:
+        return await self._about.info(runtime, options)
+
+    async def runtimes(self) -> Sequence[RuntimeInfo]:
+        return await self._about.all()
 
     def _task(self, bundle: Bundle, line: Line, pid: int) -> ShimTask:
         task = ShimTask(bundle, line, self._destroy, self._forget)
@@ -128,8 +128,7 @@ class ShimRuntime(Runtime):
             logger.info("removing a bundle whose shim never started")
             await self._undo(bundle, None)
             return None
-        if not address:
-            # an earlier daemon has cleaned up after its shim
+        if bundle.settled:
             return self._task(bundle, Line.dead(bundle.namespace, bundle.id), bundle.pid)
         own = bundle.runtime in OWN
         line = Line(bundle.namespace, bundle.id, address, 3 if own else foreign.version_of(bundle))
@@ -154,8 +153,8 @@ class ShimRuntime(Runtime):
 
     async def _destroy(self, bundle: Bundle) -> Exit:
         """End a container whose shim has died; its exit as recorded, or as made now."""
-        if bundle.exit is not None and not bundle.address:
-            return bundle.exit  # that was done before
+        if bundle.settled and bundle.exit is not None:
+            return bundle.exit
         pid = bundle.pid
         await self._clean(bundle)
         exit = bundle.exit or killed(pid)

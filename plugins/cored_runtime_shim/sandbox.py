@@ -27,6 +27,7 @@ from cored.abc.values import Platform, Typed
 from cored.errors import AlreadyExists, CoredError, NotFound, Unavailable
 from cored.rpc.ttrpc_client import Client
 from cored_runtime_shim.bundle import Bundle
+from cored_runtime_shim.choice import Runtimes
 from cored_runtime_shim.launch import Launcher
 
 __all__ = ["ShimSandboxes"]
@@ -38,8 +39,9 @@ _SPEC = Typed("types.containerd.io/opencontainers/runtime-spec/1/Spec", b"{}")
 class ShimSandboxes(SandboxController):
     """One shim for each sandbox, below ``state``; the bundle says where it listens."""
 
-    def __init__(self, state: Path, launcher: Launcher) -> None:
+    def __init__(self, state: Path, launcher: Launcher, runtimes: Runtimes) -> None:
         self._state = state
+        self._runtimes = runtimes
         self._launcher = launcher
         self._clients: dict[tuple[str, str], Client] = {}
 
@@ -57,9 +59,8 @@ class ShimSandboxes(SandboxController):
         namespace = scope.namespace()
         if (self._state / namespace / record.id).exists():
             raise AlreadyExists(f"sandbox {record.id!r}: already exists")
-        wanted = CreateOptions(
-            record.spec or _SPEC, runtime=record.runtime, options=record.runtime_options
-        )
+        shim = (await self._runtimes.resolve(record.runtime, None)).shim
+        wanted = CreateOptions(record.spec or _SPEC, runtime=shim, options=record.runtime_options)
         bundle = Bundle.make(self._state, namespace, wanted, record.id, None)
         client: Client | None = None
         try:

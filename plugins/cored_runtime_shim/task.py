@@ -143,7 +143,10 @@ class ShimTask(Task):
                 raise
             log.get("runtime").debug("no end from its shim", id=self.id, error=str(error))
             return await self._after_death(exec_id)
-        return Exit(self._known_pid(exec_id), found.exit_status, _ns(found))
+        exit = Exit(self._known_pid(exec_id), found.exit_status, _ns(found))
+        if exit.exited_at:
+            self._files.keep(exit, exec_id)
+        return exit
 
     async def delete(self, exec_id: str = "") -> Exit:
         request = pb.DeleteRequest(id=self.id, exec_id=exec_id)
@@ -212,7 +215,7 @@ class ShimTask(Task):
         self._line.close()
 
     def _shim_died(self) -> None:
-        if self._death is None and not self._over:
+        if self._death is None and not self._over and not self._files.settled:
             log.get("runtime").warning(
                 "its shim died, ending the container", namespace=self.namespace, container=self.id
             )
@@ -223,6 +226,8 @@ class ShimTask(Task):
     async def _after_death(self, exec_id: str) -> Exit:
         """The shim is gone: the end that it recorded, or that was made, when all is cleaned up."""
         if self._death is None:
+            if not self.bundle.exists():
+                raise NotFound(f"task {self.id!r}: not found, it has been deleted")
             self._death = asyncio.create_task(self._destroy(self._files))
         exit = await asyncio.shield(self._death)
         if not exec_id:
@@ -245,7 +250,8 @@ class ShimTask(Task):
 
 
 def _ns(message: Any) -> int:
-    if not message.HasField("exited_at"):
+    # Go's shims say the year 1 where there is no time
+    if not message.HasField("exited_at") or message.exited_at.seconds < 0:
         return 0
     return int(message.exited_at.seconds * 10**9 + message.exited_at.nanos)
 

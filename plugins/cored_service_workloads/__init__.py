@@ -10,6 +10,7 @@ from cored.engine.containers import Containers
 from cored.engine.images import Images
 from cored.engine.importing import Importer
 from cored.engine.pull import Puller
+from cored.engine.tasks import Tasks
 from cored.hookspecs import PluginContext, Provider, hookimpl
 from cored_service_workloads.service import WorkloadsService
 
@@ -23,6 +24,7 @@ async def _opened(context: PluginContext) -> AsyncIterator[Service]:
         context.require(Images),
         context.require(Puller),
         context.require(Importer),
+        context.require(Tasks),
     )
 
 

@@ -7,7 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from cored._pb.containerd.types import descriptor_pb2
 from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 from cored.abc.records import Image
-from cored.abc.runtime import Stdio
+from cored.abc.runtime import RuntimeInfo, Stdio
 from cored.engine.progress import Progress
 from cored.engine.workload import ContainerConfig, ContainerView
 from cored_service_workloads import fields
@@ -18,6 +18,7 @@ __all__ = [
     "container_message",
     "image_message",
     "progress_message",
+    "runtime_message",
     "stdio_value",
     "timestamp",
 ]
@@ -47,6 +48,19 @@ def image_message(image: Image, size: int = 0, config_digest: str = "") -> pb.Im
         size=size,
         config_digest=config_digest,
         labels=image.labels,
+    )
+
+
+def runtime_message(info: RuntimeInfo) -> pb.Runtime:
+    return pb.Runtime(
+        name=info.name,
+        kind=info.kind,
+        path=info.path,
+        version=info.version,
+        features=info.features.value if info.features else b"",
+        usual=info.usual,
+        problem=info.problem,
+        limits=info.limits,
     )
 
 

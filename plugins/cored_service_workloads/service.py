@@ -17,12 +17,14 @@ from cored.engine.progress import Report
 from cored.engine.pull import Puller
 from cored.engine.registry import Credentials, known_user
 from cored.engine.selection import single
+from cored.engine.tasks import Tasks
 from cored.errors import FailedPrecondition, InvalidArgument, NotFound
 from cored_service_workloads.messages import (
     config_message,
     config_value,
     container_message,
     image_message,
+    runtime_message,
     stdio_value,
     timestamp,
 )
@@ -35,12 +37,18 @@ class WorkloadsService(Service):
     service = "cored.workloads.v1.Workloads"
 
     def __init__(
-        self, containers: Containers, images: Images, puller: Puller, importer: Importer
+        self,
+        containers: Containers,
+        images: Images,
+        puller: Puller,
+        importer: Importer,
+        tasks: Tasks,
     ) -> None:
         self._containers = containers
         self._images = images
         self._puller = puller
         self._importer = importer
+        self._tasks = tasks
 
     async def Pull(self, request: pb.PullRequest) -> AsyncIterator[pb.TransferProgress]:
         user = Credentials(request.username, request.password) if request.username else None
@@ -154,6 +162,10 @@ class WorkloadsService(Service):
         )
         async for entry in found:
             yield pb.LogRecord(stream=entry.stream, time=timestamp(entry.time), data=entry.data)
+
+    async def ListRuntimes(self, request: pb.ListRuntimesRequest) -> pb.ListRuntimesResponse:
+        found = await self._tasks.runtimes()
+        return pb.ListRuntimesResponse(runtimes=map(runtime_message, found))
 
     async def _image(self, image: Image) -> pb.Image:
         try:

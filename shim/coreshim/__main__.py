@@ -54,6 +54,11 @@ def main() -> int:
     if options["v"]:
         print(f"containerd-shim-cored-v2 {VERSION}")
         return 0
+    if options["info"]:
+        from coreshim.about import info
+
+        sys.stdout.buffer.write(info(VERSION, sys.stdin.buffer.read()))
+        return 0
     if options.action not in ("start", "delete") or not options["id"] or not options["namespace"]:
         print(
             "usage: containerd-shim-cored-v2 -namespace NS -id ID [-address A]"

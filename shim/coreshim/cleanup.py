@@ -14,7 +14,7 @@ import time
 
 from cored import linux
 from coreshim.codec import encode
-from coreshim.runtime import chosen
+from coreshim.runtime import chosen, command
 
 __all__ = ["clean_up"]
 
@@ -23,14 +23,13 @@ _PATIENCE = 2.0
 
 def clean_up(bundle: str, namespace: str, id: str, path: str) -> bytes:
     """End the container of ``bundle`` and the shim at socket ``path``; a DeleteResponse."""
-    choice = chosen(bundle, namespace, "", "")
-    command = [choice["binary"], "--root", choice["root"], "delete", "--force", id]
+    deletion = [*command(chosen(bundle, namespace, "", "")), "delete", "--force", id]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(deletion, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            print(f"{' '.join(command)}: {done.stderr.strip()}", file=sys.stderr)
+            print(f"{' '.join(deletion)}: {done.stderr.strip()}", file=sys.stderr)
     except OSError as error:
-        print(f"{command[0]}: {error.strerror}", file=sys.stderr)
+        print(f"{deletion[0]}: {error.strerror}", file=sys.stderr)
     shim = _listener(path)
     record = _record(bundle)
     end = time.monotonic() + _PATIENCE

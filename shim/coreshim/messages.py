@@ -112,6 +112,11 @@ MESSAGES: dict[str, Table] = {
     ),
     "Metric": _table("1 timestamp Timestamp", "2 id str", "3 data Any"),
     "SandboxMetricsResponse": _table("1 metrics Metric"),
+    "RuntimeVersion": _table("1 version str", "2 revision str"),
+    "RuntimeInfo": _table(
+        "1 name str", "2 version RuntimeVersion", "3 options Any", "4 features Any",
+        "5 annotations map*",
+    ),
     "TaskOOM": _table("1 container_id str"),
     "TaskExecAdded": _table("1 container_id str", "2 exec_id str"),
     "TaskExecStarted": _table("1 container_id str", "2 exec_id str", "3 pid int"),
@@ -137,6 +142,8 @@ PROTOBUF_NAMES = {
     "Envelope": "containerd.types.Envelope",
     "ForwardRequest": "containerd.services.events.ttrpc.v1.ForwardRequest",
     "Platform": "containerd.types.Platform",
+    "RuntimeVersion": "containerd.types.RuntimeVersion",
+    "RuntimeInfo": "containerd.types.RuntimeInfo",
     "Metric": "containerd.types.Metric",
     "SandboxRequest": "containerd.runtime.sandbox.v1.StartSandboxRequest",
     **{

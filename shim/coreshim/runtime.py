@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from coreshim.placement import give, join_cgroup
 from coreshim.reaper import Ended, Reaper
-from coreshim.server import UNKNOWN, Failure
+from coreshim.server import UNIMPLEMENTED, UNKNOWN, Failure
 
-__all__ = ["OciRuntime", "chosen"]
+__all__ = ["OciRuntime", "chosen", "command", "found"]
 
 _DEFAULT_ROOT = "/run/cored-shim/runtime"
 
@@ -29,27 +30,36 @@ class OciRuntime:
         self._calls = 0
         choice = chosen(bundle, namespace, options["binary_name"], options["root"])
         self.binary: str = choice["binary"]
-        self.root: str = choice["root"]
-        self.state = os.path.join(self.root, id)
+        self.state = os.path.join(choice["root"], id)
+        self._command = command({**choice, "systemd_cgroup": (
+            options["systemd_cgroup"] or choice.get("systemd_cgroup", False)
+        )})  # fmt: skip
+        # gVisor's, whose processes are not the host's
+        self._sandboxed = choice.get("kind", _kind(self.binary)) == "runsc"
         # the runtime's insides are known and nothing but itself wants to hear of its steps
         self.fast = bool(choice.get("fast")) and not _has_hooks(bundle)
 
     async def create(self, files: Mapping[int, int], pid_file: str, console: str) -> None:
         """``create``: the container's init, stopped before its program, with ``files`` as stdio."""
+        if self.options["shim_cgroup"]:
+            join_cgroup(self.options["shim_cgroup"], (os.getppid(), os.getpid()))
+        self._give(files)
         arguments = ["create", "--bundle", self._bundle, "--pid-file", pid_file]
         if console:
             arguments += ["--console-socket", console]
-        if self.options["no_pivot_root"]:
-            arguments.append("--no-pivot")
-        if self.options["no_new_keyring"]:
-            arguments.append("--no-new-keyring")
+        if not self._sandboxed:  # which has neither, nor a use for it
+            arguments += ["--no-pivot"] * self.options["no_pivot_root"]
+            arguments += ["--no-new-keyring"] * self.options["no_new_keyring"]
         await self._run(arguments, files)
 
     async def exec(
         self, files: Mapping[int, int], process: str, pid_file: str, console: str
     ) -> None:
         """``exec``: one more process, from a file with its OCI ``process``."""
+        self._give(files)
         arguments = ["exec", "--process", process, "--detach", "--pid-file", pid_file]
+        if self._sandboxed:
+            arguments += ["--internal-pid-file", _inner(pid_file)]
         if console:
             arguments += ["--console-socket", console]
         await self._run(arguments, files)
@@ -76,6 +86,7 @@ class OciRuntime:
         self, files: Mapping[int, int], pid_file: str, console: str, image: str
     ) -> None:
         """``restore``: a running container from the checkpoint in the directory ``image``."""
+        self._give(files)
         arguments = ["restore", "--bundle", self._bundle, "--detach", "--pid-file", pid_file]
         arguments += ["--image-path", image]
         work = self.options["criu_work_path"] or os.path.join(self._bundle, "criu")
@@ -91,10 +102,36 @@ class OciRuntime:
 
     async def update(self, resources: bytes) -> None:
         """``update`` with OCI ``linux.resources`` as JSON."""
+        if self._sandboxed:
+            raise Failure(UNIMPLEMENTED, f"OCI runtime {self.binary}: has no update of limits")
         with open(os.memfd_create("resources"), "r+b") as file:
             file.write(resources)
             file.seek(0)
             await self._run(["update", "--resources", "-"], {0: file.fileno()})
+
+    async def signal(
+        self, number: int, kill: Callable[[int], None], pid_file: str, *, started: bool
+    ) -> None:
+        """Signal one process: init, or the exec of a pid file, by ``kill`` where it is the host's.
+
+        ProcessLookupError.
+        """
+        if not self._sandboxed or not started:
+            kill(number)
+            return
+        # the host's process only stands for the one in the sandbox
+        inner = _inner(pid_file)
+        which = []
+        if os.path.exists(inner):
+            with open(inner) as file:
+                which = ["--pid", file.read().strip()]
+        await self._run(["kill", *which], {}, str(number))
+
+    def forget(self, pid_file: str) -> None:
+        """The exec of this pid file has been deleted."""
+        if self._sandboxed:
+            with suppress(FileNotFoundError):
+                os.unlink(_inner(pid_file))
 
     async def kill_all(self, signal: int) -> None:
         """Signal every process of the container."""
@@ -108,14 +145,15 @@ class OciRuntime:
             found = json.loads(file.read() or b"[]")
         return [int(pid) for pid in found or []]
 
+    def _give(self, files: Mapping[int, int]) -> None:
+        give(files.values(), self.options["io_uid"], self.options["io_gid"])
+
     async def _run(self, arguments: list[str], files: Mapping[int, int], *after: str) -> None:
         # a log for each call: several may be under way
         self._calls += 1
         name = "log.json" if arguments[0] == "create" else f"log-{self._calls}.json"
         log = os.path.join(self._bundle, name)
-        command = [self.binary, "--root", self.root, "--log", log, "--log-format", "json"]
-        if self.options["systemd_cgroup"]:
-            command.append("--systemd-cgroup")
+        command = [*self._command, "--log", log, "--log-format", "json"]
         # ours are /dev/null, and shim.log for both others
         streams = {0: 0, 1: 1, 2: 2, **files}
         try:
@@ -135,7 +173,7 @@ class OciRuntime:
 
 def _message(log: str) -> str:
     """The last error that the runtime has logged; '' if none."""
-    found = ""
+    last = ""
     try:
         with open(log, errors="replace") as file:
             lines = file.readlines()
@@ -143,13 +181,14 @@ def _message(log: str) -> str:
         return ""
     for line in lines:
         try:
-            entry = json.loads(line)
-        except ValueError:
-            found = line.strip() or found
+            # runsc ends its entries without a new line
+            entry = json.loads(f"[{line.replace('}{', '},{')}]")[-1]
+        except (ValueError, IndexError):
+            last = line.strip() or last
             continue
         if entry.get("level") in ("error", "fatal"):
-            found = str(entry.get("msg", found)).strip()
-    return found.replace("\n", " ")
+            last = str(entry.get("msg", last)).strip()
+    return last.replace("\n", " ")
 
 
 def _has_hooks(bundle: str) -> bool:
@@ -161,8 +200,10 @@ def _has_hooks(bundle: str) -> bool:
 def chosen(bundle: str, namespace: str, binary: str, root: str) -> dict[str, Any]:
     """``{"binary", "root", "fast"}``: as asked for, else by the manager, else what there is.
 
-    A choice that the bundle's file ``runtime`` does not have yet is written there: whoever cleans
-    up after this shim must come to the same one.
+    A manager that has seen the options has the last word (``"final"``), and may add the runtime's
+    ``"kind"``, more ``"options"`` and ``"systemd_cgroup"``. A choice that the bundle's file
+    ``runtime`` does not have yet is written there: whoever cleans up after this shim must come to
+    the same one.
     """
     path = os.path.join(bundle, "runtime")
     try:
@@ -170,11 +211,13 @@ def chosen(bundle: str, namespace: str, binary: str, root: str) -> dict[str, Any
             before = dict(json.load(file))
     except FileNotFoundError:
         before = {}
+    if before.get("final"):
+        return before
     choice = dict(before)
     if binary and binary != before.get("binary"):
         choice = {**choice, "binary": binary, "fast": False}
     elif "binary" not in choice:
-        choice["binary"] = _found()
+        choice["binary"] = found()
     if root or "root" not in choice:
         choice["root"] = os.path.join(root or _DEFAULT_ROOT, namespace)
     if choice != before:
@@ -183,7 +226,25 @@ def chosen(bundle: str, namespace: str, binary: str, root: str) -> dict[str, Any
     return choice
 
 
-def _found() -> str:
+def command(choice: Mapping[str, Any]) -> list[str]:
+    """The beginning of every call of the runtime of :func:`chosen`."""
+    begun = [choice["binary"], "--root", choice["root"], *choice.get("options", ())]
+    if choice.get("systemd_cgroup"):
+        begun.append("--systemd-cgroup")
+    return begun
+
+
+def _kind(binary: str) -> str:
+    return "runsc" if os.path.basename(binary).startswith("runsc") else "runc"
+
+
+def _inner(pid_file: str) -> str:
+    """Where runsc writes the pid that a process has in its sandbox."""
+    return f"{pid_file}.inner"
+
+
+def found() -> str:
+    """The first of runc and crun on PATH."""
     for directory in os.environ.get("PATH", os.defpath).split(os.pathsep):
         for name in ("runc", "crun"):
             path = os.path.join(directory, name)

@@ -23,14 +23,7 @@ from coreshim.publish import Publisher
 from coreshim.reaper import Ended, Reaper
 from coreshim.rootfs import Rootfs
 from coreshim.runtime import OciRuntime
-from coreshim.server import (
-    EXISTS,
-    INVALID,
-    NOT_FOUND,
-    PRECONDITION,
-    Failure,
-    Method,
-)
+from coreshim.server import EXISTS, INVALID, NOT_FOUND, PRECONDITION, Failure, Method
 from coreshim.spec import has_pid_namespace, with_terminal
 
 __all__ = ["TaskService"]
@@ -273,6 +266,7 @@ class TaskService:
             fast.remove_cgroups(self._cgroups)
             self._rootfs.unmount()
         if process.exec_id:
+            self._oci().forget(self._pid_file(process))
             with suppress(FileNotFoundError):
                 os.unlink(exit_file(self._bundle, process.exec_id))
         self._processes.pop(process.exec_id, None)
@@ -300,9 +294,13 @@ class TaskService:
         if process.status == STOPPED or not process.pid:
             raise finished
         try:
-            process.kill(number)
+            await self._oci().signal(
+                number, process.kill, self._pid_file(process), started=process.status != CREATED
+            )
         except ProcessLookupError as error:
             raise finished from error
+        except Failure as failure:  # a runtime's own kill, which came too late
+            raise (finished if process.exit.done else failure) from failure
 
     async def resize(self, request: dict[str, Any]) -> None:
         process = self._process(request)
@@ -326,14 +324,20 @@ class TaskService:
         return {"processes": entries}
 
     async def pause(self, request: dict[str, Any]) -> None:
+        self._must_be(RUNNING, "is not running")
         await self._oci().simple("pause")
         self._turn(RUNNING, PAUSED)
         self._publish.paused(self._id)
 
     async def resume(self, request: dict[str, Any]) -> None:
+        self._must_be(PAUSED, "is not paused")
         await self._oci().simple("resume")
         self._turn(PAUSED, RUNNING)
         self._publish.resumed(self._id)
+
+    def _must_be(self, status: int, otherwise: str) -> None:
+        if self._process({"exec_id": ""}).status != status:
+            raise Failure(PRECONDITION, f"task {self._id!r}: {otherwise}")
 
     def _turn(self, before: int, after: int) -> None:
         """Change init's status, unless it has ended meanwhile."""

@@ -62,6 +62,35 @@ def test_platforms_are_ranked_by_variant() -> None:
     assert platforms.rank(Platform("linux", "amd64"), Platform("linux", "amd64", "v2")) is None
 
 
+def test_a_64_bit_processor_takes_what_is_for_its_relative_last() -> None:
+    arm64, amd64 = Platform("linux", "arm64"), Platform("linux", "amd64")
+    offers = [Platform("linux", "arm64"), *(Platform("linux", "arm", f"v{n}") for n in (8, 7, 6))]
+    ranks = [platforms.rank(arm64, offer) for offer in offers]
+    assert ranks == sorted(rank for rank in ranks if rank is not None)
+    assert ranks[0] == 0
+    assert ranks[1] == platforms.rank(amd64, Platform("linux", "386")) == platforms.RELATIVE
+    assert platforms.rank(Platform("linux", "386"), amd64) is None
+    assert platforms.rank(Platform("linux", "arm", "v8"), arm64) is None
+
+
+def test_features_that_an_image_needs_must_be_wanted() -> None:
+    plain = Platform("windows", "amd64")
+    special = Platform("windows", "amd64", os_features=("win32k",))
+    assert platforms.rank(plain, special) is None
+    assert platforms.rank(special, special) == platforms.rank(special, plain) == 0
+
+
+def test_a_manifest_says_what_it_is_about() -> None:
+    document = {
+        "schemaVersion": 2, "config": DESCRIPTOR, "layers": [], "subject": DESCRIPTOR,
+        "artifactType": "a/b", "annotations": {"k": "v"},
+    }  # fmt: skip
+    manifest = parse(json.dumps(document).encode())
+    assert manifest.subject is not None
+    assert (manifest.subject.digest, manifest.artifact_type) == (DIGEST, "a/b")
+    assert manifest.annotations == {"k": "v"}
+
+
 def test_an_index_offers_the_best_manifest_or_says_what_there_is() -> None:
     entries = [
         {**DESCRIPTOR, "digest": f"sha256:{n:064x}", "platform": {"os": "linux", "architecture": a}}
@@ -91,6 +120,8 @@ def test_a_manifest_is_read_and_schema_1_refused() -> None:
         json.dumps({"config": {**DESCRIPTOR, "size": -1}, "layers": []}).encode(),
         json.dumps({"config": {**DESCRIPTOR, "digest": "sha256:../../x"}, "layers": []}).encode(),
         json.dumps({"config": DESCRIPTOR, "layers": {"not": "a list"}}).encode(),
+        json.dumps({"config": DESCRIPTOR, "layers": [], "subject": "x"}).encode(),
+        json.dumps({"manifests": [], "config": DESCRIPTOR}).encode(),
     ],
 )
 def test_broken_manifests_are_refused(document: bytes) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import itertools
 import json
 import queue
 import tarfile
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from cored._pb.containerd.types.transfer.progress_pb2 import Progress
 from cored._pb.containerd.types.transfer.streaming_pb2 import Data, WindowUpdate
 from tests import images
 from tests.daemons import Daemon, cored
+from tests.faults import proxy
 from tests.grpc_client import Client, message
 from tests.registries import Registry, registry
 
@@ -252,6 +255,68 @@ def test_an_archive_without_the_platform_is_refused_and_leaves_nothing(
     assert names(api) == set()
     imported(api, archive, platforms=[HOST])
     assert names(api) == {"example.org/lib/two:1"}
+
+
+def test_an_artifact_about_an_image_is_pulled_and_pushed_where_it_can_be_found(
+    api: Client, server: Registry
+) -> None:
+    """docker-registry has no referrers API: the tag made from the subject's digest does for it."""
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    server.upload("lib/signed", b"{}")
+    empty = {
+        "mediaType": "application/vnd.oci.empty.v1+json",
+        "digest": digest_of(b"{}"),
+        "size": 2,
+    }
+    subject = {"mediaType": kind, "digest": digest_of(b"an image"), "size": 8}
+    data = json.dumps(
+        {"schemaVersion": 2, "mediaType": kind, "artifactType": "application/x-signature",
+         "config": empty, "layers": [empty], "subject": subject}
+    ).encode()  # fmt: skip
+    reference = server.put("lib/signed", "1", data, kind)
+    transfer(api, registry_pb2.OCIRegistry(reference=reference), store("signature", unpack=True))
+    there = f"{server.host}/other/signed:1"
+    transfer(api, store("signature"), registry_pb2.OCIRegistry(reference=there))
+    tag = subject["digest"].replace(":", "-")
+    url = f"http://{server.host}/v2/other/signed/manifests/{tag}"
+    accept = {"Accept": "application/vnd.oci.image.index.v1+json"}
+    with urllib.request.urlopen(urllib.request.Request(url, headers=accept)) as found:
+        (entry,) = json.load(found)["manifests"]
+    assert entry["digest"] == digest_of(data)
+    assert entry["artifactType"] == "application/x-signature"
+
+
+def digest_of(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def test_a_clients_own_directory_of_hosts_is_used(
+    api: Client, archive: Path, server: Registry, tmp_path: Path
+) -> None:
+    server.push(archive, "lib/hosted:1")
+    (tmp_path / "nowhere.example").mkdir()
+    (tmp_path / "nowhere.example/hosts.toml").write_text(f'server = "http://{server.host}"\n')
+    resolver = registry_pb2.RegistryResolver(host_dir=str(tmp_path))
+    reference = "nowhere.example/lib/hosted:1"
+    remote = registry_pb2.OCIRegistry(reference=reference, resolver=resolver)
+    transfer(api, remote, store(reference))
+    assert names(api) == {reference}
+
+
+def test_blobs_that_another_repository_has_are_mounted(
+    api: Client, archive: Path, server: Registry
+) -> None:
+    reference = server.push(archive, "lib/mounted:1")
+    with proxy(server.host) as watched:
+        # the label that says where the blobs came from names the host
+        through = f"{watched.host}/lib/mounted:1"
+        transfer(api, registry_pb2.OCIRegistry(reference=through), store(reference))
+        goal = registry_pb2.OCIRegistry(reference=f"{watched.host}/lib/elsewhere:1")
+        transfer(api, store(reference), goal)
+        posted = watched.requests("POST", "uploads")
+    assert len(posted) == 3
+    assert all("from=lib%2Fmounted" in seen.path for seen in posted)
+    assert not watched.requests("PUT", "uploads")
 
 
 def test_an_image_is_tagged(api: Client, archive: Path) -> None:

@@ -12,7 +12,7 @@ from cored.abc.values import Descriptor
 from cored.archive.jobs import LayerJob, Source
 from cored.archive.pool import WorkerPool
 from cored.engine.check.layers import Known
-from cored.engine.registry import Access, Registry
+from cored.engine.registry import Access, Registry, document
 from cored.engine.unpack import Unpacker
 from cored.errors import CoredError, NotFound
 from cored.metadata.graph import Node
@@ -67,16 +67,19 @@ class Repairer:
         self, reference: Reference, wanted: Descriptor, access: Access, target: Path
     ) -> None:
         """The blob into a file, verified."""
+        session = await self._registry.session(reference, access)
         if wanted.media_type in mediatypes.INDEXES | mediatypes.MANIFESTS or not wanted.media_type:
             try:
-                target.write_bytes(await self._registry.fetch(reference, wanted, access))
+                found = await document(session, wanted.digest, wanted=wanted)
+                target.write_bytes(found.data)
                 return
             except NotFound:
                 if wanted.media_type:
                     raise
-        url, headers = await self._registry.source(reference, wanted, access)
-        source = Source(str(target), url, tuple(headers.items()))
-        await self._pool.run(LayerJob(source, wanted.media_type, wanted.digest, wanted.size, ""))
+        located = session.located(wanted)
+        source = Source(str(target), located.routes)
+        job = LayerJob(source, wanted.media_type, wanted.digest, wanted.size, "")
+        await self._pool.run(job, renew=located.renew)
 
     async def snapshots(
         self, id: str, damaged: Sequence[SnapshotRow], known: Known

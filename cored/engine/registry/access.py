@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -36,14 +37,16 @@ class Access:
     """One transfer's way to a registry.
 
     ``ask`` answers the credentials for a host, None for an anonymous user; it is called in a
-    thread, when a registry asks for them. ``identity`` tells users apart where tokens are kept.
-    ``headers`` go with every request; ``scheme`` is http or https where the host does not decide.
+    thread, when a registry asks for them, once for each host. ``identity`` tells users apart.
+    ``headers`` go with every request; ``scheme`` is http or https where nothing else decides.
+    ``hosts`` is a directory like ``certs.d``, in place of the configured ones.
     """
 
     ask: Callable[[str], Credentials | None] = field(default=lambda host: None, compare=False)
     identity: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     scheme: str = ""
+    hosts: str = ""
 
 
 ANONYMOUS = Access()
@@ -53,4 +56,6 @@ def known_user(credentials: Credentials | None) -> Access:
     """Access with credentials that are at hand, for every host that asks."""
     if credentials is None:
         return ANONYMOUS
-    return Access(lambda host: credentials, credentials.username or "token")
+    secrets = (credentials.username, credentials.password, credentials.token, credentials.header)
+    identity = hashlib.sha256("\0".join(secrets).encode()).hexdigest()
+    return Access(lambda host: credentials, identity)
