@@ -18,18 +18,16 @@ from cored_runtime_shim.zygote import Zygote
 
 __all__ = ["ShimRuntime", "cored_runtime", "cored_sandbox_controller"]
 
-# seconds without anything to do, after which a shim goes to sleep
-_IDLE = 2.0
-
 
 @asynccontextmanager
 async def _opened(context: PluginContext) -> AsyncIterator[Runtime]:
-    runtimes = Runtimes(settings(context.settings))
+    table = settings(context.settings)
+    runtimes = Runtimes(table)
     try:
         await runtimes.usual()
     except FailedPrecondition as error:
         log.get("runtime").warning("containers cannot be started", error=str(error))
-    async with Zygote.opened(float(context.settings.get("idle", _IDLE))) as zygote:
+    async with Zygote.opened(table.idle) as zygote:
         runtime = ShimRuntime(context.state, Launcher(context.address, zygote), runtimes)
         try:
             yield runtime
