@@ -150,7 +150,7 @@ class Zygote:
     place: Path
     runtime: str = "/usr/sbin/runc"
     fast: bool = False
-    idle: float = float(os.environ.get("CORED_TEST_SHIM_IDLE", "0.1"))
+    idle: float = 0.1
     process: subprocess.Popen[bytes] | None = None
     channel: socket.socket | None = None
     tasks: list[Task] = field(default_factory=list)
