@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -156,7 +156,8 @@ class Collector:
                     self._log.warning("snapshot not removed", snapshotter=id, error=str(error))
 
     async def _sweep_content(self) -> None:
-        known = known_blobs(self._db.read)
+        open_ = {status.ref async for status in self._content.ingests()}
+        known = known_blobs(self._db.read, open_)
         stale = [info.digest async for info in self._content.walk() if info.digest not in known]
         for digest in stale:
             try:
@@ -164,8 +165,7 @@ class Collector:
             except NotFound:
                 continue  # gone already: what we wanted
         refs = {ref for (ref,) in self._db.read.execute("SELECT backend_ref FROM ingests")}
-        abandoned = [s.ref async for s in self._content.ingests() if s.ref not in refs]
-        for ref in abandoned:
+        for ref in open_ - refs:
             try:
                 await self._content.abort(ref)
             except Unavailable:
@@ -174,13 +174,15 @@ class Collector:
                 self._log.warning("ingest not removed", ref=ref, error=str(error))
 
 
-def known_blobs(connection: sqlite3.Connection) -> set[str]:
-    """The digests that rows know: of blobs, and of those that ingests are to become.
+def known_blobs(connection: sqlite3.Connection, ingests: Container[str]) -> set[str]:
+    """The digests that rows know: of blobs, and of those that ingests have become.
 
-    A crash between a blob and its row leaves only the ingest's row; who goes on with it finds all.
+    A crash between a blob and its row leaves the row of an ingest that is not among the backend's
+    ``ingests`` any more: who goes on with that finds the blob.
     """
-    sql = "SELECT digest FROM blobs UNION SELECT expected FROM ingests"
-    return {digest for (digest,) in connection.execute(sql)}
+    known = {digest for (digest,) in connection.execute("SELECT digest FROM blobs")}
+    rows = connection.execute("SELECT expected, backend_ref FROM ingests WHERE expected != ''")
+    return known | {expected for expected, ref in rows if ref not in ingests}
 
 
 def _sweep(connection: sqlite3.Connection) -> list[Node]:

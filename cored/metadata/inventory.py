@@ -116,6 +116,10 @@ class Inventory:
             "its snapshot {!r} is not there",
         )
 
+    def image_names(self) -> list[str]:
+        """The names of all namespaces' images."""
+        return [name for (name,) in self._db.read.execute("SELECT DISTINCT name FROM images")]
+
     def users(self, nodes: list[Node]) -> dict[Node, tuple[Node, ...]]:
         """By node: the images, containers, leases... that keep it."""
         graph = Graph.read(self._db.read)
@@ -128,14 +132,13 @@ class Inventory:
         """
         found = []
         async with self._guard.collecting():
-            known = known_blobs(self._db.read)
+            ingests = [status.ref async for status in self.content.ingests()]
+            known = known_blobs(self._db.read, ingests)
             async for info in self.content.walk():
                 if info.digest not in known:
                     found.append(Node("content", "", info.digest))
             refs = {ref for (ref,) in self._db.read.execute("SELECT backend_ref FROM ingests")}
-            async for status in self.content.ingests():
-                if status.ref not in refs:
-                    found.append(Node("ingests", "", status.ref))
+            found += [Node("ingests", "", ref) for ref in ingests if ref not in refs]
             keys = {(row.snapshotter, row.backend_key) for row in self.snapshots()}
             for id, snapshotter in self.snapshotters.items():
                 async for snapshot in snapshotter.walk():

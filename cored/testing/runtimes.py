@@ -5,24 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from cored import scope
-from cored.abc.runtime import Exit, Runtime, Status
+from cored.abc.runtime import Status
 from cored.abc.values import Typed
 from cored.errors import AlreadyExists, CoredError, FailedPrecondition, NotFound
-from cored.scope import Scope
 from cored.testing.processes import ProcessContract
-from cored.testing.stage import NAMESPACE, Stage, eventually, needs, wait
+from cored.testing.stage import Opened, Stage, eventually, needs, wait
 from cored.testing.streams import StreamContract
 
 __all__ = ["RuntimeContract"]
-
-Opened = Callable[[], AbstractAsyncContextManager[Runtime]]
 
 
 class RuntimeContract(ProcessContract, StreamContract):
@@ -61,13 +56,10 @@ class RuntimeContract(ProcessContract, StreamContract):
         runtime_options: Typed | None,
         limits: dict[str, str],
     ) -> AsyncIterator[Stage]:
-        async with opened() as runtime:
-            info = await runtime.info(runtime_name, runtime_options)
-            all_limits = {**info.limits, **limits}
-            async with Stage.opened(
-                runtime, rootfs, place, runtime_name, runtime_options, all_limits
-            ) as stage:
-                yield stage
+        async with Stage.opened(
+            opened, rootfs, place, runtime_name, runtime_options, limits
+        ) as stage:
+            yield stage
 
     async def test_it_tells_what_it_is(self, stage: Stage) -> None:
         info = await stage.runtime.info(stage.name, stage.options)
@@ -227,50 +219,36 @@ class RuntimeContract(ProcessContract, StreamContract):
         assert found.value
 
     @needs("recovery")
-    async def test_the_next_daemon_finds_every_task_again(
-        self, stage: Stage, opened: Opened
-    ) -> None:
+    async def test_the_next_daemon_finds_every_task_again(self, stage: Stage) -> None:
         made = await stage.create("sh", "-c", "exit 3", id="made")
         runs = await stage.running("sleep", "1000", id="runs")
         over = await stage.running("sh", "-c", "exit 5", id="over")
         exit = await wait(over)
-        async with opened() as second:
-            with scope.entered(Scope(NAMESPACE)):
-                found = await second.recover()
-            assert sorted(found) == [(NAMESPACE, name) for name in ("made", "over", "runs")]
-            states = {id: await task.state() for (_, id), task in found.items()}
-            assert (states["made"].status, states["made"].pid) == (Status.CREATED, made.pid)
-            assert (states["runs"].status, states["runs"].pid) == (Status.RUNNING, runs.pid)
-            assert (await found[NAMESPACE, "over"].wait()).exited_at == exit.exited_at
-            await found[NAMESPACE, "made"].start()
-            assert (await wait(found[NAMESPACE, "made"])).status == 3
-            await found[NAMESPACE, "runs"].kill(9)
-            assert (await wait(found[NAMESPACE, "runs"])).status == 137
-            for task in found.values():
-                await task.delete()
+        found = await stage.reopen()
+        assert sorted(found) == ["made", "over", "runs"]
+        states = {id: await task.state() for id, task in found.items()}
+        assert (states["made"].status, states["made"].pid) == (Status.CREATED, made.pid)
+        assert (states["runs"].status, states["runs"].pid) == (Status.RUNNING, runs.pid)
+        assert (await wait(found["over"])).exited_at == exit.exited_at
+        await found["made"].start()
+        assert (await wait(found["made"])).status == 3
+        await found["runs"].kill(9)
+        assert (await wait(found["runs"])).status == 137
+        for task in found.values():
+            await task.delete()
 
     @needs("recovery")
-    async def test_what_ends_between_two_daemons_has_its_own_end(
-        self, stage: Stage, opened: Opened
-    ) -> None:
-        task = await stage.running("sh", "-c", "sleep 0.2; exit 6", id="late")
+    async def test_what_ends_between_two_daemons_has_its_own_end(self, stage: Stage) -> None:
+        task = await stage.running("sh", "-c", "sleep 0.5; exit 6", id="late")
         pid = task.pid
-        await eventually(lambda: not _alive(pid))
+        await stage.daemon.aclose()
+        await eventually(lambda: not Path(f"/proc/{pid}").exists())
+        await asyncio.sleep(0.2)  # the shim looks at the clock after it has reaped it
         ended = time.time_ns()
-        async with opened() as second:
-            with scope.entered(Scope(NAMESPACE)):
-                found = (await second.recover())[NAMESPACE, "late"]
-            exit: Exit = await wait(found)
-            assert (exit.status, exit.exited_at <= ended) == (6, True)
-            await found.delete()
-
-
-def _alive(pid: int) -> bool:
-    """Whether it runs, that is, is no zombie either."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+        found = (await stage.reopen())["late"]
+        exit = await wait(found)
+        assert (exit.status, exit.exited_at <= ended) == (6, True)
+        await found.delete()
 
 
 def _cgroups(pid: int) -> list[Path]:

@@ -7,7 +7,7 @@ import functools
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ from cored.abc.values import Mount, Typed
 from cored.errors import CoredError
 from cored.scope import Scope
 
-__all__ = ["NAMESPACE", "PATIENCE", "Stage", "eventually", "needs"]
+__all__ = ["NAMESPACE", "PATIENCE", "Opened", "Stage", "eventually", "needs", "wait"]
+
+Opened = Callable[[], AbstractAsyncContextManager[Runtime]]
 
 NAMESPACE = "contract"
 # a task that hangs is a failure, not a wait; seconds, generous for machines that are busy
@@ -66,12 +68,14 @@ async def eventually(condition: Callable[[], bool]) -> None:
 
 @dataclass(slots=True)
 class Stage:
-    """A runtime, by the ``name`` and ``options`` that containers ask for it with.
+    """A runtime that ``open`` opens; containers ask for it with ``name`` and ``options``.
 
     ``rootfs`` is a tree with a busybox, its links in /bin, and empty dev, proc, sys and tmp;
     ``place`` is for files. ``limits`` are what the runtime is declared not to do.
     """
 
+    open: Opened
+    daemon: AsyncExitStack
     runtime: Runtime
     rootfs: Path
     place: Path
@@ -83,20 +87,41 @@ class Stage:
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls, *arguments: Any, **named: Any) -> AsyncIterator[Stage]:
-        """All that was made on it is gone at the end."""
-        stage = cls(*arguments, **named)
-        try:
-            yield stage
-        finally:
-            for task in stage.tasks:
-                await _ended(task)
-            for path in stage.fifos:
-                # threads that still wait for the other end have waited enough
-                os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
-            for parent in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()):
-                with suppress(OSError):
-                    (parent / _CGROUP).rmdir()
+    async def opened(
+        cls,
+        open: Opened,
+        rootfs: Path,
+        place: Path,
+        name: str,
+        options: Typed | None,
+        limits: Mapping[str, str],
+    ) -> AsyncIterator[Stage]:
+        """All that was made on it is gone at the end. To the limits the runtime's own are added."""
+        async with AsyncExitStack() as daemon:
+            runtime = await daemon.enter_async_context(open())
+            info = await runtime.info(name, options)
+            known = {**info.limits, **limits}
+            stage = cls(open, daemon, runtime, rootfs, place, name, options, known)
+            try:
+                yield stage
+            finally:
+                for task in stage.tasks:
+                    await _ended(task)
+                for path in stage.fifos:
+                    # threads that still wait for the other end have waited enough
+                    os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
+                for parent in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()):
+                    with suppress(OSError):
+                        (parent / _CGROUP).rmdir()
+
+    async def reopen(self) -> dict[str, Task]:
+        """As after a restart of the daemon: the tasks that are found again, by id."""
+        await self.daemon.aclose()
+        self.runtime = await self.daemon.enter_async_context(self.open())
+        with scope.entered(Scope(NAMESPACE)):
+            found = await self.runtime.recover()
+        self.tasks = list(found.values())
+        return {id: task for (_, id), task in found.items()}
 
     async def create(
         self,

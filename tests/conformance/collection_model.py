@@ -54,6 +54,8 @@ class Model:
     # not to be seen from outside
     noted: dict[Name, bool] = field(default_factory=dict)
     """Ingests that have a row; True while they are young without a lease."""
+    expecting: dict[Name, str] = field(default_factory=dict)
+    """What the rows of ingests expect; a row that is gone (from ``noted``) expects nothing."""
     writing: dict[Name, None] = field(default_factory=dict)
     guarded: dict[int, Any] = field(default_factory=dict)
     """Operations that are where no collection may come in between, with what they have in hand."""
@@ -203,7 +205,9 @@ class Model:
         self.torn = {}
 
     def spare_files(self) -> list[str]:
-        return sorted(self.files.keys() - {digest for _, digest in self.blobs})
+        """Files that no blob's row knows, and that no ingest has become without getting one."""
+        become = {self.expecting[name] for name in self.noted.keys() - self.ingests.keys()}
+        return sorted(self.files.keys() - {digest for _, digest in self.blobs} - become)
 
     def spare_ingests(self) -> list[Name]:
         return sorted(self.ingests.keys() - self.noted.keys() - self.writing.keys())
@@ -253,6 +257,8 @@ def _note(m: Model, op: Op) -> None:
     name = (op.namespace, op.arguments[0])
     m.hold(op, "ingests", name[1])
     m.noted[name] = m.noted.get(name, False) or op.lease is None
+    expects = op.what != "finish" and op.arguments[2]
+    m.expecting[name] = DIGESTS[op.arguments[1]] if expects else ""
 
 
 def _begin(m: Model, op: Op) -> None:

@@ -266,7 +266,8 @@ class Store:
         possible = []
         for number, op in enumerate(todo):
             if op.what in ("begin", "finish"):
-                noted = Op("note", op.namespace, op.lease, (op.arguments[0], 0, False))
+                given = op.arguments if op.what == "begin" else (op.arguments[0], 0, False)
+                noted = Op("note", op.namespace, op.lease, given)
                 others = [*todo[:number], noted, *todo[number + 1 :]]
                 possible += [after for model in self.possible for after in outcomes(model, others)]
         return possible

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ from cored.abc.values import Typed
 from cored.hookspecs import PluginKind
 from cored.rpc import ttrpc_server
 from cored.testing.runtimes import RuntimeContract
+from cored.testing.stage import Opened
 from tests import shims
 
 pytestmark = pytest.mark.root
-Opened = Callable[[], AbstractAsyncContextManager[Runtime]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,6 +172,33 @@ def test_a_shim_that_hangs_holds_nobody_up(place: Place) -> None:
     assert hung.call("Wait").exit_status == 137
 
 
+def test_corectl_says_what_it_can_of_hung_and_dead_shims(place: Place, busybox: Path) -> None:
+    corectl = place.daemon.corectl
+    corectl("image", "import", str(busybox), check=True)
+    ids = {}
+    for name in ("hangs", "falls"):
+        ids[name] = corectl("run", "-d", "--name", name, "busybox", "sleep", "1000", check=True)
+    boxes = {name: place.container(done.stdout.decode().strip()) for name, done in ids.items()}
+    shim = parent(boxes["hangs"].pid())
+    os.kill(parent(boxes["falls"].pid()), signal.SIGKILL)
+    os.kill(shim, signal.SIGSTOP)
+    try:
+        place.restart()
+        corectl = place.daemon.corectl
+        shown = corectl("ps", "-a", check=True).stdout.decode()
+        assert "unknown" in next(line for line in shown.splitlines() if "hangs" in line).lower()
+        assert corectl("inspect", "hangs").returncode == 0
+        refused = corectl("rm", "-f", "hangs")
+        assert refused.returncode != 0
+        assert b"does not answer" in refused.stderr
+        assert corectl("wait", "falls", check=True).stdout.strip() == b"137"
+        corectl("rm", "-f", "falls", check=True)
+    finally:
+        os.kill(shim, signal.SIGKILL)
+    corectl("rm", "-f", "hangs", check=True)
+    assert "hangs" not in corectl("ps", "-a", check=True).stdout.decode()
+
+
 def test_calls_under_way_fail_when_a_shim_stops_answering(place: Place) -> None:
     box = place.container("stops")
     shim = parent(box.run("sleep", "1000"))

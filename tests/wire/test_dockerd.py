@@ -107,10 +107,13 @@ def test_memory_limits_and_kills_are_seen(docker: Docker) -> None:
     docker("rm", "greedy")
 
 
-def test_containers_outlive_cored(docker: Docker, running: Daemon) -> None:
+@pytest.mark.parametrize("end", [Daemon.kill, Daemon.stop], ids=["killed", "stopped"])
+def test_containers_outlive_cored(
+    docker: Docker, running: Daemon, end: Callable[[Daemon], object]
+) -> None:
     docker("run", "-d", "--name", "stays", "busybox", "sleep", "1000")
     pid = docker.inspect("stays")["State"]["Pid"]
-    running.kill()
+    end(running)
     running.start()
 
     def back() -> bool:

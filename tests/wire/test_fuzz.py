@@ -75,11 +75,11 @@ class Target:
             for other in Path("/proc").glob("[0-9]*/cmdline")
             if str(self.daemon.home) in (command := _text(other))
         ]
-        # a namespace's own directories stay, empty
+        # a namespace's own directories stay, empty, and the one that bundles are removed in
         state = [
             str(path)
             for path in (self.daemon.home / "state").rglob("*")
-            if path.name not in (NAMESPACE, ".runtime")
+            if path.name not in (NAMESPACE, ".runtime", ".gone")
         ]
         return {
             "descriptors": sorted(descriptors),
@@ -155,6 +155,9 @@ def running(busybox: Path, private_mounts: None) -> Iterator[Target]:
     """A daemon; at the end nothing may be left of all that it was asked for."""
     with daemons.cored(within=("unshare", "--net")) as daemon:
         found = Target(daemon)
+        # the processes and sockets that a daemon makes at first use stay
+        daemon.ctr("images", "import", str(busybox))
+        daemon.ctr("run", "--rm", IMAGE, "first", "true")
         before = found.keeps()
         _describe(found)
         yield found

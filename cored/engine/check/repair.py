@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -13,12 +14,13 @@ from cored.archive.jobs import LayerJob, Source
 from cored.archive.pool import WorkerPool
 from cored.engine.check.layers import Known
 from cored.engine.registry import Access, Registry, document
+from cored.engine.transfers import source_label
 from cored.engine.unpack import Unpacker
-from cored.errors import CoredError, NotFound
+from cored.errors import CoredError, InvalidArgument, NotFound
 from cored.metadata.graph import Node
 from cored.metadata.inventory import BlobRow, Inventory, SnapshotRow
 from cored.oci import mediatypes
-from cored.oci.reference import Reference
+from cored.oci.reference import Reference, parse
 
 __all__ = ["Repairer"]
 
@@ -51,8 +53,7 @@ class Repairer:
         digest = rows[0].digest
         wanted = said or Descriptor("", digest, rows[0].size)
         why = "nobody knows where it came from: pull or import its image again"
-        for host, path in _sources(rows):
-            reference = Reference(host, path, digest=digest)
+        for reference in self._references(rows, digest):
             try:
                 with NamedTemporaryFile(dir=self._spool, prefix="repair-") as file:
                     await self._fetch(reference, wanted, access, Path(file.name))
@@ -62,6 +63,20 @@ class Repairer:
             else:
                 return ""
         return why
+
+    def _references(self, rows: Sequence[BlobRow], digest: str) -> Iterator[Reference]:
+        """Where a blob is known to be: labels have no port, the names of images do."""
+        named: list[Reference] = []
+        for name in self._inventory.image_names():
+            with suppress(InvalidArgument):  # not everything that is called something is pulled
+                named.append(parse(name))
+        found = set()
+        for label, path in _sources(rows):
+            hosts = [r.host for r in named if r.path == path and source_label(r) == label]
+            for host in (*hosts, label.removeprefix(_SOURCE)):
+                if (host, path) not in found:
+                    found.add((host, path))
+                    yield Reference(host, path, digest=digest)
 
     async def _fetch(
         self, reference: Reference, wanted: Descriptor, access: Access, target: Path
@@ -126,9 +141,9 @@ class Repairer:
 
 
 def _sources(rows: Sequence[BlobRow]) -> Iterator[tuple[str, str]]:
-    """Registries and repositories that a blob is known to be in."""
+    """Labels of registries, and repositories that a blob is known to be in."""
     found = dict.fromkeys(
-        (label.removeprefix(_SOURCE), path)
+        (label, path)
         for row in rows
         for label, paths in row.labels.items()
         if label.startswith(_SOURCE)
