@@ -27,7 +27,7 @@ from cored.rpc.ttrpc import REQUEST, Decoder, Frame, encode
 
 PATHS = [str(Path(str(module.__file__)).parents[1]) for module in (cored, coreshim)]
 BOOT = f"import sys; sys.path[:0] = {PATHS!r}; from coreshim.__main__ import main; sys.exit(main())"
-CGROUP = "cored-shim-test"
+CGROUP = f"cored-shim-test-{os.getpid()}"
 
 _Response = TypeVar("_Response", bound=Message)
 
@@ -150,6 +150,7 @@ class Zygote:
     place: Path
     runtime: str = "/usr/sbin/runc"
     fast: bool = False
+    idle: float = 0.1
     process: subprocess.Popen[bytes] | None = None
     channel: socket.socket | None = None
     tasks: list[Task] = field(default_factory=list)
@@ -187,8 +188,9 @@ class Zygote:
         chosen = {"binary": self.runtime, "root": str(self.place / "runtime"), "fast": self.fast}
         (bundle / "runtime").write_text(json.dumps(chosen))
         answer = self.ask(
-            n=len(self.tasks), namespace="tests", id=id, bundle=str(bundle), address=str(self.place)
-        )
+            n=len(self.tasks), namespace="tests", id=id, bundle=str(bundle),
+            address=str(self.place), idle=self.idle,
+        )  # fmt: skip
         if "error" in answer:
             raise RuntimeError(answer["error"])
         client = Client(answer["address"])

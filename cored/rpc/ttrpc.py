@@ -51,6 +51,11 @@ class Decoder:
     def __init__(self) -> None:
         self._data = bytearray()
 
+    @property
+    def empty(self) -> bool:
+        """Whether no frame is half read."""
+        return not self._data
+
     def feed(self, data: bytes) -> list[Frame]:
         """Take what a read returned; ProtocolError for an oversized frame."""
         self._data += data

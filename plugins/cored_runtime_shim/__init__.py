@@ -21,12 +21,13 @@ __all__ = ["ShimRuntime", "cored_runtime", "cored_sandbox_controller"]
 
 @asynccontextmanager
 async def _opened(context: PluginContext) -> AsyncIterator[Runtime]:
-    runtimes = Runtimes(settings(context.settings))
+    table = settings(context.settings)
+    runtimes = Runtimes(table)
     try:
         await runtimes.usual()
     except FailedPrecondition as error:
         log.get("runtime").warning("containers cannot be started", error=str(error))
-    async with Zygote.opened() as zygote:
+    async with Zygote.opened(table.idle) as zygote:
         runtime = ShimRuntime(context.state, Launcher(context.address, zygote), runtimes)
         try:
             yield runtime

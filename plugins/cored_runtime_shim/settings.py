@@ -14,6 +14,9 @@ __all__ = ["KINDS", "RuntimeSettings", "Settings", "runsc_settings", "settings"]
 
 _TABLE = "plugins.runtime.shim"
 KINDS = ("runc", "crun", "youki", "runsc")
+# a shim's own short delays must be over by then
+_SHORTEST = 0.05
+_IDLE = 2.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _WORDS = {str: "a string", bool: "true or false", tuple: "a list of strings"}
 
@@ -38,10 +41,14 @@ class RuntimeSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The whole table. ``runtime`` is the one to use where nobody asks for another."""
+    """The whole table. ``runtime`` is the one to use where nobody asks for another.
+
+    ``idle`` is after how many seconds with nothing to do a shim goes to sleep.
+    """
 
     runtime: str = ""
     runtimes: Mapping[str, RuntimeSettings] = field(default_factory=dict)
+    idle: float = _IDLE
 
 
 def settings(table: Mapping[str, Any]) -> Settings:
@@ -51,7 +58,13 @@ def settings(table: Mapping[str, Any]) -> Settings:
     tables = table.get("runtimes", {})
     if not isinstance(tables, Mapping):
         raise InvalidArgument(f"config: {_TABLE}.runtimes must be a table of tables")
-    return Settings(runtime, {name: _runtime(name, inner) for name, inner in tables.items()})
+    idle = table.get("idle", _IDLE)
+    if type(idle) not in (int, float) or not idle >= _SHORTEST:
+        raise InvalidArgument(
+            f"config: {_TABLE}.idle must be a number of seconds, {_SHORTEST} at least, not {idle!r}"
+        )
+    inner = {name: _runtime(name, table) for name, table in tables.items()}
+    return Settings(runtime, inner, float(idle))
 
 
 def _runtime(name: str, table: object) -> RuntimeSettings:

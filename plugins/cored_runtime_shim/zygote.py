@@ -26,9 +26,13 @@ _BOOT = "import sys; sys.path[:0] = {paths!r}; from coreshim.__main__ import mai
 
 
 class Zygote:
-    """Starts the zygote when it is first needed, and again when it has died."""
+    """Starts the zygote when it is first needed, and again when it has died.
 
-    def __init__(self) -> None:
+    Its shims go to sleep when they have nothing to do for ``idle`` seconds.
+    """
+
+    def __init__(self, idle: float) -> None:
+        self._idle = idle
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -38,9 +42,9 @@ class Zygote:
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls) -> AsyncIterator[Zygote]:
+    async def opened(cls, idle: float) -> AsyncIterator[Zygote]:
         """The zygote ends with the body; its shims do not."""
-        zygote = cls()
+        zygote = cls(idle)
         await zygote._ensure()
         try:
             yield zygote
@@ -49,7 +53,10 @@ class Zygote:
 
     async def fork(self, namespace: str, id: str, bundle: Path, address: str) -> str:
         """A new shim for a bundle; answers its socket's address once it listens."""
-        request = {"namespace": namespace, "id": id, "bundle": str(bundle), "address": address}
+        request = {
+            "namespace": namespace, "id": id, "bundle": str(bundle), "address": address,
+            "idle": self._idle,
+        }  # fmt: skip
         try:
             async with asyncio.timeout(_TIMEOUT):
                 found = await self._asked(request)

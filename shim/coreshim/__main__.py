@@ -7,6 +7,12 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
+
+    from coreshim.hibernation import Parcel
 
 __all__ = ["main"]
 
@@ -75,6 +81,7 @@ def main() -> int:
 def _start(options: _Options, bundle: str) -> None:
     """Leave a shim behind and print where it listens."""
     from coreshim import shim
+    from coreshim.keeper import Keeper, prepare
     from coreshim.publish import ttrpc_address
 
     path = shim.socket_path(options["address"], options["namespace"], options["id"])
@@ -83,16 +90,20 @@ def _start(options: _Options, bundle: str) -> None:
     if os.fork() == 0:
         os.close(inbox)
         try:
-            os.setsid()
             if os.fork() == 0:
-                shim.detach(bundle)
+                prepare()
                 events = ttrpc_address()
-                shim.serve(
-                    options["namespace"], options["id"], bundle, path, events,
-                    lambda address: _tell(outbox, address),
-                )  # fmt: skip
+                order = shim.Order(options["namespace"], options["id"], bundle, path, events, True)
+
+                def work(line: socket.socket, parcel: Parcel | None) -> None:
+                    if parcel is None:
+                        shim.serve(line, order, lambda address: _tell(outbox, address))
+                    else:
+                        shim.resume(line, parcel)
+
+                Keeper(work, (outbox,)).run()
         except BaseException:
-            traceback.print_exc()  # to shim.log, from detach() on
+            traceback.print_exc()
             sys.stderr.flush()
         finally:
             os._exit(0)

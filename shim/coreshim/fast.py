@@ -28,15 +28,16 @@ async def release(loop: Loop, place: str, ended: Future) -> bool:
     except OSError:
         return False
     heard = Future(loop)
+
+    async def watch_end() -> None:
+        await ended
+        heard.set()
+
+    watching = watch_end()
     try:
         loop.watch(fd, READ, lambda events: heard.set())
         loop.later(_PATIENCE, heard.set)
-
-        async def watch_end() -> None:
-            await ended
-            heard.set()
-
-        loop.spawn(watch_end())
+        loop.spawn(watching)
         await heard
         loop.unwatch(fd)
         if os.read(fd, 1) != b"0":
@@ -45,6 +46,7 @@ async def release(loop: Loop, place: str, ended: Future) -> bool:
     except BlockingIOError:
         return False
     finally:
+        loop.abandon(watching, ended)
         loop.unwatch(fd)
         os.close(fd)
     return True

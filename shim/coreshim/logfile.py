@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 
+from coreshim.hibernation import Luggage, State
+
 __all__ = ["LogFile"]
 
 
@@ -13,17 +15,31 @@ class LogFile:
 
     ``max_size`` is bytes, 0 for no limit, ``max_files`` counts them all. Who renames or removes the
     file (kubelet, logrotate) finds the next lines in a new one of the old name: every append looks
-    whether ``path`` is still the file that is open. Nothing else is remembered, so that a file is
-    rebuilt from these three values alone.
+    whether ``path`` is still the file that is open. Nothing else is remembered.
     """
 
-    def __init__(self, path: str, max_size: int = 0, max_files: int = 1) -> None:
+    def __init__(self, path: str, max_size: int = 0, max_files: int = 1, fd: int = -1) -> None:
         self.path = path
         self.max_size = max_size
         self.max_files = max(1, max_files)
+        if fd >= 0:  # an earlier worker's
+            self._fd = fd
+            return
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         self._fd = self._opened()
         _mend(self._fd)
+
+    def pack(self, luggage: Luggage) -> State:
+        """What :meth:`unpacked` needs. The descriptor too: a full disk must not end a sleep."""
+        return {
+            "path": self.path, "size": self.max_size, "files": self.max_files,
+            "fd": luggage.pack(self._fd),
+        }  # fmt: skip
+
+    @classmethod
+    def unpacked(cls, state: State, luggage: Luggage) -> LogFile:
+        """The file that an earlier worker had open."""
+        return cls(state["path"], state["size"], state["files"], luggage.unpack(state["fd"]))
 
     def append(self, data: bytes) -> None:
         """Write lines, none of them torn. OSError: the rest of them is not there."""

@@ -47,6 +47,13 @@ class Future:
         """Used by the loop."""
         self._waiters.append(coroutine)
 
+    def drop_waiter(self, coroutine: Coroutine[Any, Any, Any]) -> bool:
+        """Used by the loop; whether it was waiting here."""
+        if coroutine not in self._waiters:
+            return False
+        self._waiters.remove(coroutine)
+        return True
+
 
 class Loop:
     """One thread's loop; ``run`` returns after ``stop``."""
@@ -54,9 +61,14 @@ class Loop:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[int], None]] = {}
+        self._events: dict[int, int] = {}
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self._stopped = False
+        self._rest: tuple[float, Callable[[], None]] | None = None
+        self._restless = -1.0
+        # coroutines that were spawned and have not ended
+        self.running = 0
         self.ready: deque[Coroutine[Any, Any, Any]] = deque()
 
     def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
@@ -66,10 +78,12 @@ class Loop:
         else:
             self._epoll.register(fd, events)
         self._callbacks[fd] = callback
+        self._events[fd] = events
 
     def unwatch(self, fd: int) -> None:
         """Forget ``fd``, before it is closed. Fine when it is not watched."""
         if self._callbacks.pop(fd, None) is not None:
+            del self._events[fd]
             self._epoll.unregister(fd)
 
     def later(self, seconds: float, callback: Callable[[], None]) -> None:
@@ -85,38 +99,72 @@ class Loop:
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Run a coroutine on its own; what it raises is printed."""
+        self.running += 1
         self._step(coroutine)
+
+    def abandon(self, coroutine: Coroutine[Any, Any, Any], future: Future) -> None:
+        """End a spawned coroutine if it still waits for ``future``."""
+        if future.drop_waiter(coroutine):
+            coroutine.close()
+            self.running -= 1
+
+    def when_nothing_happens(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call ``callback`` each time that nothing else has been called for so many seconds."""
+        self._rest = seconds, callback
+        self._restless = time.monotonic() + seconds
+
+    @property
+    def watched(self) -> dict[int, int]:
+        """The events of each descriptor that is waited for."""
+        return dict(self._events)
 
     def stop(self) -> None:
         """Let ``run`` return after this turn."""
         self._stopped = True
 
     def run(self) -> None:
-        while not self._stopped:
+        while True:
             while self.ready:
                 self._step(self.ready.popleft())
             if self._stopped:
                 return
-            timeout = -1.0
-            if self._timers:
-                timeout = max(0.0, self._timers[0][0] - time.monotonic())
-            for fd, events in self._epoll.poll(timeout):
+            for fd, events in self._epoll.poll(self._timeout()):
                 callback = self._callbacks.get(fd)
                 if callback is not None:
+                    self._stir()
                     self._guarded(callback, events)
             while self._timers and self._timers[0][0] <= time.monotonic():
+                self._stir()
                 self._guarded(heapq.heappop(self._timers)[2])
+            if 0 <= self._restless <= time.monotonic() and not self.ready:
+                self._restless = -1.0
+                assert self._rest is not None
+                self._guarded(self._rest[1])
 
     def close(self) -> None:
         """Close the epoll handle."""
         self._epoll.close()
 
+    def _timeout(self) -> float:
+        """Seconds until something is due; -1 for never."""
+        due = [self._timers[0][0]] if self._timers else []
+        if self._restless >= 0:
+            due.append(self._restless)
+        return max(0.0, min(due) - time.monotonic()) if due else -1.0
+
+    def _stir(self) -> None:
+        """Something happens: rest begins anew."""
+        if self._rest is not None:
+            self._restless = time.monotonic() + self._rest[0]
+
     def _step(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         try:
             future: Future = coroutine.send(None)
         except StopIteration:
+            self.running -= 1
             return
         except Exception:
+            self.running -= 1
             traceback.print_exc()
             return
         future.add_waiter(coroutine)

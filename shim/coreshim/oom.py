@@ -11,30 +11,48 @@ import select
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from coreshim.hibernation import Luggage, State
 from coreshim.loop import READ, Loop
 
 __all__ = ["OomWatch"]
 
 
 class OomWatch:
-    """Calls ``tell`` for each kill in that cgroup among ``places`` which counts them, if any."""
+    """Calls ``tell`` for each kill that it sees."""
 
-    def __init__(self, loop: Loop, places: Sequence[str], tell: Callable[[], None]) -> None:
+    def __init__(self, loop: Loop, tell: Callable[[], None]) -> None:
         self._loop = loop
         self._tell = tell
         self._seen = 0
         self._counts = -1
         self._signal = -1
+
+    def open(self, places: Sequence[str]) -> None:
+        """Watch that cgroup among ``places`` which counts kills, if any."""
         for place in places:
             if self._open(f"{place}/memory.events"):
-                loop.watch(self._counts, select.EPOLLPRI, self._ready)
+                self._watch()
                 return
             if self._open(f"{place}/memory.oom_control"):
                 self._signal = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-                loop.watch(self._signal, READ, self._ready)
+                self._watch()
                 with open(f"{place}/cgroup.event_control", "w") as file:
                     file.write(f"{self._signal} {self._counts}")
                 return
+
+    def pack(self, luggage: Luggage) -> State:
+        """What :meth:`unpack` needs."""
+        counts, signal = luggage.pack(self._counts), luggage.pack(self._signal)
+        return {"counts": counts, "signal": signal, "seen": self._seen}
+
+    def unpack(self, state: State, luggage: Luggage) -> None:
+        """Go on where an earlier watch has stopped."""
+        self._counts, self._signal = (
+            luggage.unpack(state["counts"]),
+            luggage.unpack(state["signal"]),
+        )
+        self._seen = state["seen"]
+        self._watch()
 
     def check(self) -> bool:
         """Look now, before something else is told; whether there were kills nobody had heard of."""
@@ -60,6 +78,12 @@ class OomWatch:
                 self._loop.unwatch(fd)
                 os.close(fd)
         self._signal = self._counts = -1
+
+    def _watch(self) -> None:
+        if self._signal >= 0:
+            self._loop.watch(self._signal, READ, self._ready)
+        elif self._counts >= 0:
+            self._loop.watch(self._counts, select.EPOLLPRI, self._ready)
 
     def _open(self, path: str) -> bool:
         with suppress(FileNotFoundError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from coreshim.server import INVALID, Failure
 
@@ -14,8 +14,8 @@ __all__ = ["give", "join_cgroup"]
 _CGROUP = "/sys/fs/cgroup"
 
 
-def join_cgroup(path: str, root: str = _CGROUP) -> None:
-    """Move this process into an existing cgroup, in every hierarchy that has it. Failure."""
+def join_cgroup(path: str, pids: Sequence[int], root: str = _CGROUP) -> None:
+    """Move processes into an existing cgroup, in every hierarchy that has it. Failure."""
     inside = os.path.normpath(f"/{path}").lstrip("/")
     if os.path.exists(f"{root}/cgroup.controllers"):
         places = [f"{root}/{inside}"]
@@ -26,8 +26,9 @@ def join_cgroup(path: str, root: str = _CGROUP) -> None:
         raise Failure(INVALID, f"shim cgroup {path!r}: does not exist")
     for place in found:
         try:
-            with open(f"{place}/cgroup.procs", "w") as file:
-                file.write(str(os.getpid()))
+            for pid in pids:
+                with open(f"{place}/cgroup.procs", "w") as file:
+                    file.write(str(pid))
         except OSError as error:
             raise Failure(
                 INVALID, f"shim cgroup {path!r}: cannot be joined: {error.strerror}"

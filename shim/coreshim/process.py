@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
+from coreshim.hibernation import Luggage, State, bytes_of, text_of
 from coreshim.loop import Future, Loop
 from coreshim.stdio import Streams
 
 __all__ = ["CREATED", "PAUSED", "RUNNING", "STOPPED", "Process"]
 
 CREATED, RUNNING, STOPPED, PAUSED = 1, 2, 3, 4
+# attributes that are plain values
+_PLAIN = (
+    "exec_id", "stdin", "stdout", "stderr", "terminal", "image", "begun", "pid", "status",
+    "exit_status", "exited_at",
+)  # fmt: skip
 
 
 class Process:
@@ -35,14 +43,72 @@ class Process:
         self.started = Future(loop)
         self.started.set()
         self.streams: Streams | None = None
+        # a pidfd: another process may have its pid by the time that we hear of its end
+        self._handle = -1
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it is not being started, and no bytes of its streams are here."""
+        return self.started.done and (self.streams is None or self.streams.quiet)
+
+    @property
+    def runs(self) -> bool:
+        """Whether its end is to come."""
+        return self.reaped is not None and not self.exit.done
+
+    def pack(self, luggage: Luggage) -> State:
+        """What :meth:`unpacked` needs; only while :attr:`quiet`."""
+        state: State = {name: getattr(self, name) for name in _PLAIN}
+        state["spec"] = text_of(self.spec)
+        state["runs"], state["over"] = self.runs, self.exit.done
+        state["handle"] = luggage.pack(self._handle)
+        if self.streams is not None:
+            state["streams"] = self.streams.pack(luggage)
+        return state
+
+    @classmethod
+    def unpacked(cls, loop: Loop, state: State, luggage: Luggage) -> Process:
+        """The process that an earlier worker knew; whoever asks sets :attr:`reaped`."""
+        process = cls(loop, state["exec_id"], state)
+        for name in _PLAIN:
+            setattr(process, name, state[name])
+        process.spec = bytes_of(state["spec"])
+        process._handle = luggage.unpack(state["handle"])
+        if state["over"]:
+            process.exit.set()
+        if "streams" in state:
+            process.streams = Streams.unpacked(loop, state["streams"], luggage)
+        return process
+
+    def begins(self, pid: int) -> None:
+        """It has this pid, and is our child, unless it has ended already."""
+        self.pid = pid
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return  # it has ended and been reaped
+        if _parent(pid) == os.getpid():
+            self._handle = handle
+        else:
+            os.close(handle)  # the same, and another has its pid
+
+    def kill(self, number: int) -> None:
+        """Send a signal. ProcessLookupError when it has ended."""
+        if self._handle < 0:
+            raise ProcessLookupError(f"process {self.pid}: has ended")
+        signal.pidfd_send_signal(self._handle, number)
 
     def open_streams(self, loop: Loop, owner: tuple[str, str]) -> Streams:
         """Open what the request named, for a container (id, namespace). Failure if it cannot be."""
-        self.streams = Streams(loop, self.stdin, self.stdout, self.stderr, self.terminal, owner)
+        self.streams = Streams(loop, owner)
+        self.streams.open(self.stdin, self.stdout, self.stderr, self.terminal)
         return self.streams
 
-    def close_streams(self) -> None:
-        """Let go of all streams."""
+    def close(self) -> None:
+        """Let go of all streams, and of the process."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
         if self.streams is not None:
             self.streams.close()
             self.streams = None
@@ -60,3 +126,12 @@ class Process:
         if not self.exited_at:
             return None
         return {"seconds": self.exited_at // 10**9, "nanos": self.exited_at % 10**9}
+
+
+def _parent(pid: int) -> int:
+    """0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0

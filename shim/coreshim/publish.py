@@ -40,6 +40,18 @@ class Publisher:
         self._out = bytearray()
         self._retrying = False
 
+    @property
+    def quiet(self) -> bool:
+        """Whether all is told. The connection is left behind: its next event makes another."""
+        return not self._queue
+
+    def close(self) -> None:
+        """Let go of the connection; only while :attr:`quiet`."""
+        if self._channel is not None:
+            self._loop.unwatch(self._channel.fileno())
+            self._channel.close()
+            self._channel = None
+
     def task_created(self, id: str, bundle: str, request: dict[str, Any], pid: int) -> None:
         io = {key: request[key] for key in ("stdin", "stdout", "stderr", "terminal")}
         self._event(

@@ -1,4 +1,8 @@
-"""Children: started with posix_spawn, reaped by SIGCHLD, and no exit is ever missed."""
+"""Children: started with posix_spawn, reaped by SIGCHLD, and no exit is ever missed.
+
+What came to be in this worker's time is its child (it is a subreaper), what is older the keeper's,
+which tells how it ended.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from coreshim.keeper import EXIT
 from coreshim.loop import READ, Future, Loop
 
 __all__ = ["Ended", "Reaper"]
@@ -27,10 +32,11 @@ class Ended(NamedTuple):
 
 
 class Reaper:
-    """The subreaper's duty. Children of children arrive here too, also before we know of them."""
+    """Ends come from ``line`` too (see keeper.py), also before anybody has asked for them."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, line: socket.socket) -> None:
         self._loop = loop
+        self._line = line
         self._awaited: dict[int, Future] = {}
         self._early: dict[int, Ended] = {}
         self._starting = 0
@@ -40,6 +46,7 @@ class Reaper:
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.set_wakeup_fd(self._outbox.fileno(), warn_on_full_buffer=False)
         loop.watch(self._inbox.fileno(), READ, self._signalled)
+        loop.watch(line.fileno(), READ, self._told)
 
     def ended(self, pid: int) -> Future:
         """A future for the :class:`Ended` of ``pid``, settled already when it has."""
@@ -67,9 +74,15 @@ class Reaper:
     def close(self) -> None:
         """Stop listening for SIGCHLD."""
         signal.set_wakeup_fd(-1)
+        self._loop.unwatch(self._line.fileno())
         self._loop.unwatch(self._inbox.fileno())
         self._inbox.close()
         self._outbox.close()
+
+    @property
+    def descriptors(self) -> frozenset[int]:
+        """What is waited for here, and by nobody who comes after us."""
+        return frozenset((self._inbox.fileno(), self._line.fileno()))
 
     @property
     def starting(self) -> bool:
@@ -99,9 +112,15 @@ class Reaper:
             if pid == 0:
                 return
             code = os.waitstatus_to_exitcode(status)
-            ended = Ended(code if code >= 0 else 128 - code, time.time_ns())
-            future = self._awaited.pop(pid, None)
-            if future is not None:
-                future.set(ended)
-            elif self._starting:
-                self._early[pid] = ended
+            self._ended(pid, Ended(code if code >= 0 else 128 - code, time.time_ns()))
+
+    def _told(self, events: int) -> None:
+        pid, status, at = EXIT.unpack(self._line.recv(EXIT.size))
+        self._ended(pid, Ended(status, at))
+
+    def _ended(self, pid: int, ended: Ended) -> None:
+        future = self._awaited.pop(pid, None)
+        if future is not None:
+            future.set(ended)
+        elif self._starting:
+            self._early[pid] = ended

@@ -6,8 +6,9 @@ import fcntl
 import os
 import termios
 
+from coreshim.hibernation import Luggage, State
 from coreshim.loop import READ, WRITE, Future, Loop
-from coreshim.sinks import Sink
+from coreshim.sinks import Sink, sink_of
 
 __all__ = ["Relay"]
 
@@ -32,8 +33,22 @@ class Relay:
 
     @property
     def quiet(self) -> bool:
-        """Whether all that was read has gone on, and nothing is waited for but more to read."""
-        return not self._pending and self._full < 0 and not self._finishing and self._sink.quiet
+        """Whether no bytes are here that have been read and not written."""
+        return not self._pending and not self._finishing
+
+    def pack(self, luggage: Luggage) -> State:
+        """What :meth:`unpacked` needs. A sink that is full will be found to be so again."""
+        return {
+            "source": luggage.pack(self._source),
+            "sink": self._sink.pack(luggage),
+            "splice": self._splice,
+        }
+
+    @classmethod
+    def unpacked(cls, loop: Loop, state: State, luggage: Luggage) -> Relay:
+        """The relay that an earlier one has been."""
+        source = luggage.unpack(state["source"])
+        return cls(loop, source, sink_of(state["sink"], luggage), splice=state["splice"])
 
     def finish(self) -> None:
         """End after what can be read right now."""

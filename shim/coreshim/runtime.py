@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -26,7 +26,7 @@ class OciRuntime:
         self._reaper = reaper
         self._bundle = bundle
         self._id = id
-        self._options = options
+        self.options = options
         self._calls = 0
         choice = chosen(bundle, namespace, options["binary_name"], options["root"])
         self.binary: str = choice["binary"]
@@ -41,15 +41,15 @@ class OciRuntime:
 
     async def create(self, files: Mapping[int, int], pid_file: str, console: str) -> None:
         """``create``: the container's init, stopped before its program, with ``files`` as stdio."""
-        if self._options["shim_cgroup"]:
-            join_cgroup(self._options["shim_cgroup"])
+        if self.options["shim_cgroup"]:
+            join_cgroup(self.options["shim_cgroup"], (os.getppid(), os.getpid()))
         self._give(files)
         arguments = ["create", "--bundle", self._bundle, "--pid-file", pid_file]
         if console:
             arguments += ["--console-socket", console]
         if not self._sandboxed:  # which has neither, nor a use for it
-            arguments += ["--no-pivot"] * self._options["no_pivot_root"]
-            arguments += ["--no-new-keyring"] * self._options["no_new_keyring"]
+            arguments += ["--no-pivot"] * self.options["no_pivot_root"]
+            arguments += ["--no-new-keyring"] * self.options["no_new_keyring"]
         await self._run(arguments, files)
 
     async def exec(
@@ -89,7 +89,7 @@ class OciRuntime:
         self._give(files)
         arguments = ["restore", "--bundle", self._bundle, "--detach", "--pid-file", pid_file]
         arguments += ["--image-path", image]
-        work = self._options["criu_work_path"] or os.path.join(self._bundle, "criu")
+        work = self.options["criu_work_path"] or os.path.join(self._bundle, "criu")
         os.makedirs(work, mode=0o700, exist_ok=True)
         arguments += ["--work-path", work]
         if console:
@@ -109,11 +109,15 @@ class OciRuntime:
             file.seek(0)
             await self._run(["update", "--resources", "-"], {0: file.fileno()})
 
-    async def signal(self, number: int, pid: int, pid_file: str, *, started: bool) -> None:
-        """Signal one process: init, or the exec of a pid file. ProcessLookupError."""
+    async def signal(
+        self, number: int, kill: Callable[[int], None], pid_file: str, *, started: bool
+    ) -> None:
+        """Signal one process: init, or the exec of a pid file, by ``kill`` where it is the host's.
+
+        ProcessLookupError.
+        """
         if not self._sandboxed or not started:
-            # our own child: nobody else can get its pid before we have reaped it
-            os.kill(pid, number)
+            kill(number)
             return
         # the host's process only stands for the one in the sandbox
         inner = _inner(pid_file)
@@ -142,7 +146,7 @@ class OciRuntime:
         return [int(pid) for pid in found or []]
 
     def _give(self, files: Mapping[int, int]) -> None:
-        give(files.values(), self._options["io_uid"], self._options["io_gid"])
+        give(files.values(), self.options["io_uid"], self.options["io_gid"])
 
     async def _run(self, arguments: list[str], files: Mapping[int, int], *after: str) -> None:
         # a log for each call: several may be under way

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from coreshim.hibernation import State
 from coreshim.loop import Future, Loop
 from coreshim.server import EXISTS, NOT_FOUND, PRECONDITION, Failure, Method
 
@@ -20,10 +21,11 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386"}
 
 
 class SandboxService:
-    """Answers for at most one sandbox; ``end`` ends the shim."""
+    """Answers for at most one sandbox in the shim ``pid``; ``end`` ends the shim."""
 
-    def __init__(self, loop: Loop, end: Callable[[], None]) -> None:
+    def __init__(self, loop: Loop, pid: int, end: Callable[[], None]) -> None:
         self._loop = loop
+        self._pid = pid
         self._end = end
         self._id = ""
         self._created = 0
@@ -54,6 +56,18 @@ class SandboxService:
         """Whether no sandbox was ever made here."""
         return not self._id
 
+    def pack(self) -> State:
+        """What :meth:`unpack` needs."""
+        times = [self._created, self._started, self._exited]
+        return {"id": self._id, "times": times}
+
+    def unpack(self, state: State) -> None:
+        """Be the sandbox that an earlier worker was."""
+        self._id = state["id"]
+        self._created, self._started, self._exited = state["times"]
+        if self._exited:
+            self._ended.set()
+
     async def create(self, request: dict[str, Any]) -> None:
         if self._id:
             raise Failure(EXISTS, f"sandbox {request['sandbox_id']!r}: already exists")
@@ -65,7 +79,7 @@ class SandboxService:
         if self._started:
             raise Failure(PRECONDITION, f"sandbox {self._id!r}: was started already")
         self._started = time.time_ns()
-        return {"pid": os.getpid(), "created_at": _timestamp(self._created)}
+        return {"pid": self._pid, "created_at": _timestamp(self._created)}
 
     async def platform(self, request: dict[str, Any]) -> dict[str, Any]:
         self._known(request)
@@ -87,7 +101,7 @@ class SandboxService:
         ready = self._started and not self._exited
         answer = {
             "sandbox_id": self._id,
-            "pid": os.getpid(),
+            "pid": self._pid,
             "state": "SANDBOX_READY" if ready else "SANDBOX_NOTREADY",
             "created_at": _timestamp(self._created),
         }

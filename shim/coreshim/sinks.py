@@ -20,13 +20,15 @@ import stat
 import sys
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from coreshim.hibernation import Luggage, State, bytes_of, text_of
 from coreshim.logfile import LogFile
 from coreshim.logformat import CriLines, JsonLines, Lines
 from coreshim.server import INVALID, Failure
 
-__all__ = ["Descriptor", "Logged", "Sink", "is_fifo", "open_log", "open_sink"]
+__all__ = ["Descriptor", "Logged", "Sink", "is_fifo", "open_log", "open_sink", "sink_of"]
 
 _FORMATS: dict[str, type[Lines] | None] = {"json-file": JsonLines, "cri": CriLines, "none": None}
+_NAMES = {kind: name for name, kind in _FORMATS.items() if kind is not None}
 # a reader has all of them open at once
 _MOST_FILES = 500
 _SIZE = re.compile(r"(\d+)([bkmg]?)b?", re.IGNORECASE)
@@ -38,17 +40,16 @@ class Sink:
 
     fd = -1
 
-    @property
-    def quiet(self) -> bool:
-        """Whether it holds nothing back that it has taken."""
-        return True
-
     def write(self, data: bytes) -> int:
         """How many bytes it took. OSError: it takes no more."""
         raise NotImplementedError
 
     def close(self) -> None:
         """Let go of it."""
+        raise NotImplementedError
+
+    def pack(self, luggage: Luggage) -> State:
+        """What :func:`sink_of` needs to go on with it."""
         raise NotImplementedError
 
 
@@ -64,22 +65,19 @@ class Descriptor(Sink):
     def close(self) -> None:
         os.close(self.fd)
 
+    def pack(self, luggage: Luggage) -> State:
+        return {"fd": luggage.pack(self.fd)}
+
 
 class Logged(Sink):
-    """A log, and a FIFO with a copy for whoever reads it; without a reader the copy is dropped.
+    """A log, and a FIFO with a copy for whoever reads it; without a reader the copy is dropped."""
 
-    Rebuilt from the URI and the stream that it was opened with, ``fd``, and ``lines.rest``.
-    """
-
-    def __init__(self, lines: Lines | None, file: LogFile | None, copy: str) -> None:
+    def __init__(self, lines: Lines | None, file: LogFile | None, copy: str, fd: int = -1) -> None:
         self.lines = lines
         self._file = file
         self._copy = copy
+        self.fd = fd
         self._failing = False
-
-    @property
-    def quiet(self) -> bool:
-        return self.lines is None or not self.lines.rest
 
     def _reader(self) -> bool:
         """Whether somebody reads the FIFO now."""
@@ -101,6 +99,29 @@ class Logged(Sink):
         if self.lines is not None:
             self._append(self.lines.feed(data[:sent]))
         return sent
+
+    def pack(self, luggage: Luggage) -> State:
+        lines, file = self.lines, self._file
+        return {
+            "format": "none" if lines is None else _NAMES[type(lines)],
+            "stream": "" if lines is None else lines.stream,
+            "rest": "" if lines is None else text_of(lines.rest),
+            "file": None if file is None else file.pack(luggage),
+            "copy": self._copy,
+            "fd": luggage.pack(self.fd),
+        }
+
+    @classmethod
+    def unpacked(cls, state: State, luggage: Luggage) -> Logged:
+        """The log that an earlier worker wrote, in the middle of a line perhaps."""
+        lines, file = None, None
+        kind = _FORMATS[state["format"]]
+        if kind is not None:
+            lines = kind(state["stream"])
+            lines.rest = bytes_of(state["rest"])
+        if state["file"] is not None:
+            file = LogFile.unpacked(state["file"], luggage)
+        return cls(lines, file, state["copy"], luggage.unpack(state["fd"]))
 
     def _append(self, records: bytes) -> None:
         if not records or self._file is None:
@@ -147,6 +168,13 @@ def open_log(uri: str, stream: str) -> Logged | None:
         size, path = _bytes(uri, options["max-size"]), unquote(parts.path)
         file = LogFile(path, size, int(options["max-file"]))
     return Logged(lines(stream) if lines else None, file, options["copy"])
+
+
+def sink_of(state: State, luggage: Luggage) -> Sink:
+    """The sink of an earlier worker."""
+    if "format" in state:
+        return Logged.unpacked(state, luggage)
+    return Descriptor(luggage.unpack(state["fd"]))
 
 
 def _bytes(uri: str, text: str) -> int:

@@ -12,6 +12,7 @@ import os
 import struct
 import termios
 
+from coreshim.hibernation import Luggage, State
 from coreshim.logger import Logger, is_binary
 from coreshim.loop import Future, Loop
 from coreshim.relay import Relay
@@ -29,15 +30,7 @@ class Streams:
     ``owner`` is the container's (id, namespace), for logging binaries.
     """
 
-    def __init__(
-        self,
-        loop: Loop,
-        stdin: str,
-        stdout: str,
-        stderr: str,
-        terminal: bool,
-        owner: tuple[str, str] = ("", ""),
-    ) -> None:
+    def __init__(self, loop: Loop, owner: tuple[str, str] = ("", "")) -> None:
         self._loop = loop
         self._owner = owner
         self._logger: Logger | None = None
@@ -49,13 +42,16 @@ class Streams:
         # a terminal's, until it is there
         self._source = -1
         self._sink: Sink | None = None
+
+    def open(self, stdin: str, stdout: str, stderr: str, terminal: bool) -> None:
+        """Open what a request names. Failure."""
         try:
             if terminal:
                 self._open_for_terminal(stdin, stdout)
             else:
                 self._input(stdin)
                 if is_binary(stdout):
-                    self._logger = Logger(loop, stdout, *owner)
+                    self._logger = Logger(self._loop, stdout, *self._owner)
                     self._theirs[1], self._theirs[2] = self._logger.out, self._logger.err
                 else:
                     self._output(1, stdout, "stdout")
@@ -68,15 +64,40 @@ class Streams:
             raise
 
     @property
+    def quiet(self) -> bool:
+        """Whether the process has started, and nothing is under way."""
+        relays = [*self._relays, self._stdin] if self._stdin else self._relays
+        return not self._theirs and self._sink is None and all(
+            relay.done.done or relay.quiet for relay in relays
+        )  # fmt: skip
+
+    def pack(self, luggage: Luggage) -> State:
+        """What :meth:`unpacked` needs; only while :attr:`quiet`."""
+        relays = [relay.pack(luggage) for relay in self._relays if not relay.done.done]
+        state: State = {
+            "relays": relays,
+            "console": luggage.pack(self._console),
+            "unread": [luggage.pack(fd) for fd in self._unread],
+        }
+        if self._stdin is not None and not self._stdin.done.done:
+            state["stdin"] = self._stdin.pack(luggage)
+        return state
+
+    @classmethod
+    def unpacked(cls, loop: Loop, state: State, luggage: Luggage) -> Streams:
+        """The streams that an earlier worker had."""
+        streams = cls(loop)
+        streams._relays = [Relay.unpacked(loop, relay, luggage) for relay in state["relays"]]
+        streams._console = luggage.unpack(state["console"])
+        streams._unread = [luggage.unpack(place) for place in state["unread"]]
+        if "stdin" in state:
+            streams._stdin = Relay.unpacked(loop, state["stdin"], luggage)
+        return streams
+
+    @property
     def files(self) -> dict[int, int]:
         """The process's descriptors by number."""
         return self._theirs
-
-    @property
-    def quiet(self) -> bool:
-        """Whether no byte is on its way through the shim."""
-        relays = [*self._relays, *([self._stdin] if self._stdin else [])]
-        return all(relay.done.done or relay.quiet for relay in relays)
 
     async def ready(self) -> None:
         """Return when whoever takes the output is there. Failure."""

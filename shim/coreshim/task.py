@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import json
 import os
 import re
 import signal
@@ -13,64 +11,57 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from cored import linux
 from coreshim import fast, idmaps
 from coreshim.codec import decode, encode
 from coreshim.console import Console
+from coreshim.exits import exit_file, write_exit
+from coreshim.hibernation import Luggage, State
 from coreshim.loop import Future, Loop
 from coreshim.oom import OomWatch
 from coreshim.process import CREATED, PAUSED, RUNNING, STOPPED, Process
 from coreshim.publish import Publisher
 from coreshim.reaper import Ended, Reaper
+from coreshim.rootfs import Rootfs
 from coreshim.runtime import OciRuntime
-from coreshim.server import (
-    EXISTS,
-    INVALID,
-    NOT_FOUND,
-    PRECONDITION,
-    UNKNOWN,
-    Failure,
-    Method,
-)
+from coreshim.server import EXISTS, INVALID, NOT_FOUND, PRECONDITION, Failure, Method
 from coreshim.spec import has_pid_namespace, with_terminal
 
 __all__ = ["TaskService"]
 
 # a process's last words may be in a pipe that something else still holds
 _DRAIN = 2.0
-_UNMOUNTABLE = (errno.ENODEV, errno.EINVAL, errno.ENOENT, errno.ENOTDIR, errno.ENOTBLK)
 # the exit status of a process that could not be started
 _NOT_STARTED = 255
 _EXEC_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-class _Mount:
-    """A mount as cored.linux takes it."""
-
-    def __init__(self, values: dict[str, Any]) -> None:
-        self.type = values["type"]
-        self.source = values["source"]
-        self.target = values["target"]
-        self.options = values["options"]
-
-
 class TaskService:
-    """Answers for one container; ``publish`` takes events where somebody wants them."""
+    """Answers for one container in the shim ``pid``.
+
+    ``publish`` takes events where somebody wants them.
+    """
 
     def __init__(
-        self, loop: Loop, namespace: str, id: str, bundle: str, publish: Publisher
+        self,
+        loop: Loop,
+        reaper: Reaper,
+        pid: int,
+        namespace: str,
+        id: str,
+        bundle: str,
+        publish: Publisher,
     ) -> None:
         self._loop = loop
+        self._reaper = reaper
+        self._pid = pid
         self._namespace = namespace
         self._id = id
         self._bundle = bundle
-        self._rootfs = os.path.join(bundle, "rootfs")
+        self._rootfs = Rootfs(bundle)
         self._publish = publish
-        self._reaper = Reaper(loop)
         self._runtime: OciRuntime | None = None
         self._processes: dict[str, Process] = {}
         self._own_pids = True
-        self._mounted = 0
         self._cgroups: list[str] = []
         self._oom: OomWatch | None = None
 
@@ -107,9 +98,50 @@ class TaskService:
         ended: Ended = await self._reaper.ended(pid)
         return ended
 
-    def close(self) -> None:
-        """Stop reaping."""
-        self._reaper.close()
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is being done."""
+        return not self._reaper.starting and all(
+            process.quiet for process in self._processes.values()
+        )
+
+    @property
+    def awaited(self) -> list[int]:
+        """The pids of those whose end is to come; a coroutine waits for each."""
+        return [process.pid for process in self._processes.values() if process.runs]
+
+    def pack(self, luggage: Luggage) -> State:
+        """What :meth:`unpack` needs; only while :attr:`quiet`."""
+        return {
+            "options": None if self._runtime is None else self._runtime.options,
+            "own_pids": self._own_pids,
+            "mounted": self._rootfs.mounted,
+            "cgroups": self._cgroups,
+            "oom": None if self._oom is None else self._oom.pack(luggage),
+            "processes": [process.pack(luggage) for process in self._processes.values()],
+        }
+
+    def unpack(self, state: State, luggage: Luggage) -> None:
+        """Go on where an earlier worker has stopped."""
+        if state["options"] is not None:
+            self._runtime = self._runtime_with(state["options"])
+        self._own_pids, self._rootfs.mounted = state["own_pids"], state["mounted"]
+        self._cgroups = state["cgroups"]
+        if state["oom"] is not None:
+            self._oom = self._oom_watch()
+            self._oom.unpack(state["oom"], luggage)
+        for each in state["processes"]:
+            process = Process.unpacked(self._loop, each, luggage)
+            self._processes[process.exec_id] = process
+            if each["runs"]:
+                process.reaped = self._reaper.ended(process.pid)
+                self._loop.spawn(self._await_exit(process))
+
+    def _runtime_with(self, options: dict[str, Any]) -> OciRuntime:
+        return OciRuntime(self._reaper, self._bundle, self._id, self._namespace, options)
+
+    def _oom_watch(self) -> OomWatch:
+        return OomWatch(self._loop, lambda: self._publish.oom(self._id))
 
     @property
     def idle(self) -> bool:
@@ -121,17 +153,11 @@ class TaskService:
             raise Failure(EXISTS, f"task {request['id']!r}: already exists in this shim")
         options = request["options"] or {"type_url": "", "value": b""}
         known = options["type_url"].endswith("runc.v1.Options")
-        runtime = OciRuntime(
-            self._reaper,
-            self._bundle,
-            self._id,
-            self._namespace,
-            decode("Options", options["value"] if known else b""),
-        )
+        runtime = self._runtime_with(decode("Options", options["value"] if known else b""))
         process = Process(self._loop, "", request)
         self._reaper.begin()
         try:
-            self._mount(request["rootfs"])
+            self._rootfs.mount(request["rootfs"])
             process.image = request["checkpoint"]
             if not process.image:
                 with idmaps.volumes(self._bundle):
@@ -139,7 +165,7 @@ class TaskService:
                         files, self._pid_file(process), console
                     ))  # fmt: skip
         except BaseException:
-            process.close_streams()
+            process.close()
             await self._undo(runtime)
             raise
         finally:
@@ -233,16 +259,16 @@ class TaskService:
             await self._delete_stopped()
         if process.streams is not None:
             await process.streams.drained(_DRAIN)
-        process.close_streams()
+        process.close()
         if not process.exec_id:
             if self._oom is not None:
                 self._oom.close()
             fast.remove_cgroups(self._cgroups)
-            self._unmount()
+            self._rootfs.unmount()
         if process.exec_id:
             self._oci().forget(self._pid_file(process))
             with suppress(FileNotFoundError):
-                os.unlink(self._exit_file(process))
+                os.unlink(exit_file(self._bundle, process.exec_id))
         self._processes.pop(process.exec_id, None)
         process.exit.set()  # nobody waits for what never ran
         answer = {
@@ -269,7 +295,7 @@ class TaskService:
             raise finished
         try:
             await self._oci().signal(
-                number, process.pid, self._pid_file(process), started=process.status != CREATED
+                number, process.kill, self._pid_file(process), started=process.status != CREATED
             )
         except ProcessLookupError as error:
             raise finished from error
@@ -339,7 +365,7 @@ class TaskService:
 
     async def connect(self, request: dict[str, Any]) -> dict[str, Any]:
         init = self._processes.get("")
-        return {"shim_pid": os.getpid(), "task_pid": init.pid if init else 0, "version": "3"}
+        return {"shim_pid": self._pid, "task_pid": init.pid if init else 0, "version": "3"}
 
     async def shutdown(self, request: dict[str, Any]) -> None:
         if "" in self._processes and not request["now"]:
@@ -389,13 +415,14 @@ class TaskService:
             if console is not None:
                 console.close()
         with open(self._pid_file(process)) as file:
-            process.pid = int(file.read())
+            process.begins(int(file.read()))
         process.reaped = self._reaper.ended(process.pid)
 
     def _watch_init(self, process: Process) -> None:
         """The container runs, or waits to: look after its init and its memory."""
         self._cgroups = fast.cgroups_of(process.pid)
-        self._oom = OomWatch(self._loop, self._cgroups, lambda: self._publish.oom(self._id))
+        self._oom = self._oom_watch()
+        self._oom.open(self._cgroups)
         self._loop.spawn(self._await_exit(process))
 
     async def _start_init(self, process: Process) -> None:
@@ -414,7 +441,7 @@ class TaskService:
                 files, path, self._pid_file(process), console
             ))  # fmt: skip
         except BaseException:
-            process.close_streams()
+            process.close()
             # whoever waits for it must not wait for ever; it stays until it is deleted
             process.ended(_NOT_STARTED, time.time_ns())
             raise
@@ -436,23 +463,10 @@ class TaskService:
         self._publish.task_exited(self._id, process)
 
     def _record(self, process: Process, ended: Ended) -> None:
-        """Write exit.json, or an exec's, in one step and for good."""
-        path = self._exit_file(process)
-        record = {"pid": process.pid, "status": ended.status, "exited_at": ended.at}
         try:
-            if process.exec_id:
-                os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-            with open(f"{path}.new", "w") as file:
-                json.dump(record, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(f"{path}.new", path)
+            write_exit(exit_file(self._bundle, process.exec_id), process.pid, ended)
         except OSError as error:  # no space: who waits must be told all the same
             print(f"exit of {self._name(process)}: {error}", file=sys.stderr)
-
-    def _exit_file(self, process: Process) -> str:
-        name = os.path.join("exits", process.exec_id) if process.exec_id else "exit.json"
-        return os.path.join(self._bundle, name)
 
     async def _kill_rest(self) -> None:
         """Without a pid namespace of its own a container's other processes outlive its init."""
@@ -476,24 +490,4 @@ class TaskService:
         except Failure as failure:
             # most often: there never was one
             print(f"undoing create: {failure}", file=sys.stderr)
-        self._unmount()
-
-    def _mount(self, mounts: list[dict[str, Any]]) -> None:
-        if not mounts:
-            return
-        os.makedirs(self._rootfs, mode=0o711, exist_ok=True)
-        try:
-            with idmaps.applied([_Mount(values) for values in mounts], self._bundle) as entries:
-                linux.mount_all(entries, self._rootfs)
-        except OSError as error:
-            # no such filesystem, bad options, no such source: what the request described
-            code = INVALID if error.errno in _UNMOUNTABLE else UNKNOWN
-            raise Failure(
-                code, f"root filesystem {self._rootfs}: cannot be mounted: {error.strerror}"
-            ) from error
-        self._mounted = len(mounts)
-
-    def _unmount(self) -> None:
-        if self._mounted:
-            self._mounted = 0
-            linux.unmount_all(self._rootfs, lazy=True)
+        self._rootfs.unmount()

@@ -7,6 +7,7 @@ in the zygote, those pages stay shared.
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import socket
 import tempfile
@@ -15,11 +16,13 @@ from typing import Any
 from cored.rpc.ttrpc import REQUEST, Decoder, Frame
 from cored.rpc.ttrpc import encode as encode_frame
 from coreshim.codec import decode, encode
+from coreshim.hibernation import Luggage, receive, send
+from coreshim.keeper import Keeper, become_subreaper
 from coreshim.loop import Loop
 from coreshim.messages import MESSAGES
 from coreshim.publish import Publisher
+from coreshim.reaper import Reaper
 from coreshim.server import Server
-from coreshim.shim import become_subreaper
 from coreshim.stdio import Streams
 from coreshim.task import TaskService
 
@@ -44,6 +47,7 @@ def warm_up() -> None:
             file.write(_RUNTIME)
         for _ in range(_ROUNDS):
             _life(place)
+            _sleep()
     finally:
         os.chdir(before)
         shutil.rmtree(place)
@@ -51,8 +55,11 @@ def warm_up() -> None:
 
 def _life(place: str) -> None:
     loop = Loop()
-    service = TaskService(loop, "zygote", "zygote", place, Publisher(loop, "zygote", ""))
-    server = Server(loop, os.path.join(place, "s"), service.methods())
+    line, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    reaper = Reaper(loop, line)
+    publisher = Publisher(loop, "zygote", "")
+    service = TaskService(loop, reaper, os.getpid(), "zygote", "zygote", place, publisher)
+    server = Server.listening(loop, os.path.join(place, "s"), service.methods())
     client = socket.socket(socket.AF_UNIX)
     try:
         client.connect(os.path.join(place, "s"))
@@ -77,8 +84,35 @@ def _life(place: str) -> None:
     finally:
         client.close()
         server.close()
-        service.close()
+        reaper.close()
         loop.close()
+        line.close()
+        far.close()
+
+
+def _sleep() -> None:
+    """What a keeper does, but for the forks."""
+    keeper = Keeper(lambda line, parcel: None, ())
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind("")
+        luggage = Luggage()
+        luggage.pack(os.dup(2))
+        luggage.pack(os.dup(listener.fileno()))
+        watched = {luggage.descriptors[1]: select.POLLIN}
+        send(keeper.far, {"order": []}, luggage, watched, [1])
+        for fd in luggage.descriptors:
+            os.close(fd)
+        parcel = receive(keeper.line)
+        assert parcel is not None
+        keeper.tell(1, 0)
+        keeper.sleep(parcel)
+        keeper.reap()
+        for fd in parcel.descriptors:
+            os.close(fd)
+    finally:
+        listener.close()
+        keeper.close()
 
 
 def _requests(place: str) -> list[tuple[str, dict[str, Any]]]:
@@ -106,7 +140,8 @@ async def _play(loop: Loop, service: TaskService, place: str) -> None:
     """A process with streams and an exit, then the end."""
     fifo = os.path.join(place, "fifo")
     os.mkfifo(fifo)
-    streams = Streams(loop, "", fifo, f"json-file://{place}/log.json", False)
+    streams = Streams(loop)
+    streams.open("", fifo, f"json-file://{place}/log.json", False)
     await service.run_program(["/bin/true"], streams.files)
     streams.started()
     streams.ended()

@@ -13,6 +13,8 @@ import traceback
 from typing import Any
 
 from coreshim import fast, metrics, shim, stdio, task
+from coreshim.hibernation import Parcel
+from coreshim.keeper import Keeper, prepare
 from coreshim.warmup import warm_up
 
 __all__ = ["run"]
@@ -32,10 +34,10 @@ def run(fd: int) -> None:
     channel = socket.socket(fileno=fd)
     taken, take = os.pipe()
     awake, wake = socket.socketpair()
+    prepare()
     warm_up()
     for end in (awake, wake):
         end.setblocking(False)
-    signal.signal(signal.SIGCHLD, lambda number, frame: None)
     signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
     gc.collect()  # sockets too, which every shim would have
     gc.freeze()
@@ -75,20 +77,16 @@ def _reaped() -> set[int]:
 
 
 def _fork(channel: socket.socket, take: int, zygote_s: tuple[int, ...]) -> int:
-    """Fork one that waits, without the descriptors that are the zygote's own; its pid."""
+    """Fork a keeper whose worker waits, without the zygote's own descriptors; its pid."""
     pid = os.fork()
     if pid:
-        return pid
+        return pid  # what is written to before the next fork is this one's alone: do little
     try:
         signal.set_wakeup_fd(-1)
         for fd in zygote_s:
             os.close(fd)
-        os.setsid()
-        data = channel.recv(1 << 20)
-        if data:
-            os.write(take, b"1")
-            os.close(take)
-            _become(channel, json.loads(data))
+        passed = (channel.fileno(), take)
+        Keeper(lambda line, parcel: _work(channel, take, line, parcel), passed).run()
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
@@ -96,25 +94,40 @@ def _fork(channel: socket.socket, take: int, zygote_s: tuple[int, ...]) -> int:
         os._exit(0)
 
 
-def _become(channel: socket.socket, request: dict[str, Any]) -> None:
-    """The rest of the child's life."""
+def _work(channel: socket.socket, take: int, line: socket.socket, parcel: Parcel | None) -> None:
+    """A worker's life: the first one waits for something to do."""
+    if parcel is not None:
+        shim.resume(line, parcel)
+        return
+    data = channel.recv(1 << 20)
+    if data:
+        os.write(take, b"1")
+        os.close(take)
+        _become(line, channel, json.loads(data))
+
+
+def _become(line: socket.socket, channel: socket.socket, request: dict[str, Any]) -> None:
+    """The rest of the first worker's life."""
     answered = False
 
     def ready(address: str) -> None:
         nonlocal answered
         answered = True
         answer = {"n": request["n"], "version": 3, "address": address, "protocol": "ttrpc"}
-        channel.send(json.dumps({**answer, "pid": os.getpid()}).encode())
+        channel.send(json.dumps({**answer, "pid": os.getppid()}).encode())
         channel.close()
 
     try:
-        shim.detach(request["bundle"])
-        path = shim.socket_path(request["address"], request["namespace"], request["id"])
-        events = f"{request['address']}.ttrpc"
-        shim.serve(
-            request["namespace"], request["id"], request["bundle"], path, events, ready,
-            all_events=False,
-        )  # fmt: skip
+        order = shim.Order(
+            request["namespace"],
+            request["id"],
+            request["bundle"],
+            shim.socket_path(request["address"], request["namespace"], request["id"]),
+            f"{request['address']}.ttrpc",
+            False,
+            request.get("idle", shim.IDLE),
+        )
+        shim.serve(line, order, ready)
     except BaseException as error:
         if not answered:
             text = f"{type(error).__name__}: {error}"

@@ -1,9 +1,9 @@
 """cored beside containerd, in one interleaved run of the same unmodified clients: ratios.
 
-    .venv/bin/python -m tests.bench [SECTION ...] [--rounds 20] [--import-rounds 5] [--shims 30]
+    .venv/bin/python -m tests.bench [SECTION ...] [--rounds 20] [--import-rounds 5] [--shims 200]
 
-Run, memory and import are measured through ctr; unary, content and events through a load generator
-that speaks gRPC by hand (load.py), so that a daemon's own time is what counts.
+Run, idle and import are measured through ctr; cycle, unary, content and events through a load
+generator that speaks gRPC by hand (load.py), so that a daemon's own time is what counts.
 Starts a private daemon of each kind, on private roots in a mount namespace of its own, and leaves
 nothing behind but the Debian image that it made for itself (in --cache, some 150 MB).
 """
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import daemons
-from tests.bench import api
+from tests.bench import api, containers
 from tests.bench.compare import Row, interleaved
 from tests.bench.debian import debian_image
 from tests.daemons import Daemon
@@ -42,7 +42,8 @@ def main() -> None:
     image = debian_image(options.cache) if "import" in options.sections else None
     print(f"{'':34} {'cored':>9} {'containerd':>11} {'':4} {'ratio':>7}")
     with ExitStack() as stack:
-        ours = stack.enter_context(daemons.cored())
+        # the same OCI runtime for both: what containerd's shim runs
+        ours = stack.enter_context(daemons.cored('[plugins.runtime.shim]\nruntime = "runc"\n'))
         peer = stack.enter_context(daemons.containerd())
         busybox = ours.home / "busybox.tar"
         subprocess.run([PROJECT / "deploy/quickstart/busybox-image", busybox], check=True)
@@ -68,7 +69,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--events", type=int, default=200, help="that each of them gets")
     parser.add_argument("--rounds", type=int, default=20, help="of ctr run --rm")
     parser.add_argument("--import-rounds", type=int, default=5, help="of import + unpack")
-    parser.add_argument("--shims", type=int, default=30, help="containers of each daemon for PSS")
+    parser.add_argument("--cycle-rounds", type=int, default=5, help="of whole lives of tasks")
+    parser.add_argument("--shims", type=int, default=200, help="containers for idle and restart")
+    parser.add_argument("--restart-rounds", type=int, default=3, help="of restart")
     parser.add_argument("--cache", type=Path, default=Path("/var/tmp/cored-bench"))
     options = parser.parse_args()
     if unknown := set(options.sections) - set(_SECTIONS):
@@ -129,44 +132,11 @@ def _processor(daemon: Daemon) -> float:
     return total / os.sysconf("SC_CLK_TCK")
 
 
-def _memory(ours: Daemon, peer: Daemon, count: int) -> Row:
-    """Proportional set size of a shim, MiB: all shims of one daemon at a time, averaged."""
-    averages = []
-    for daemon in (ours, peer):
-        image = "docker.io/library/busybox:latest"
-        names = [f"sleeper{number}" for number in range(count)]
-        for name in names:
-            daemon.ctr("run", "-d", image, name, "sleep", "600")
-        pids = [
-            int(line.split()[1])
-            for line in daemon.ctr("tasks", "ls").stdout.splitlines()[1:]
-            if line.split()[0] in names
-        ]
-        averages.append(statistics.mean(_pss(_parent(pid)) for pid in pids))
-        for name in names:
-            daemon.ctr("tasks", "rm", "-f", name)
-            daemon.ctr("containers", "rm", name)
-    mine, theirs = averages
-    return Row(f"PSS of a shim, {count} of each", "MiB", mine, theirs, 0.8, (mine / theirs,) * 2)
-
-
-def _parent(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("PPid:"):
-            return int(line.split()[1])
-    raise RuntimeError(f"process {pid}: no parent")
-
-
-def _pss(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) / 1024
-    raise RuntimeError(f"process {pid}: no PSS")
-
-
 _SECTIONS: dict[str, Callable[[Daemon, Daemon, Path | None, Any], list[Row]]] = {
     "run": lambda ours, peer, _, options: [_run(ours, peer, options.rounds)],
-    "memory": lambda ours, peer, _, options: [_memory(ours, peer, options.shims)],
+    "cycle": lambda ours, peer, _, options: containers.cycle(ours, peer, options.cycle_rounds),
+    "idle": lambda ours, peer, _, options: containers.idle(ours, peer, options.shims),
+    "restart": lambda ours, peer, _, o: containers.restart(ours, peer, o.shims, o.restart_rounds),
     "unary": lambda ours, peer, _, o: api.unary(ours, peer, o.api_rounds, o.records),
     "content": lambda ours, peer, _, o: api.content(ours, peer, o.api_rounds, o.blob),
     "events": lambda ours, peer, _, o: [

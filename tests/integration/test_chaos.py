@@ -24,6 +24,8 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 CGROUP = "cored-chaos"
 COUNT = int(os.environ.get("CORED_CHAOS", "100"))
 AT_A_TIME = 20
+# shims go to sleep in the midst of it
+SLEEPY = "[plugins.runtime.shim]\nidle = 0.2\n"
 OURS = "io.containerd.runc.v2"
 FOREIGN = shutil.which("containerd-shim-runc-v2")
 
@@ -50,7 +52,7 @@ def test_every_exit_is_right_every_log_whole_and_nothing_is_left(tmp_path: Path)
     print(f"seed {seed}")
     rng = random.Random(seed)
     turns = threading.Semaphore(AT_A_TIME)
-    with rootfs(tmp_path / "root", CGROUP) as root, daemons.cored() as daemon:
+    with rootfs(tmp_path / "root", CGROUP) as root, daemons.cored(SLEEPY) as daemon:
         client = chaos.steady(daemon)
         lives = []
         for number in range(COUNT):

@@ -20,6 +20,8 @@ from tests.grpc_client import Client, opened
 from tests.tasks import RUNNING, STOPPED, UNKNOWN, Container, alive, eventually, parent, rootfs
 
 pytestmark = pytest.mark.root
+# a shim's process that a test has looked up is still there when it is killed
+AWAKE = "[plugins.runtime.shim]\nidle = 60\n"
 CGROUP = "cored-supervision"
 FOREIGN = shutil.which("containerd-shim-runc-v2") or "containerd-shim-runc-v2"
 OURS = "io.containerd.runc.v2"
@@ -60,7 +62,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with rootfs(tmp_path / "root", CGROUP) as root, daemons.cored() as daemon:
+    with rootfs(tmp_path / "root", CGROUP) as root, daemons.cored(AWAKE) as daemon:
         made = Place(daemon, root)
         yield made
         made.api.close()

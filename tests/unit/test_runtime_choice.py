@@ -52,6 +52,8 @@ def options(message: Any) -> Typed:
         ({"runtimes": {"a": {"shim": "/s", "path": "/p"}}}, "has a shim, and settings of an OCI"),
         ({"runtimes": {"a b": {}}}, "is no name for a runtime"),
         ({"runtimes": {"a": 1}}, "runtimes.a must be a table"),
+        ({"idle": 0}, "idle must be a number of seconds"),
+        ({"idle": True}, "idle must be a number of seconds"),
     ],
 )
 def test_wrong_settings_are_named(table: dict[str, Any], says: str) -> None:

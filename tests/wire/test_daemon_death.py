@@ -21,8 +21,8 @@ IMAGE = "docker.io/library/busybox:latest"
 
 @pytest.fixture
 def daemon(busybox: Path) -> Iterator[Daemon]:
-    """A cored of this test's own: it is killed."""
-    with daemons.cored() as running:
+    """A cored of this test's own: it is killed, while its shims sleep."""
+    with daemons.cored("[plugins.runtime.shim]\nidle = 0.1\n") as running:
         running.ctr("images", "import", str(busybox))
         yield running
 

@@ -1,0 +1,26 @@
+"""How a process ended, written into the bundle before anybody is told."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from coreshim.reaper import Ended
+
+__all__ = ["exit_file", "write_exit"]
+
+
+def exit_file(bundle: str, exec_id: str) -> str:
+    """Init's is ``exit.json``, an exec's stays until it is deleted."""
+    name = os.path.join("exits", exec_id) if exec_id else "exit.json"
+    return os.path.join(bundle, name)
+
+
+def write_exit(path: str, pid: int, ended: Ended) -> None:
+    """In one step and for good. OSError."""
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    with open(f"{path}.new", "w") as file:
+        json.dump({"pid": pid, "status": ended.status, "exited_at": ended.at}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(f"{path}.new", path)
