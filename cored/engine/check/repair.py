@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from urllib.parse import urlsplit
 
 from cored.abc.content import ContentStore
 from cored.abc.snapshots import Kind, Snapshotter
@@ -14,11 +16,12 @@ from cored.archive.pool import WorkerPool
 from cored.engine.check.layers import Known
 from cored.engine.registry import Access, Registry, document
 from cored.engine.unpack import Unpacker
-from cored.errors import CoredError, NotFound
+from cored.errors import CoredError, InvalidArgument, NotFound
 from cored.metadata.graph import Node
 from cored.metadata.inventory import BlobRow, Inventory, SnapshotRow
 from cored.oci import mediatypes
 from cored.oci.reference import Reference
+from cored.oci.reference import parse as parse_reference
 
 __all__ = ["Repairer"]
 
@@ -51,7 +54,7 @@ class Repairer:
         digest = rows[0].digest
         wanted = said or Descriptor("", digest, rows[0].size)
         why = "nobody knows where it came from: pull or import its image again"
-        for host, path in _sources(rows):
+        for host, path in self._sources(rows):
             reference = Reference(host, path, digest=digest)
             try:
                 with NamedTemporaryFile(dir=self._spool, prefix="repair-") as file:
@@ -118,6 +121,25 @@ class Repairer:
             return str(error)
         return ""
 
+    def _sources(self, rows: Sequence[BlobRow]) -> list[tuple[str, str]]:
+        """Registries and repositories that a blob is known to be in, the likely ones first.
+
+        Labels do not tell a registry's port; the names of the images that need the blob do.
+        """
+        users = self._inventory.users([row.node for row in rows])
+        names = {user.id for found in users.values() for user in found if user.type == "image"}
+        hosts: dict[str, list[str]] = {}
+        for name in sorted(names):
+            with suppress(InvalidArgument):  # names may be anything
+                host = parse_reference(name).host
+                hosts.setdefault(urlsplit(f"//{host}").hostname or host, []).append(host)
+        found = [
+            (host, path)
+            for plain, path in _labelled(rows)
+            for host in (*hosts.get(plain, ()), plain)
+        ]
+        return list(dict.fromkeys(found))
+
     def _user(self, row: SnapshotRow) -> str:
         """Who an active snapshot or view is for."""
         users = self._inventory.users([row.node])[row.node]
@@ -125,17 +147,14 @@ class Repairer:
         return f"container {user.id}" if user else f"snapshot {row.key!r}"
 
 
-def _sources(rows: Sequence[BlobRow]) -> Iterator[tuple[str, str]]:
-    """Registries and repositories that a blob is known to be in."""
-    found = dict.fromkeys(
-        (label.removeprefix(_SOURCE), path)
-        for row in rows
-        for label, paths in row.labels.items()
-        if label.startswith(_SOURCE)
-        for path in paths.split(",")
-        if path
-    )
-    yield from found
+def _labelled(rows: Sequence[BlobRow]) -> Iterator[tuple[str, str]]:
+    """Registries, by name alone, and repositories that labels say a blob came from."""
+    for row in rows:
+        for label, paths in row.labels.items():
+            if label.startswith(_SOURCE):
+                yield from (
+                    (label.removeprefix(_SOURCE), path) for path in paths.split(",") if path
+                )
 
 
 def _above(rows: Sequence[SnapshotRow], bottom: SnapshotRow) -> list[SnapshotRow]:
