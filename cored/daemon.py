@@ -353,7 +353,9 @@ def _checker(
     spool: Path,
 ) -> Checker:
     content, snapshotters = metadata.content, metadata.snapshotters
-    repairer = Repairer(metadata.inventory, content, snapshotters, registry, unpacker, pool, spool)
+    repairer = Repairer(
+        metadata.inventory, content, snapshotters, metadata.leases, registry, unpacker, pool, spool
+    )
     return Checker(
         metadata.inventory, content, snapshotters, metadata.leases, pool, repairer,
         metadata.gc, config.state / "unpack",
