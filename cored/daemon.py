@@ -1,7 +1,11 @@
 """Assembly of the daemon: the one place that names concrete classes; one exit stack for all.
 
-Everything opens here in order (lock, events, plugins by kind, metadata, engine, services, server)
-and closes in reverse. Containers are not among what closes: their shims live on their own.
+Everything opens in order and closes in reverse, in two stages. The first (lock, events, content,
+snapshots, metadata, runtime, tasks, and their services) is here; then the server listens. What else
+there is (``second_stage.py``) is imported and opened while calls are answered already; calls of its
+services wait. What this module imports is what keeps a restarted daemon from serving: see
+``tests/unit/test_daemon_startup.py``. Containers are not among what closes: their shims live on
+their own.
 """
 
 from __future__ import annotations
@@ -13,50 +17,39 @@ import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from types import ModuleType
 
-from cored import linux, log, proxies
+from cored import log
 from cored.abc.content import ContentStore
 from cored.abc.events import EventBus
-from cored.abc.network import Network
 from cored.abc.records import ContainerStore, ImageStore, LeaseStore, NamespaceStore, SandboxStore
 from cored.abc.runtime import Runtime
 from cored.abc.service import Service
 from cored.archive.pool import WorkerPool
 from cored.config import Config
-from cored.engine.check import Checker
-from cored.engine.check.repair import Repairer
+from cored.directories import directory
 from cored.engine.checkpoints import Checkpoints
-from cored.engine.containers import Containers
 from cored.engine.events import Exchange
-from cored.engine.export import Exporter
-from cored.engine.host import probe
-from cored.engine.images import Images
-from cored.engine.importing import Importer
-from cored.engine.loop import LoopHandler
-from cored.engine.memberships import Memberships
-from cored.engine.mounts import MountManager
-from cored.engine.networking import Networking
-from cored.engine.networks import Catalog, Connections, Resolvers
-from cored.engine.policy import Policy
-from cored.engine.pull import Puller
-from cored.engine.push import Pusher
-from cored.engine.registry import Registry
-from cored.engine.roots import Roots
-from cored.engine.sandboxes import Sandboxes
 from cored.engine.snapshotters import Snapshotters
-from cored.engine.streams import Streams
 from cored.engine.tasks import Tasks
-from cored.engine.transfers import end_transfers
-from cored.engine.unpack import Unpacker
-from cored.errors import FailedPrecondition, PermissionDenied, from_os_error
+from cored.errors import FailedPrecondition, PermissionDenied
 from cored.hookspecs import PluginKind
 from cored.metadata.store import Metadata
 from cored.plugins import Context, Plugins, discover
 from cored.rpc.server import serve
 from cored.rpc.ttrpc_server import serve as serve_ttrpc
+from cored.services.containers import ContainersService
+from cored.services.content import ContentService
+from cored.services.events import EventsService
+from cored.services.images import ImagesService
+from cored.services.leases import LeasesService
+from cored.services.namespaces import NamespacesService
 from cored.services.shim_events import shim_events
+from cored.services.snapshots import SnapshotsService
+from cored.services.tasks import TasksService
+from cored.services.version import VersionService
 
-__all__ = ["Lock", "assembled", "directory", "make_plugins", "notify", "run"]
+__all__ = ["Lock", "assembled", "make_plugins", "notify", "run"]
 
 
 async def run(config: Config) -> None:
@@ -85,18 +78,34 @@ async def assembled(config: Config) -> AsyncIterator[Plugins]:
         stack.enter_context(Lock(directory(config.root, 0o711) / "lock"))
         directory(config.state, 0o711)
         plugins = make_plugins(config)
-        for kind, provider in proxies.providers(config):
-            plugins.offer(kind, provider, "configuration: proxy_plugins")
+        if config.proxies():
+            # imported here: few have any
+            from cored.proxies import providers
+
+            for kind, provider in providers(config):
+                plugins.offer(kind, provider, "configuration: proxy_plugins")
         exchange = Exchange(lambda envelope: plugins.hook.cored_event(envelope=envelope))
         plugins.provide(EventBus, exchange)  # type: ignore[type-abstract]
         await _open_storage(config, plugins, exchange, stack)
-        await _open_engine(config, plugins, exchange, stack)
-        services = await _services(config, plugins, exchange, stack)
+        await _open_tasks(config, plugins, exchange, stack)
+        # closed when no call is in flight any more
+        rest = await stack.enter_async_context(AsyncExitStack())
         await stack.enter_async_context(
             serve_ttrpc(Path(f"{config.address}.ttrpc"), shim_events(exchange))
         )
-        await stack.enter_async_context(serve(config.address, services, config.grpc))
+        services = _services(plugins, exchange)
+        server = await stack.enter_async_context(serve(config.address, services, config.grpc))
+        # in a thread: calls are answered meanwhile
+        second_stage = await asyncio.to_thread(_second_stage)
+        await server.add(await second_stage.opened(config, plugins, rest))
+        await server.complete()
         yield plugins
+
+
+def _second_stage() -> ModuleType:
+    from cored import second_stage
+
+    return second_stage
 
 
 def notify(state: str) -> None:
@@ -134,24 +143,6 @@ class Lock:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
-
-
-def directory(path: Path, mode: int) -> Path:
-    """See that a directory is there."""
-    try:
-        path.mkdir(mode=mode, parents=True, exist_ok=True)
-    except OSError as error:
-        raise from_os_error(f"directory {path}", error) from error
-    return path
-
-
-def _empty(path: Path) -> Path:
-    """A directory for mounts of the moment, without those that a crash has left."""
-    directory(path, 0o700)
-    for place in path.iterdir():
-        linux.unmount_all(place, lazy=True)
-        place.rmdir()
-    return path
 
 
 def make_plugins(config: Config) -> Plugins:
@@ -201,16 +192,12 @@ async def _open_storage(
     plugins.provide(SandboxStore, metadata.sandboxes)  # type: ignore[type-abstract]
 
 
-async def _open_engine(
+async def _open_tasks(
     config: Config, plugins: Plugins, exchange: Exchange, stack: AsyncExitStack
 ) -> None:
-    """Workers, differs, runtime and networks, and what the daemon does with them."""
+    """The runtime, and all tasks of earlier daemons."""
     metadata = plugins.require(Metadata)
-    pool = await stack.enter_async_context(WorkerPool.opened(config.unpack_workers))
-    plugins.provide(WorkerPool, pool)
-    await plugins.open(PluginKind.DIFFER, stack)
     await plugins.open(PluginKind.RUNTIME, stack)
-    await plugins.open(PluginKind.NETWORK, stack)
     runtime: Runtime = plugins.named(PluginKind.RUNTIME, config.runtime)
     adjusters = plugins.hook.cored_container_spec.get_hookimpls()
     tasks = await stack.enter_async_context(
@@ -228,6 +215,8 @@ async def _open_engine(
         )
     )
     plugins.provide(Tasks, tasks)
+    pool = await stack.enter_async_context(WorkerPool.opened(config.unpack_workers))
+    plugins.provide(WorkerPool, pool)
     checkpoints = Checkpoints(
         tasks,
         metadata.containers,
@@ -237,187 +226,20 @@ async def _open_engine(
     )
     checkpoints.clean()
     plugins.provide(Checkpoints, checkpoints)
-    await plugins.open(PluginKind.SANDBOX_CONTROLLER, stack)
-    sandboxes = Sandboxes(
-        plugins.open_of(PluginKind.SANDBOX_CONTROLLER), metadata.sandboxes, exchange
-    )
-    plugins.provide(
-        Sandboxes, await stack.enter_async_context(sandboxes.opened(metadata.namespaces))
-    )
-    await _open_mounts(config, plugins, metadata, stack)
-    await _open_images(config, plugins, metadata, pool, stack)
-
-
-async def _open_mounts(
-    config: Config, plugins: Plugins, metadata: Metadata, stack: AsyncExitStack
-) -> None:
-    manager = MountManager(
-        metadata.activations,
-        directory(config.state / "mounts", 0o700),
-        {"loop": LoopHandler()},
-        (config.root,),
-    )
-    plugins.provide(MountManager, await stack.enter_async_context(manager.opened()))
-    metadata.gc.also(manager.sweep)
-
-
-async def _open_images(
-    config: Config,
-    plugins: Plugins,
-    metadata: Metadata,
-    pool: WorkerPool,
-    stack: AsyncExitStack,
-) -> None:
-    """Pull, import, and images as people name them."""
-    await end_transfers(metadata.leases, metadata.namespaces)
-    registry = await stack.enter_async_context(
-        Registry.opened([Path(root) for root in config.registry_config_dirs], config.registry)
-    )
-    plugins.provide(Registry, registry)
-    plugins.provide(Streams, Streams())
-    plugins.provide(Pusher, Pusher(registry, metadata.content, metadata.leases))
-    plugins.provide(Exporter, Exporter(metadata.content))
     snapshotters = Snapshotters(metadata.snapshotters, metadata.namespaces, config.snapshotter)
     plugins.provide(Snapshotters, snapshotters)
-    unpacker = Unpacker(metadata.content, snapshotters, pool, _empty(config.state / "unpack"))
-    hooks = plugins.hook
-    plugins.provide(
-        Puller,
-        Puller(
-            registry,
-            metadata.content,
-            metadata.images,
-            metadata.leases,
-            unpacker,
-            Policy(hooks.cored_image_pull, hooks.cored_image_manifest),
-        ),
-    )
-    spool = directory(config.root / "spool", 0o700)
-    plugins.provide(Checker, _checker(config, metadata, registry, unpacker, pool, spool))
-    plugins.provide(
-        Importer, Importer(metadata.content, metadata.images, metadata.leases, unpacker, spool)
-    )
-    images = Images(
-        metadata.images,
-        metadata.containers,
-        metadata.content,
-        snapshotters,
-        metadata.gc,
-    )
-    plugins.provide(Images, images)
-    containers = Containers(
-        metadata.containers,
-        metadata.namespaces,
-        plugins.require(Tasks),
-        images,
-        metadata.snapshotters,
-        Roots(snapshotters, unpacker, metadata.leases),
-        await _networking(config, plugins, stack),
-        directory(config.root / "containers", 0o700),
-        await asyncio.to_thread(probe),
-    )
-    plugins.provide(Containers, await stack.enter_async_context(containers.opened()))
-    plugins.provide(
-        Memberships,
-        Memberships(
-            containers,
-            metadata.containers,
-            metadata.namespaces,
-            plugins.require(Catalog),
-            plugins.require(Connections),
-        ),
-    )
 
 
-async def _networking(config: Config, plugins: Plugins, stack: AsyncExitStack) -> Networking:
-    """Networks as people use them, over the network plugin."""
-    catalog = Catalog(
-        config.root / "networks",
-        [Path(path) for path in config.network_config_dirs],
-        config.root / "addresses",
-    )
-    resolvers = Resolvers(directory(config.state / "resolvers", 0o755))
-    network: Network = plugins.named(PluginKind.NETWORK, config.network)
-    connections = Connections(network, catalog, resolvers, config.state / "netns")
-    plugins.provide(Catalog, catalog)
-    plugins.provide(Connections, await stack.enter_async_context(connections.opened()))
-    return Networking(connections)
-
-
-def _checker(
-    config: Config,
-    metadata: Metadata,
-    registry: Registry,
-    unpacker: Unpacker,
-    pool: WorkerPool,
-    spool: Path,
-) -> Checker:
-    content, snapshotters = metadata.content, metadata.snapshotters
-    repairer = Repairer(
-        metadata.inventory, content, snapshotters, metadata.leases, registry, unpacker, pool, spool
-    )
-    return Checker(
-        metadata.inventory, content, snapshotters, metadata.leases, pool, repairer,
-        metadata.gc, config.state / "unpack",
-    )  # fmt: skip
-
-
-async def _services(
-    config: Config, plugins: Plugins, exchange: Exchange, stack: AsyncExitStack
-) -> Sequence[Service]:
-    from cored.services.containers import ContainersService
-    from cored.services.content import ContentService
-    from cored.services.diff import DiffService
-    from cored.services.events import EventsService
-    from cored.services.garbage import GarbageService
-    from cored.services.images import ImagesService
-    from cored.services.introspection import IntrospectionService
-    from cored.services.leases import LeasesService
-    from cored.services.mounts import MountsService
-    from cored.services.namespaces import NamespacesService
-    from cored.services.sandbox_controller import SandboxControllerService
-    from cored.services.sandbox_store import SandboxStoreService
-    from cored.services.snapshots import SnapshotsService
-    from cored.services.stores import StoresService
-    from cored.services.streaming import StreamingService
-    from cored.services.tasks import TasksService
-    from cored.services.transfer import TransferService
-    from cored.services.version import VersionService
-
+def _services(plugins: Plugins, exchange: Exchange) -> Sequence[Service]:
     metadata = plugins.require(Metadata)
-    tasks = plugins.require(Tasks)
-    await plugins.open(PluginKind.SERVICE, stack)
     return (
         VersionService(),
-        IntrospectionService(plugins, tasks, config.root, directory(config.opt, 0o711)),
         NamespacesService(metadata.namespaces),
         LeasesService(metadata.leases, metadata.gc),
         ContentService(metadata.content),
         ImagesService(metadata.images, metadata.gc),
         SnapshotsService(metadata.snapshotters, plugins.require(Snapshotters).default),
-        DiffService(plugins.open_of(PluginKind.DIFFER)),
         ContainersService(metadata.containers),
-        TasksService(tasks, metadata.containers, plugins.require(Checkpoints)),
+        TasksService(plugins.require(Tasks), metadata.containers, plugins.require(Checkpoints)),
         EventsService(exchange),
-        MountsService(plugins.require(MountManager)),
-        SandboxStoreService(metadata.sandboxes),
-        SandboxControllerService(plugins.require(Sandboxes)),
-        GarbageService(metadata.gc),
-        StoresService(
-            plugins,
-            metadata.inventory.snapshotters,
-            plugins.require(Snapshotters),
-            plugins.require(Checker),
-        ),
-        StreamingService(plugins.require(Streams)),
-        TransferService(
-            plugins.require(Streams),
-            metadata.images,
-            metadata.leases,
-            plugins.require(Puller),
-            plugins.require(Pusher),
-            plugins.require(Importer),
-            plugins.require(Exporter),
-        ),
-        *plugins.open_of(PluginKind.SERVICE).values(),
     )

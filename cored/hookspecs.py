@@ -44,8 +44,8 @@ class PluginKind(StrEnum):
 
     CONTENT_STORE = "content_store"
     SNAPSHOTTER = "snapshotter"
-    DIFFER = "differ"
     RUNTIME = "runtime"
+    DIFFER = "differ"
     SANDBOX_CONTROLLER = "sandbox_controller"
     NETWORK = "network"
     SERVICE = "grpc_service"
