@@ -1,11 +1,11 @@
 """Assembly of the daemon: the one place that names concrete classes; one exit stack for all.
 
-Everything opens in order and closes in reverse, in two stages. The first (lock, events, content,
-snapshots, metadata, runtime, tasks, and their services) is here; then the server listens. What else
-there is (``second_stage.py``) is imported and opened while calls are answered already; calls of its
-services wait. What this module imports is what keeps a restarted daemon from serving: see
-``tests/unit/test_daemon_startup.py``. Containers are not among what closes: their shims live on
-their own.
+Everything opens in order and closes in reverse. The runtime is first, for it takes a while until
+its shims say that they are there. Then come two stages, modules that name the concrete classes:
+``first_stage.py`` (storage, tasks, containerd's central services), after which the server listens,
+and ``second_stage.py``, which is imported and opened while calls are answered already; calls of
+its services wait. ``tests/unit/test_daemon_startup.py`` guards what is imported when. Containers
+are not among what closes: their shims live on their own.
 """
 
 from __future__ import annotations
@@ -14,40 +14,17 @@ import asyncio
 import fcntl
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import ModuleType
 
 from cored import log
-from cored.abc.content import ContentStore
-from cored.abc.events import EventBus
-from cored.abc.records import ContainerStore, ImageStore, LeaseStore, NamespaceStore, SandboxStore
-from cored.abc.runtime import Runtime
-from cored.abc.service import Service
-from cored.archive.pool import WorkerPool
 from cored.config import Config
 from cored.directories import directory
-from cored.engine.checkpoints import Checkpoints
-from cored.engine.events import Exchange
-from cored.engine.snapshotters import Snapshotters
-from cored.engine.tasks import Tasks
 from cored.errors import FailedPrecondition, PermissionDenied
 from cored.hookspecs import PluginKind
-from cored.metadata.store import Metadata
 from cored.plugins import Context, Plugins, discover
-from cored.rpc.server import serve
-from cored.rpc.ttrpc_server import serve as serve_ttrpc
-from cored.services.containers import ContainersService
-from cored.services.content import ContentService
-from cored.services.events import EventsService
-from cored.services.images import ImagesService
-from cored.services.leases import LeasesService
-from cored.services.namespaces import NamespacesService
-from cored.services.shim_events import shim_events
-from cored.services.snapshots import SnapshotsService
-from cored.services.tasks import TasksService
-from cored.services.version import VersionService
 
 __all__ = ["Lock", "assembled", "make_plugins", "notify", "run"]
 
@@ -84,22 +61,23 @@ async def assembled(config: Config) -> AsyncIterator[Plugins]:
 
             for kind, provider in providers(config):
                 plugins.offer(kind, provider, "configuration: proxy_plugins")
-        exchange = Exchange(lambda envelope: plugins.hook.cored_event(envelope=envelope))
-        plugins.provide(EventBus, exchange)  # type: ignore[type-abstract]
-        await _open_storage(config, plugins, exchange, stack)
-        await _open_tasks(config, plugins, exchange, stack)
+        await plugins.open(PluginKind.RUNTIME, stack)
+        # in threads: shims say that they are there meanwhile, and then calls are answered
+        first = await asyncio.to_thread(_first_stage)
+        services = await first.opened(config, plugins, stack)
         # closed when no call is in flight any more
         rest = await stack.enter_async_context(AsyncExitStack())
-        await stack.enter_async_context(
-            serve_ttrpc(Path(f"{config.address}.ttrpc"), shim_events(exchange))
-        )
-        services = _services(plugins, exchange)
-        server = await stack.enter_async_context(serve(config.address, services, config.grpc))
-        # in a thread: calls are answered meanwhile
-        second_stage = await asyncio.to_thread(_second_stage)
-        await server.add(await second_stage.opened(config, plugins, rest))
+        server = await stack.enter_async_context(first.serving(config, plugins, services))
+        second = await asyncio.to_thread(_second_stage)
+        await server.add(await second.opened(config, plugins, rest))
         await server.complete()
         yield plugins
+
+
+def _first_stage() -> ModuleType:
+    from cored import first_stage
+
+    return first_stage
 
 
 def _second_stage() -> ModuleType:
@@ -161,85 +139,3 @@ def make_plugins(config: Config) -> Plugins:
         )
 
     return Plugins(manager, failed, context, frozenset(config.disabled_plugins))
-
-
-async def _open_storage(
-    config: Config, plugins: Plugins, exchange: Exchange, stack: AsyncExitStack
-) -> None:
-    """Content, snapshots and the metadata over both; what follows sees them per namespace."""
-    await plugins.open(PluginKind.CONTENT_STORE, stack)
-    backend = plugins.named(PluginKind.CONTENT_STORE, config.content_store)
-    await plugins.open(PluginKind.SNAPSHOTTER, stack)
-    snapshotters = plugins.open_of(PluginKind.SNAPSHOTTER)
-    if config.snapshotter not in snapshotters:
-        log.get("daemon").warning(
-            "the default snapshotter is not open: name another one in requests, or in the config",
-            snapshotter=config.snapshotter,
-            open=list(snapshotters),
-        )
-    metadata = await stack.enter_async_context(
-        Metadata.opened(config.root, exchange, backend, snapshotters, config.gc)
-    )
-    plugins.replace(PluginKind.CONTENT_STORE, config.content_store, metadata.content)
-    for id, snapshotter in metadata.snapshotters.items():
-        plugins.replace(PluginKind.SNAPSHOTTER, id, snapshotter)
-    plugins.provide(Metadata, metadata)
-    plugins.provide(ContentStore, metadata.content)  # type: ignore[type-abstract]
-    plugins.provide(NamespaceStore, metadata.namespaces)  # type: ignore[type-abstract]
-    plugins.provide(ContainerStore, metadata.containers)  # type: ignore[type-abstract]
-    plugins.provide(ImageStore, metadata.images)  # type: ignore[type-abstract]
-    plugins.provide(LeaseStore, metadata.leases)  # type: ignore[type-abstract]
-    plugins.provide(SandboxStore, metadata.sandboxes)  # type: ignore[type-abstract]
-
-
-async def _open_tasks(
-    config: Config, plugins: Plugins, exchange: Exchange, stack: AsyncExitStack
-) -> None:
-    """The runtime, and all tasks of earlier daemons."""
-    metadata = plugins.require(Metadata)
-    await plugins.open(PluginKind.RUNTIME, stack)
-    runtime: Runtime = plugins.named(PluginKind.RUNTIME, config.runtime)
-    adjusters = plugins.hook.cored_container_spec.get_hookimpls()
-    tasks = await stack.enter_async_context(
-        Tasks.opened(
-            runtime,
-            metadata.containers,
-            exchange,
-            (
-                lambda namespace, id, spec: plugins.hook.cored_container_spec(
-                    namespace=namespace, id=id, spec=spec
-                )
-            )
-            if adjusters
-            else None,
-        )
-    )
-    plugins.provide(Tasks, tasks)
-    pool = await stack.enter_async_context(WorkerPool.opened(config.unpack_workers))
-    plugins.provide(WorkerPool, pool)
-    checkpoints = Checkpoints(
-        tasks,
-        metadata.containers,
-        metadata.content,
-        pool,
-        directory(config.state / "checkpoints", 0o700),
-    )
-    checkpoints.clean()
-    plugins.provide(Checkpoints, checkpoints)
-    snapshotters = Snapshotters(metadata.snapshotters, metadata.namespaces, config.snapshotter)
-    plugins.provide(Snapshotters, snapshotters)
-
-
-def _services(plugins: Plugins, exchange: Exchange) -> Sequence[Service]:
-    metadata = plugins.require(Metadata)
-    return (
-        VersionService(),
-        NamespacesService(metadata.namespaces),
-        LeasesService(metadata.leases, metadata.gc),
-        ContentService(metadata.content),
-        ImagesService(metadata.images, metadata.gc),
-        SnapshotsService(metadata.snapshotters, plugins.require(Snapshotters).default),
-        ContainersService(metadata.containers),
-        TasksService(plugins.require(Tasks), metadata.containers, plugins.require(Checkpoints)),
-        EventsService(exchange),
-    )

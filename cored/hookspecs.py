@@ -42,9 +42,9 @@ T_co = TypeVar("T_co", covariant=True)
 class PluginKind(StrEnum):
     """The kinds of plugin in the order in which they open; values name the hooks."""
 
+    RUNTIME = "runtime"
     CONTENT_STORE = "content_store"
     SNAPSHOTTER = "snapshotter"
-    RUNTIME = "runtime"
     DIFFER = "differ"
     SANDBOX_CONTROLLER = "sandbox_controller"
     NETWORK = "network"
