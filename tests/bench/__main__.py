@@ -73,6 +73,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--shims", type=int, default=200, help="containers for idle and restart")
     parser.add_argument("--restart-rounds", type=int, default=3, help="of restart")
     parser.add_argument("--pull-rounds", type=int, default=3, help="of pulls by each client")
+    parser.add_argument("--pull-with", nargs="*", choices=pull.PEERS, default=pull.PEERS)
     parser.add_argument("--containerd", default="containerd", help="another one than Debian's")
     parser.add_argument("--cache", type=Path, default=Path("/var/tmp/cored-bench"))
     options = parser.parse_args()
@@ -144,7 +145,7 @@ _SECTIONS: dict[str, Callable[[Daemon, Daemon, Path | None, Any], list[Row]]] = 
     "events": lambda ours, peer, _, o: [
         api.events(ours, peer, o.api_rounds, o.subscribers, o.events)
     ],
-    "pull": lambda ours, peer, _, o: pull.rows(ours, peer, o.cache, o.pull_rounds),
+    "pull": lambda ours, peer, _, o: pull.rows(ours, peer, o.cache, o.pull_rounds, o.pull_with),
     "import": lambda ours, peer, image, o: _import(ours, peer, image, o.import_rounds),
 }
 
