@@ -95,7 +95,7 @@ class ImageRemoval:
             with suppress(NotFound):  # somebody else removed it meanwhile
                 await self._store.delete(image.name)
         done = await self._gc.collect()
-        freed = sum(sizes.get(node.id, 0) for node in done.removed)
+        freed = sum(sizes.get((node.type, node.id), 0) for node in done.removed)
         names = tuple(image.name for image in going if not is_digest(image.name))
         return Removed(names, await self._gone(going), freed)
 
@@ -145,23 +145,19 @@ class ImageRemoval:
                 found.append(digest)
         return tuple(found)
 
-    async def _sizes(self, images: Sequence[Image]) -> dict[str, int]:
-        """Bytes of what images consist of: blobs by digest, snapshots by chain id."""
-        found: dict[str, int] = {}
+    async def _sizes(self, images: Sequence[Image]) -> dict[tuple[str, str], int]:
+        """Bytes of what images consist of, by type and id of the collection's nodes."""
+        found: dict[tuple[str, str], int] = {}
         for image in images:
             for part in await parts(self._content, image.target):
                 for blob in (part.target, *part.manifest.children):
-                    found[blob.digest] = blob.size
+                    found["content", blob.digest] = blob.size
                 for name in chain_ids(part.config.diff_ids) if part.config else ():
-                    found[name] = found.get(name, 0) + await self._usage(name)
+                    for id, snapshotter in self._snapshotters.items():
+                        with suppress(NotFound):
+                            usage = await snapshotter.usage(name)
+                            found[f"snapshots/{id}", name] = usage.size
         return found
-
-    async def _usage(self, name: str) -> int:
-        total = 0
-        for snapshotter in self._snapshotters.values():
-            with suppress(NotFound):
-                total += (await snapshotter.usage(name)).size
-        return total
 
 
 def _is_name(text: str, image: Image) -> bool:

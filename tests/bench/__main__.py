@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import daemons
-from tests.bench import api
+from tests.bench import api, pull
 from tests.bench.compare import Row, interleaved
 from tests.bench.debian import debian_image
 from tests.daemons import Daemon
@@ -43,7 +43,7 @@ def main() -> None:
     print(f"{'':34} {'cored':>9} {'containerd':>11} {'':4} {'ratio':>7}")
     with ExitStack() as stack:
         ours = stack.enter_context(daemons.cored())
-        peer = stack.enter_context(daemons.containerd())
+        peer = stack.enter_context(daemons.containerd(program=options.containerd))
         busybox = ours.home / "busybox.tar"
         subprocess.run([PROJECT / "deploy/quickstart/busybox-image", busybox], check=True)
         for daemon in (ours, peer):
@@ -68,6 +68,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--events", type=int, default=200, help="that each of them gets")
     parser.add_argument("--rounds", type=int, default=20, help="of ctr run --rm")
     parser.add_argument("--import-rounds", type=int, default=5, help="of import + unpack")
+    parser.add_argument("--pull-rounds", type=int, default=3, help="of pulls by each client")
+    parser.add_argument("--containerd", default="containerd", help="another one than Debian's")
     parser.add_argument("--shims", type=int, default=30, help="containers of each daemon for PSS")
     parser.add_argument("--cache", type=Path, default=Path("/var/tmp/cored-bench"))
     options = parser.parse_args()
@@ -172,6 +174,7 @@ _SECTIONS: dict[str, Callable[[Daemon, Daemon, Path | None, Any], list[Row]]] = 
     "events": lambda ours, peer, _, o: [
         api.events(ours, peer, o.api_rounds, o.subscribers, o.events)
     ],
+    "pull": lambda ours, peer, _, o: pull.rows(ours, peer, o.cache, o.pull_rounds),
     "import": lambda ours, peer, image, o: _import(ours, peer, image, o.import_rounds),
 }
 
