@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from cored.archive.jobs import Fixups
 from cored.archive.marks import (
@@ -167,7 +167,7 @@ class Extractor:
     # ---- the rest
 
     def _file(
-        self, entry: Entry, parent: Directory, name: bytes, body: Iterator[memoryview]
+        self, entry: Entry, parent: Directory, name: bytes, body: Iterable[memoryview]
     ) -> None:
         try:
             fd = os.open(name, _NEW, 0o600, dir_fd=parent.fd)
@@ -331,13 +331,13 @@ def _write(fd: int, data: memoryview) -> None:
         data = data[written:]
 
 
-def _write_sparse(fd: int, entry: Entry, body: Iterator[memoryview]) -> None:
-    piece = memoryview(b"")
+def _write_sparse(fd: int, entry: Entry, body: Iterable[memoryview]) -> None:
+    piece, pieces = memoryview(b""), iter(body)
     for offset, length in entry.sparse or ():
         os.lseek(fd, offset, os.SEEK_SET)
         while length:
             if not piece:
-                piece = next(body)
+                piece = next(pieces)
             part = piece[:length]
             _write(fd, part)
             length -= len(part)

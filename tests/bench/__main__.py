@@ -69,6 +69,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=20, help="of ctr run --rm")
     parser.add_argument("--import-rounds", type=int, default=5, help="of import + unpack")
     parser.add_argument("--pull-rounds", type=int, default=3, help="of pulls by each client")
+    parser.add_argument("--pull-with", nargs="*", choices=pull.PEERS, default=pull.PEERS)
     parser.add_argument("--containerd", default="containerd", help="another one than Debian's")
     parser.add_argument("--shims", type=int, default=30, help="containers of each daemon for PSS")
     parser.add_argument("--cache", type=Path, default=Path("/var/tmp/cored-bench"))
@@ -174,7 +175,7 @@ _SECTIONS: dict[str, Callable[[Daemon, Daemon, Path | None, Any], list[Row]]] = 
     "events": lambda ours, peer, _, o: [
         api.events(ours, peer, o.api_rounds, o.subscribers, o.events)
     ],
-    "pull": lambda ours, peer, _, o: pull.rows(ours, peer, o.cache, o.pull_rounds),
+    "pull": lambda ours, peer, _, o: pull.rows(ours, peer, o.cache, o.pull_rounds, o.pull_with),
     "import": lambda ours, peer, image, o: _import(ours, peer, image, o.import_rounds),
 }
 
