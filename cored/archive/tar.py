@@ -7,7 +7,7 @@ is an error. https://www.gnu.org/software/tar/manual/html_node/Standard.html, PO
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 from zlib import adler32
@@ -82,13 +82,13 @@ class TarReader:
         while (entry := self._next()) is not None:
             yield entry
 
-    def body(self) -> Iterable[memoryview]:
+    def body(self) -> Iterator[memoryview]:
         """The stored bytes of the current entry; InvalidArgument when the archive ends early."""
-        piece = self._stream.view(self._left)
-        if piece is not None:
-            self._left = 0
-            return (piece,)
-        return self._pieces()
+        piece = self._stream.view(self._left) if self._left else None
+        if piece is None:
+            return self._pieces()
+        self._left = 0
+        return iter((piece,))
 
     def _pieces(self) -> Iterator[memoryview]:
         for piece in self._stream.pieces(self._left):
