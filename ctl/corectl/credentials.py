@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from corectl.credential_helpers import Helper
+from corectl.credential_programs import Helper
 from corectl.docker_config import HUB, DockerConfig, hostname, server_key
 
 if TYPE_CHECKING:
