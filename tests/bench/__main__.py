@@ -175,7 +175,7 @@ _SECTIONS: dict[str, Callable[[Daemon, Daemon, Path | None, Any], list[Row]]] = 
     "events": lambda ours, peer, _, o: [
         api.events(ours, peer, o.api_rounds, o.subscribers, o.events)
     ],
-    "pull": lambda ours, peer, _, o: pull.rows(ours, peer, o.cache, o.pull_rounds, o.pull_with),
+    "pull": lambda ours, peer, _, o: pull.rows(o.cache, o.pull_rounds, o.pull_with, o.containerd),
     "import": lambda ours, peer, image, o: _import(ours, peer, image, o.import_rounds),
 }
 

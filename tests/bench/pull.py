@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import daemons
 from tests.bench.compare import Row
 from tests.bench.development import development_image
 from tests.daemons import CORECTL, Daemon
@@ -45,9 +45,14 @@ class Cost:
 
 
 def rows(
-    ours: Daemon, peer: Daemon, cache: Path, rounds: int, peers: Sequence[str] = PEERS
+    cache: Path, rounds: int, peers: Sequence[str] = PEERS, containerd: str = "containerd"
 ) -> list[Row]:
-    """Rounds in which each has its turn, every time in another order; and a warm-up before."""
+    """Rounds in which each has its turn, every time in another order; and a warm-up before.
+
+    Every pull has a daemon and a store of its own, and nothing is removed before the end: ext4
+    looks for inodes for a long time when many were freed a moment ago, and whoever's turn comes
+    after a removal would pay for it.
+    """
     layout = development_image(cache)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=cache)))
@@ -55,11 +60,13 @@ def rows(
         remote = stack.enter_context(registry(scratch / "registry"))
         reference = _pushed(remote, layout)
         pulls: dict[str, Callable[[], Cost]] = {
-            "cored": lambda: _cored(ours, reference),
-            "containerd": lambda: _containerd(peer, reference),
-            "podman": lambda: _podman(scratch / "podman", reference),
-            "umoci": lambda: _umoci(scratch / "umoci", reference),
-            "floor": lambda: _floor(scratch / "floor", layout),
+            "cored": lambda: _cored(stack.enter_context(daemons.cored()), reference),
+            "containerd": lambda: _containerd(
+                stack.enter_context(daemons.containerd(program=containerd)), reference
+            ),
+            "podman": lambda: _podman(_made(scratch), reference),
+            "umoci": lambda: _umoci(_made(scratch), reference),
+            "floor": lambda: _floor(_made(scratch), layout),
         }
         names = ("cored", *peers)
         costs: dict[str, list[Cost]] = {name: [] for name in names}
@@ -95,6 +102,10 @@ def _compared(costs: Mapping[str, list[Cost]]) -> Iterator[Row]:
             yield Row(what, unit, middle(mine), middle(theirs), aim, spread)
 
 
+def _made(scratch: Path) -> Path:
+    return Path(tempfile.mkdtemp(dir=scratch))
+
+
 def _pushed(remote: Registry, layout: Path) -> str:
     reference = f"{remote.host}/debian:bench"
     subprocess.run(
@@ -107,48 +118,37 @@ def _pushed(remote: Registry, layout: Path) -> str:
 
 def _cored(daemon: Daemon, reference: str) -> Cost:
     base = (*CORECTL, "--address", str(daemon.address))
-    cost = _measured([[*base, "pull", "-q", reference]], daemon)
-    subprocess.run([*base, "rmi", reference], check=True, stdout=subprocess.DEVNULL)
-    return cost
+    return _measured([[*base, "pull", "-q", reference]], daemon)
 
 
 def _containerd(daemon: Daemon, reference: str) -> Cost:
     beside = Path(daemon.command[0]).with_name("ctr")
     ctr = str(beside) if beside.exists() else "ctr"
     base = (ctr, "--address", str(daemon.address), "images")
-    cost = _measured([[*base, "pull", "--plain-http", reference]], daemon)
-    subprocess.run([*base, "rm", "--sync", reference], check=True, stdout=subprocess.DEVNULL)
-    return cost
+    return _measured([[*base, "pull", "--plain-http", reference]], daemon)
 
 
 def _podman(place: Path, reference: str) -> Cost:
     base = ("podman", "--root", str(place / "root"), "--runroot", str(place / "run"),
             "--storage-driver", "overlay")  # fmt: skip
-    cost = _measured([[*base, "pull", "-q", "--tls-verify=false", reference]])
-    subprocess.run([*base, "rmi", "-f", reference], check=True, stdout=subprocess.DEVNULL)
-    shutil.rmtree(place)
-    return cost
+    return _measured([[*base, "pull", "-q", "--tls-verify=false", reference]])
 
 
 def _umoci(place: Path, reference: str) -> Cost:
     layout = place / "layout"
-    place.mkdir()
-    cost = _measured(
+    return _measured(
         [
             ["skopeo", "copy", "-q", "--insecure-policy", "--src-tls-verify=false",
              f"docker://{reference}", f"oci:{layout}:bench"],
             ["umoci", "unpack", "--image", f"{layout}:bench", str(place / "bundle")],
         ]
     )  # fmt: skip
-    shutil.rmtree(place)
-    return cost
 
 
 def _floor(place: Path, layout: Path) -> Cost:
     """Every part by itself, on files that are there."""
     manifest = _manifest(layout)
     blobs = [layout / "blobs/sha256" / each["digest"][7:] for each in manifest["layers"]]
-    place.mkdir()
     inflate = _measured([[sys.executable, "-c", _INFLATE, str(place), *map(str, blobs)]])
     tars = [place / blob.name for blob in blobs]
     hashes = _measured([[sys.executable, "-c", _HASH, *map(str, [*blobs, *tars])]])
@@ -158,7 +158,6 @@ def _floor(place: Path, layout: Path) -> Cost:
         tree.mkdir()
         trees.append(["tar", "-C", str(tree), "--numeric-owner", "-xpf", str(tar)])
     unpack = _measured(trees)
-    shutil.rmtree(place)
     parts = (inflate, hashes, unpack)
     return Cost(
         max(part.wall for part in parts),
