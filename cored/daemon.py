@@ -30,6 +30,9 @@ from cored.engine.containers import Containers
 from cored.engine.events import Exchange
 from cored.engine.export import Exporter
 from cored.engine.host import probe
+from cored.engine.image_details import ImageDetails
+from cored.engine.image_mounts import ImageMounts
+from cored.engine.image_removal import ImageRemoval
 from cored.engine.images import Images
 from cored.engine.importing import Importer
 from cored.engine.loop import LoopHandler
@@ -297,14 +300,9 @@ async def _open_images(
     plugins.provide(
         Importer, Importer(metadata.content, metadata.images, metadata.leases, unpacker, spool)
     )
-    images = Images(
-        metadata.images,
-        metadata.containers,
-        metadata.content,
-        snapshotters,
-        metadata.gc,
-    )
+    images = Images(metadata.images, metadata.content)
     plugins.provide(Images, images)
+    _open_image_care(plugins, metadata, images, unpacker)
     containers = Containers(
         metadata.containers,
         metadata.namespaces,
@@ -342,6 +340,27 @@ async def _networking(config: Config, plugins: Plugins, stack: AsyncExitStack) -
     plugins.provide(Catalog, catalog)
     plugins.provide(Connections, await stack.enter_async_context(connections.opened()))
     return Networking(connections)
+
+
+def _open_image_care(
+    plugins: Plugins, metadata: Metadata, images: Images, unpacker: Unpacker
+) -> None:
+    """Listings, removal and mounts of images."""
+    tasks, snapshotters = plugins.require(Tasks), plugins.require(Snapshotters)
+    details = ImageDetails(images, metadata.images, metadata.content, snapshotters)
+    plugins.provide(ImageDetails, details)
+    removal = ImageRemoval(
+        images,
+        details,
+        metadata.images,
+        metadata.containers,
+        metadata.content,
+        metadata.snapshotters,
+        metadata.gc,
+        lambda namespace, id: (namespace, id) in tasks.known(),
+    )
+    plugins.provide(ImageRemoval, removal)
+    plugins.provide(ImageMounts, ImageMounts(images, unpacker, snapshotters))
 
 
 def _checker(
