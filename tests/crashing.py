@@ -74,7 +74,11 @@ def instrument(steps: Steps) -> None:
     run, pull = WorkerPool.run, Puller.pull
 
     async def run_counted(
-        self: WorkerPool, job: Any, progress: Callable[[int], None] | None = None
+        self: WorkerPool,
+        job: Any,
+        progress: Callable[[int], None] | None = None,
+        *arguments: Any,
+        **options: Any,
     ) -> Any:
         def told(size: int) -> None:
             steps.step(f"progress {size}")
@@ -82,7 +86,7 @@ def instrument(steps: Steps) -> None:
                 progress(size)
 
         steps.step(f"job {type(job).__name__}")
-        done = await run(self, job, told)
+        done = await run(self, job, told, *arguments, **options)
         steps.step("job done")
         return done
 

@@ -54,9 +54,14 @@ def plain_registry(image: Image) -> Iterator[PlainRegistry]:
             else:
                 self._blob(digest, data)
 
+        do_HEAD = do_GET
+
         def _blob(self, digest: str, data: bytes) -> None:
             wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
             start = int(wanted[1]) if wanted else 0
+            if self.command == "HEAD":
+                self._answer(200, data)
+                return
             running.requests.append((digest, start))
             if wanted and start >= len(data):
                 self._answer(416, b"")
@@ -84,7 +89,8 @@ def plain_registry(image: Image) -> Iterator[PlainRegistry]:
                 self.send_header("Content-Type", kind)
                 self.send_header("Docker-Content-Digest", digest)
             self.end_headers()
-            self.wfile.write(data)
+            if self.command != "HEAD":
+                self.wfile.write(data)
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True

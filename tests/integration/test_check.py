@@ -166,7 +166,7 @@ def test_a_damaged_layer_is_named_and_unpacked_again(
     assert damage == "directory" or "bin/busybox: " in problem["reason"]
     assert {"type": "image", "namespace": "default", "id": reference} in problem["users"]
     code, found = check(pulled, "--repair")
-    assert code == 0, found
+    assert code == 0, [problem["remedy"] for problem in found["damaged"]]
     assert check(pulled)[1]["damaged"] == []
     done = pulled.corectl("run", "--rm", reference, "/bin/busybox", "cat", "/lib/new")
     assert (done.returncode, done.stdout) == (0, b"3"), done.stderr

@@ -239,11 +239,13 @@ def test_half_a_layer_is_not_fetched_again() -> None:
             size = len(IMAGE.blobs[large])
             _until(lambda: any(f.stat().st_size >= size // 4 for f in place.glob("*/data")))
             process.kill()
+            process.wait()
+            raise ConnectionAbortedError("its workers get no more")
 
         registry.half_way = die
         with asked(daemon) as api, pytest.raises((CoredError, OSError)):
             api.pull(registry.reference("app"))
-        process.wait()
+        assert process.wait(20) == -signal.SIGKILL
         daemon.start()
         with asked(daemon) as api:
             api.check()
@@ -251,7 +253,8 @@ def test_half_a_layer_is_not_fetched_again() -> None:
             assert offset >= len(IMAGE.blobs[large]) // 4
             registry.requests.clear()
             api.pull(registry.reference("app"))
-            assert [start for digest, start in registry.requests if digest == large] == [offset]
+            again = [start for digest, start in registry.requests if digest == large]
+            assert again == ([offset] if offset < len(IMAGE.blobs[large]) else [])
             whole(api)
 
 
