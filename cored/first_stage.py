@@ -45,6 +45,7 @@ async def opened(config: Config, plugins: Plugins, stack: AsyncExitStack) -> Seq
     """Open all of it, which ``stack`` closes; the services."""
     exchange = Exchange(lambda envelope: plugins.hook.cored_event(envelope=envelope))
     plugins.provide(EventBus, exchange)  # type: ignore[type-abstract]
+    plugins.provide(Exchange, exchange)
     await _open_storage(config, plugins, exchange, stack)
     await _open_tasks(config, plugins, exchange, stack)
     return _services(plugins, exchange)

@@ -10,19 +10,26 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from cored.abc.events import EventBus
 from cored.abc.network import Network
 from cored.abc.service import Service
 from cored.archive.pool import WorkerPool
 from cored.config import Config
 from cored.directories import directory, emptied
+from cored.engine.adjustments import Adjustments
 from cored.engine.check import Checker
 from cored.engine.check.repair import Repairer
+from cored.engine.commit import Committer
 from cored.engine.containers import Containers
+from cored.engine.events import Exchange
 from cored.engine.export import Exporter
+from cored.engine.files import Files
 from cored.engine.host import probe
+from cored.engine.image_details import ImageDetails
+from cored.engine.image_mounts import ImageMounts
+from cored.engine.image_removal import ImageRemoval
 from cored.engine.images import Images
 from cored.engine.importing import Importer
+from cored.engine.journal import Journal
 from cored.engine.loop import LoopHandler
 from cored.engine.memberships import Memberships
 from cored.engine.mounts import MountManager
@@ -39,6 +46,8 @@ from cored.engine.streams import Streams
 from cored.engine.tasks import Tasks
 from cored.engine.transfers import end_transfers
 from cored.engine.unpack import Unpacker
+from cored.engine.volumes import Catalog as Volumes
+from cored.engine.volumes import LocalDriver
 from cored.hookspecs import PluginKind
 from cored.metadata.store import Metadata
 from cored.plugins import Plugins
@@ -61,16 +70,15 @@ async def opened(config: Config, plugins: Plugins, stack: AsyncExitStack) -> Seq
     await plugins.open(PluginKind.DIFFER, stack)
     await plugins.open(PluginKind.SANDBOX_CONTROLLER, stack)
     await plugins.open(PluginKind.NETWORK, stack)
+    exchange = plugins.require(Exchange)
     sandboxes = Sandboxes(
-        plugins.open_of(PluginKind.SANDBOX_CONTROLLER),
-        metadata.sandboxes,
-        plugins.require(EventBus),  # type: ignore[type-abstract]
+        plugins.open_of(PluginKind.SANDBOX_CONTROLLER), metadata.sandboxes, exchange
     )
     plugins.provide(
         Sandboxes, await stack.enter_async_context(sandboxes.opened(metadata.namespaces))
     )
     await _open_mounts(config, plugins, metadata, stack)
-    await _open_images(config, plugins, metadata, stack)
+    await _open_images(config, plugins, metadata, exchange, stack)
     await plugins.open(PluginKind.SERVICE, stack)
     return (*_services(config, plugins), *plugins.open_of(PluginKind.SERVICE).values())
 
@@ -92,6 +100,7 @@ async def _open_images(
     config: Config,
     plugins: Plugins,
     metadata: Metadata,
+    exchange: Exchange,
     stack: AsyncExitStack,
 ) -> None:
     """Pull, import, and images as people name them."""
@@ -105,6 +114,7 @@ async def _open_images(
     plugins.provide(Exporter, Exporter(metadata.content))
     pool, snapshotters = plugins.require(WorkerPool), plugins.require(Snapshotters)
     unpacker = Unpacker(metadata.content, snapshotters, pool, emptied(config.state / "unpack"))
+    plugins.provide(Unpacker, unpacker)
     hooks = plugins.hook
     plugins.provide(
         Puller,
@@ -122,14 +132,9 @@ async def _open_images(
     plugins.provide(
         Importer, Importer(metadata.content, metadata.images, metadata.leases, unpacker, spool)
     )
-    images = Images(
-        metadata.images,
-        metadata.containers,
-        metadata.content,
-        snapshotters,
-        metadata.gc,
-    )
+    images = Images(metadata.images, metadata.content)
     plugins.provide(Images, images)
+    _open_image_care(plugins, metadata, images, unpacker)
     containers = Containers(
         metadata.containers,
         metadata.namespaces,
@@ -138,10 +143,13 @@ async def _open_images(
         metadata.snapshotters,
         Roots(snapshotters, unpacker, metadata.leases),
         await _networking(config, plugins, stack),
+        Volumes(directory(config.root / "volumes", 0o711), {"local": LocalDriver()}, exchange),
+        exchange,
         directory(config.root / "containers", 0o700),
         await asyncio.to_thread(probe),
     )
     plugins.provide(Containers, await stack.enter_async_context(containers.opened()))
+    await _open_container_care(config, plugins, metadata, exchange, stack)
     plugins.provide(
         Memberships,
         Memberships(
@@ -152,6 +160,37 @@ async def _open_images(
             plugins.require(Connections),
         ),
     )
+
+
+async def _open_container_care(
+    config: Config,
+    plugins: Plugins,
+    metadata: Metadata,
+    exchange: Exchange,
+    stack: AsyncExitStack,
+) -> None:
+    """What is done with containers that are there."""
+    containers = plugins.require(Containers)
+    journal = Journal(exchange, metadata.containers)
+    plugins.provide(Journal, await stack.enter_async_context(journal.opened()))
+    adjustments = Adjustments(containers, metadata.containers, plugins.require(Tasks))
+    plugins.provide(Adjustments, adjustments)
+    files = Files(
+        containers, plugins.require(Snapshotters), emptied(config.state / "container-files")
+    )
+    plugins.provide(Files, files)
+    committer = Committer(
+        containers,
+        adjustments,
+        files,
+        plugins.require(Images),
+        metadata.images,
+        metadata.content,
+        metadata.leases,
+        plugins.open_of(PluginKind.DIFFER),
+        plugins.require(Unpacker),
+    )
+    plugins.provide(Committer, committer)
 
 
 async def _networking(config: Config, plugins: Plugins, stack: AsyncExitStack) -> Networking:
@@ -167,6 +206,27 @@ async def _networking(config: Config, plugins: Plugins, stack: AsyncExitStack) -
     plugins.provide(Catalog, catalog)
     plugins.provide(Connections, await stack.enter_async_context(connections.opened()))
     return Networking(connections)
+
+
+def _open_image_care(
+    plugins: Plugins, metadata: Metadata, images: Images, unpacker: Unpacker
+) -> None:
+    """Listings, removal and mounts of images."""
+    tasks, snapshotters = plugins.require(Tasks), plugins.require(Snapshotters)
+    details = ImageDetails(images, metadata.images, metadata.content, snapshotters)
+    plugins.provide(ImageDetails, details)
+    removal = ImageRemoval(
+        images,
+        details,
+        metadata.images,
+        metadata.containers,
+        metadata.content,
+        metadata.snapshotters,
+        metadata.gc,
+        lambda namespace, id: (namespace, id) in tasks.known(),
+    )
+    plugins.provide(ImageRemoval, removal)
+    plugins.provide(ImageMounts, ImageMounts(images, unpacker, snapshotters))
 
 
 def _checker(

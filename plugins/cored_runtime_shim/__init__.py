@@ -33,7 +33,7 @@ async def _opened(context: PluginContext) -> AsyncIterator[Runtime]:
         finally:
             preparing.cancel()
             await asyncio.gather(preparing, return_exceptions=True)
-            runtime.close()
+            await runtime.close()
 
 
 async def _prepare(runtime: ShimRuntime, runtimes: Runtimes, zygote: Zygote) -> None:
