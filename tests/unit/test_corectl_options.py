@@ -96,7 +96,7 @@ def test_a_source_that_begins_with_a_dot_is_here(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_volume_has_a_name_or_none() -> None:
-    assert (mount("data:/x").name, mount("data:/x").source) == ("data", "")
+    assert (mount("data:/x").name, mount("data:/x").target) == ("data", "/x")
     assert (mount("/x").name, mount("/x").target) == ("", "/x")
 
 
