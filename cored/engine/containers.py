@@ -121,10 +121,11 @@ class Containers:
         unpacked = await self._images.unpacked(image, config.platform)
         chosen = await self._roots.ready(unpacked, config.snapshotter)
         async with self._ids.reserved(config.namespaces.user) as ids:
+            self.networking.check(config)
+            config = await self.networking.named(config)
             config = exposed(config, unpacked.config.exposed_ports)
             recipe = self._recipe(names.new_id(), config, unpacked.config, ids)
             recipe = replace(recipe, borrowed=await self._borrowed(config))
-            self.networking.check(config)
             await asyncio.to_thread(recipe.check)
             return await self._create(recipe, image, unpacked.chain_id, chosen, fifos)
 

@@ -78,6 +78,10 @@ class Connections:
             {one.network.name: _serving(one) for one in self._all() if _serving(one)}
         )
 
+    async def name(self, network: str) -> str:
+        """A network's own name, however it was called. NotFound."""
+        return (await self._catalog.get(network)).name
+
     def place(self, id: str) -> Path:
         """Where the network namespace of a container is kept."""
         return self._state / id

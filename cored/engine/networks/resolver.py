@@ -117,6 +117,8 @@ class Resolvers:
             "--bind-dynamic",
             *(f"--listen-address={gateway}" for gateway in gateways),
             "--no-hosts",
+            # a name without a dot is a container's or nobody's, and not for others to hear of
+            "--domain-needed",
             f"--hostsdir={place}/hosts",
             "--user=root",
             # names of containers change from second to second

@@ -126,10 +126,27 @@ def _everything(session: Session, container: str) -> dict[str, Any]:
     # loads what no other command needs
     from google.protobuf.json_format import MessageToDict
 
+    from corectl.commands.networks import address
+
     answer = session.workloads.inspect(container)
     return {
         **_as_dict(answer.container),
         "config": MessageToDict(answer.config, preserving_proto_field_name=True),
+        "networks": {
+            one.network: {
+                "interface": one.ifname,
+                "addresses": list(one.addresses),
+                "gateways": list(one.gateways),
+                "mac": one.mac,
+                "aliases": list(one.aliases),
+            }
+            for one in answer.container.connections
+        },
+        "ports": [
+            {"container": f"{port.container}/{port.protocol}", "host": address(port)}
+            for one in answer.container.connections
+            for port in one.ports
+        ],
         "snapshotter": answer.snapshotter,
         "snapshot_key": answer.snapshot_key,
         "runtime": answer.runtime,
