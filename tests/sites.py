@@ -16,7 +16,7 @@ from cored.testing.worlds import World, world
 from tests import daemons
 from tests.daemons import Daemon
 
-__all__ = ["TCP", "UDP", "Site", "site"]
+__all__ = ["TCP", "UDP", "Site", "elements", "ruleset", "site"]
 
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
 _PATIENCE = 30.0
@@ -146,6 +146,13 @@ class Site:
             time.sleep(0.05)
 
 
+def ruleset() -> str:
+    """The whole rule set, as nft prints it."""
+    return subprocess.run(
+        ["nft", "list", "ruleset"], capture_output=True, check=True, text=True
+    ).stdout
+
+
 def elements() -> list[str]:
     """What the packet filter has of containers: elements of our sets, rules of the executables."""
     done = subprocess.run(
@@ -156,7 +163,9 @@ def elements() -> list[str]:
         for kind in ("set", "map"):
             if entry.get(kind, {}).get("table") == "cored":
                 name = f"{entry[kind]['family']} {entry[kind]['name']}"
-                found += [f"{name} {json.dumps(one)}" for one in entry[kind].get("elem", ())]
+                every = (f"{name} {json.dumps(one)}" for one in entry[kind].get("elem", ()))
+                # the others are a bridge's
+                found += [one for one in every if "comment" in one]
         rule = entry.get("rule", {})
         if rule.get("table") not in (None, "cored"):
             found.append(f"{rule['family']} {rule['table']} {rule['chain']} {rule.get('comment')}")

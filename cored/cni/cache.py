@@ -29,6 +29,11 @@ class Cache:
 
     directory: Path
 
+    def tidy(self) -> None:
+        """Remove what a crash has left half-written; nobody may write meanwhile."""
+        for path in self.directory.glob(".*.new"):
+            path.unlink()
+
     def put(self, attachment: Attachment) -> None:
         """Keep an attachment, durably and in one step."""
         path = self._path(attachment)

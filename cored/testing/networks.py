@@ -183,9 +183,9 @@ class NetworkContract:
             with world.server(two.netns, 80, kind) as server:
                 server.settimeout(0.3)
                 with pytest.raises(OSError):
-                    await self._says(world, one.netns, "10.2.0.2", 80, kind, server)
+                    await self._says(world, one.netns, "10.2.0.2", 80, kind, server, 0.5)
                 with pytest.raises(OSError):
-                    await self._says(world, one.netns, "fd00:2::2", 80, kind, server)
+                    await self._says(world, one.netns, "fd00:2::2", 80, kind, server, 0.5)
 
     async def test_nobody_sends_under_another_s_hardware_address(
         self, world: World, network: Network, tmp_path: Path
@@ -395,8 +395,15 @@ class NetworkContract:
         return self.state(world, place)
 
     async def _says(
-        self, world: World, netns: str, address: str, port: int, kind: int, server: socket.socket
+        self,
+        world: World,
+        netns: str,
+        address: str,
+        port: int,
+        kind: int,
+        server: socket.socket,
+        patience: float = 6.0,
     ) -> str:
         """:meth:`World.says`, in this thread: the namespaces are its own."""
         assert threading.current_thread() is threading.main_thread()
-        return world.says(netns, address, port, kind, server)
+        return world.says(netns, address, port, kind, server, patience)

@@ -16,7 +16,9 @@ __all__ = ["cored_network"]
 
 @asynccontextmanager
 async def _opened(context: PluginContext) -> AsyncIterator[Network]:
-    yield Chain(Executables.configured(context.settings), Cache(context.root / "results"))
+    cache = Cache(context.root / "results")
+    cache.tidy()
+    yield Chain(Executables.configured(context.settings), cache)
 
 
 @hookimpl

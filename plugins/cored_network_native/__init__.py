@@ -19,9 +19,12 @@ async def _opened(context: PluginContext) -> AsyncIterator[Network]:
     # pyroute2 is big: who has another network does not pay for it
     from cored_network_native.caller import Native
 
-    native = Native(Executables.configured(context.settings))
+    cache = Cache(context.root / "results")
+    cache.tidy()
+    native = Native(Executables.configured(context.settings), cache.all)
     try:
-        yield Chain(native, Cache(context.root / "results"))
+        await native.restore()
+        yield Chain(native, cache)
     finally:
         await native.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ class Connections:
         for id in sorted({*self._attached, *places} - set(living)):
             await self.release(id)
         networks = await asyncio.to_thread(self._catalog.list)
-        for network in networks:
+        # those of a directory may have other runtimes' containers, which we do not know
+        for network in filter(lambda one: one.made_here, networks):
             valid = [one for one in self._all() if one.network.name == network.name]
             try:
                 await self._network.collect(network.config, valid)
@@ -103,6 +105,7 @@ class Connections:
         ``names`` are the container's in every network, beside each endpoint's aliases. All or
         nothing.
         """
+        await self.leave_all(id)  # what could not be detached when its earlier life ended
         try:
             for number, endpoint in enumerate(endpoints):
                 await self._attach(id, endpoint, f"eth{number}", () if number else ports, names)
@@ -198,8 +201,16 @@ class Connections:
         id = attachment.container_id
         name = attachment.network.name
         await asyncio.to_thread(self._resolvers.leave, name, id)
+        if not namespaces.exists(attachment.netns):
+            # the machine was started anew: say so, instead of a path that is none
+            attachment = replace(attachment, netns="")
         await self._network.detach(attachment)
-        rest = [one for one in self._attached.get(id, ()) if one is not attachment]
+        ifname = attachment.ifname
+        rest = [
+            one
+            for one in self._attached.get(id, ())
+            if (one.network.name, one.ifname) != (name, ifname)
+        ]
         if rest:
             self._attached[id] = rest
         else:
