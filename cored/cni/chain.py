@@ -36,7 +36,7 @@ class Chain(Network):
                     f" network {wanted.network.name!r} already"
                 )
             network = await self._spoken(wanted.network)
-            made = replace(wanted, network=network, result={})
+            made = replace(wanted, network=network, result={}, finished=False)
             await asyncio.to_thread(self._cache.put, made)
             try:
                 for plugin in network.plugins:
@@ -45,6 +45,9 @@ class Chain(Network):
                     if answer is not None:
                         result = results.to_json(results.from_json(answer), network.version)
                         made = replace(made, result=result)
+                        # a later DEL, also another daemon's, is to know how far this came
+                        await asyncio.to_thread(self._cache.put, made)
+                made = replace(made, finished=True)
                 await asyncio.to_thread(self._cache.put, made)
             except BaseException as error:
                 await asyncio.shield(self._undo(made, error))

@@ -76,7 +76,7 @@ class Native:
         host.rules.ensure()
         host.rules.anew = False
         for attachment in self._kept():
-            for plugin in attachment.network.plugins if attachment.result else ():
+            for plugin in attachment.network.plugins if attachment.finished else ():
                 kind = KINDS.get(plugin["type"])
                 if kind is None or not kind.takes(plugin):
                     continue

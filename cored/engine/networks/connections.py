@@ -63,6 +63,9 @@ class Connections:
         places = {path.name for path in self._state.iterdir()}
         for id in sorted({*self._attached, *places} - set(living)):
             await self.release(id)
+        for attachment in [one for one in self._all() if not one.finished]:
+            # a daemon died while its container joined one more network
+            await self._leave(attachment)
         networks = await asyncio.to_thread(self._catalog.list)
         # those of a directory may have other runtimes' containers, which we do not know
         for network in filter(lambda one: one.made_here, networks):
@@ -138,10 +141,7 @@ class Connections:
     async def leave_all(self, id: str) -> None:
         """Detach a container from all; the namespace stays. What fails is tried again later."""
         for attachment in reversed(self._attached.get(id, [])[:]):
-            try:
-                await self._detach(attachment)
-            except CoredError as error:
-                log.get("networks").warning("detaching a container", container=id, error=str(error))
+            await self._leave(attachment)
 
     async def release(self, id: str) -> None:
         """Detach a container and remove its namespace; fine when it has none."""
@@ -196,6 +196,14 @@ class Connections:
         entries = _entries(made, [*names, *endpoint.aliases])
         await self._resolvers.enter(network.name, _serving(made), id, entries)
         return made
+
+    async def _leave(self, attachment: Attachment) -> None:
+        try:
+            await self._detach(attachment)
+        except CoredError as error:
+            log.get("networks").warning(
+                "detaching a container", container=attachment.container_id, error=str(error)
+            )
 
     async def _detach(self, attachment: Attachment) -> None:
         id = attachment.container_id
