@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import threading
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,7 @@ class NetworkContract:
 
     knows: frozenset[str] = frozenset()
     version = "1.0.0"
+    lives = 8
 
     def config(
         self, place: Path, name: str = "net", number: int = 1, **changes: Any
@@ -309,6 +311,22 @@ class NetworkContract:
         addresses = {one.result["ips"][0]["address"] for one in made}
         assert len(addresses) == 50
         await asyncio.gather(*map(network.detach, made))
+        assert await network.attachments() == []
+
+    async def test_many_lives_leave_nothing(
+        self, world: World, network: Network, tmp_path: Path
+    ) -> None:
+        """``CORED_LIVES`` in the environment says how many; a thousand take a while."""
+        config = self.config(tmp_path, macspoofchk=True)
+        netns = world.namespace("many")
+        ports = [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]
+        before = None
+        for number in range(int(os.environ.get("CORED_LIVES") or self.lives) + 1):
+            capabilities = {"portMappings": ports}
+            wanted = Attachment(f"c{number}", netns, "eth0", config, capabilities=capabilities)
+            await network.detach(await network.attach(wanted))
+            before = before or self.state(world, tmp_path)
+        assert self.state(world, tmp_path) == before
         assert await network.attachments() == []
 
     async def test_a_check_sees_what_is_lost(
