@@ -112,9 +112,33 @@ class Site:
             return client.recv(100).decode()
 
     def inspect(self, name: str) -> dict[str, Any]:
-        """What corectl inspect answers of a container."""
-        (found,) = json.loads(self("inspect", name))
-        return dict(found)
+        """What there is of a container: id, name, status, pid, networks."""
+        return self.inspect_all([name])[0]
+
+    def inspect_all(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """The same of several, at once."""
+        return [
+            {
+                "id": one["Id"],
+                "name": one["Name"].removeprefix("/"),
+                "status": one["State"]["Status"],
+                "pid": one["State"]["Pid"],
+                "networks": {
+                    name: {
+                        "addresses": _pairs(
+                            (each["IPAddress"], each["IPPrefixLen"]),
+                            (each["GlobalIPv6Address"], each["GlobalIPv6PrefixLen"]),
+                        ),
+                        "gateways": [g for g in (each["Gateway"], each["IPv6Gateway"]) if g],
+                        "mac": each["MacAddress"],
+                        "aliases": each["Aliases"],
+                        "interface": each["InterfaceName"],
+                    }
+                    for name, each in one["NetworkSettings"]["Networks"].items()
+                },
+            }
+            for one in json.loads(self("inspect", *names))
+        ]
 
     def netns(self, id: str) -> str:
         """Where a container's network namespace is kept."""
@@ -170,6 +194,10 @@ def elements() -> list[str]:
         if rule.get("table") not in (None, "cored"):
             found.append(f"{rule['family']} {rule['table']} {rule['chain']} {rule.get('comment')}")
     return sorted(found)
+
+
+def _pairs(*pairs: tuple[str, int]) -> list[str]:
+    return [f"{address}/{length}" for address, length in pairs if address]
 
 
 def _names(place: Path, pattern: str) -> list[str]:

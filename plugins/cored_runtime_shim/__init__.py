@@ -32,7 +32,7 @@ async def _opened(context: PluginContext) -> AsyncIterator[Runtime]:
         try:
             yield runtime
         finally:
-            runtime.close()
+            await runtime.close()
 
 
 @asynccontextmanager

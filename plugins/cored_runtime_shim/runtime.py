@@ -20,11 +20,12 @@ from cored.abc.values import Typed
 from cored.errors import CoredError, NotFound, Unavailable
 from cored_runtime_shim import foreign, remains
 from cored_runtime_shim.about import About
-from cored_runtime_shim.bundle import Bundle, bundles
+from cored_runtime_shim.bundle import Bundle, bundles, remove_tree
 from cored_runtime_shim.choice import Runtimes
 from cored_runtime_shim.foreign import OWN
 from cored_runtime_shim.launch import Launcher
 from cored_runtime_shim.line import Line
+from cored_runtime_shim.logs import for_strangers
 from cored_runtime_shim.sandbox import ShimSandboxes
 from cored_runtime_shim.task import ShimTask, killed
 
@@ -44,10 +45,13 @@ class ShimRuntime(Runtime):
         self._runtimes = runtimes
         self._about = About(runtimes)
         self._tasks: dict[Path, ShimTask] = {}
+        self._removals: set[asyncio.Task[None]] = set()
         self.sandboxes = ShimSandboxes(state / ".sandboxes", launcher, runtimes)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let go of what is open; every task lives on."""
+        if self._removals:
+            await asyncio.wait(self._removals)
         for task in self._tasks.values():
             task.close()
         self.sandboxes.close()
@@ -56,6 +60,8 @@ class ShimRuntime(Runtime):
     async def create(self, id: str, options: CreateOptions) -> Task:
         choice = await self._runtimes.choose(options.runtime, options.options, options.spec.value)
         options = replace(options, runtime=choice.shim)
+        if choice.oci is None:
+            options = replace(options, stdio=for_strangers(options.stdio))
         bundle = Bundle.make(self._state, scope.namespace(), options, id, choice.oci)
         line: Line | None = None
         try:
@@ -174,7 +180,16 @@ class ShimRuntime(Runtime):
     async def _forget(self, bundle: Bundle) -> None:
         self._launcher.forget(bundle)
         self._tasks.pop(bundle.path, None)
-        await asyncio.to_thread(bundle.remove)
+        away = bundle.discard()  # no more than a rename: two turns of a thread take longer
+        # nobody waits for its files to go; what is left of them goes with the next daemon
+        removal = asyncio.create_task(asyncio.to_thread(remove_tree, away))
+        self._removals.add(removal)
+        removal.add_done_callback(self._removed)
+
+    def _removed(self, removal: asyncio.Task[None]) -> None:
+        self._removals.discard(removal)
+        if not removal.cancelled() and (error := removal.exception()) is not None:
+            log.get("runtime").error("files of a bundle that is gone stay", error=str(error))
 
 
 def _create_request(bundle: Bundle, options: CreateOptions) -> pb.CreateTaskRequest:

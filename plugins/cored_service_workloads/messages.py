@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from cored._pb.containerd.types import descriptor_pb2
 from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
-from cored.abc.records import Image
 from cored.abc.runtime import RuntimeInfo, Stdio
 from cored.engine.networks.values import Connection
-from cored.engine.progress import Progress
-from cored.engine.workload import ContainerConfig, ContainerView
+from cored.engine.workload import NAME, ContainerConfig, ContainerView, Health
 from cored_service_workloads import fields
 
 __all__ = [
@@ -18,8 +15,6 @@ __all__ = [
     "config_value",
     "connection_message",
     "container_message",
-    "image_message",
-    "progress_message",
     "runtime_message",
     "stdio_value",
     "timestamp",
@@ -29,28 +24,6 @@ __all__ = [
 def timestamp(ns: int) -> Timestamp | None:
     """A Timestamp; None for 0."""
     return Timestamp(seconds=ns // 10**9, nanos=ns % 10**9) if ns else None
-
-
-def progress_message(progress: Progress) -> pb.TransferProgress:
-    return pb.TransferProgress(
-        id=progress.id, status=progress.status, offset=progress.offset, total=progress.total
-    )
-
-
-def image_message(image: Image, size: int = 0, config_digest: str = "") -> pb.Image:
-    return pb.Image(
-        name=image.name,
-        target=descriptor_pb2.Descriptor(
-            media_type=image.target.media_type,
-            digest=image.target.digest,
-            size=image.target.size,
-            annotations=image.target.annotations,
-        ),
-        created_at=timestamp(image.created_at),
-        size=size,
-        config_digest=config_digest,
-        labels=image.labels,
-    )
 
 
 def runtime_message(info: RuntimeInfo) -> pb.Runtime:
@@ -92,9 +65,36 @@ def container_message(view: ContainerView) -> pb.Container:
         created_at=timestamp(view.record.created_at),
         started_at=timestamp(view.state.started_at),
         exited_at=timestamp(view.state.exited_at),
-        labels=view.record.labels,
+        labels={k: v for k, v in view.record.labels.items() if k != NAME},
         error=view.state.error,
         connections=map(connection_message, view.connections),
+        restarts=view.state.restarts,
+        oom_killed=view.state.oom_killed,
+        health=_health(view.health) if view.health is not None else None,
+        exec_ids=view.execs,
+        networks=_networks(view),
+    )
+
+
+def _networks(view: ContainerView) -> list[str]:
+    config = view.config
+    first = config.network or ("" if config.endpoints else "bridge")
+    return list(dict.fromkeys(filter(None, (first, *(one.network for one in config.endpoints)))))
+
+
+def _health(health: Health) -> pb.Health:
+    return pb.Health(
+        status=health.status,
+        failing_streak=health.failing_streak,
+        log=[
+            pb.Probe(
+                started_at=timestamp(one.started_at),
+                ended_at=timestamp(one.ended_at),
+                exit_code=one.exit_code,
+                output=one.output,
+            )
+            for one in health.log
+        ],
     )
 
 

@@ -2,102 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 from google.protobuf.empty_pb2 import Empty
 
 from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
-from cored.abc.records import Image
 from cored.abc.service import Service
 from cored.engine import logs
 from cored.engine.containers import Containers
-from cored.engine.images import Images
-from cored.engine.importing import Importer
-from cored.engine.progress import Report
-from cored.engine.pull import Puller
-from cored.engine.registry import Credentials, known_user
-from cored.engine.selection import single
-from cored.engine.tasks import Tasks
-from cored.errors import FailedPrecondition, InvalidArgument, NotFound
+from cored.engine.workload import ContainerView
+from cored.errors import FailedPrecondition
+from cored_service_workloads import fields
+from cored_service_workloads.container_filters import Filters
+from cored_service_workloads.files import FileCalls, FileParts
+from cored_service_workloads.images import ImageCalls, ImageParts
 from cored_service_workloads.messages import (
     config_message,
     config_value,
     container_message,
-    image_message,
     runtime_message,
     stdio_value,
     timestamp,
 )
-from cored_service_workloads.transfer import reported
+from cored_service_workloads.processes import ProcessCalls, ProcessParts
 
 __all__ = ["WorkloadsService"]
 
 
-class WorkloadsService(Service):
+class WorkloadsService(ImageCalls, ProcessCalls, FileCalls, Service):
+    """The calls about lives of containers; the others are inherited."""
+
     service = "cored.workloads.v1.Workloads"
+
+    lasting = frozenset({"Events", "Stats"})
 
     def __init__(
         self,
         containers: Containers,
-        images: Images,
-        puller: Puller,
-        importer: Importer,
-        tasks: Tasks,
+        images: ImageParts,
+        processes: ProcessParts,
+        files: FileParts,
     ) -> None:
+        ImageCalls.__init__(self, images)
+        ProcessCalls.__init__(self, processes)
+        FileCalls.__init__(self, files)
         self._containers = containers
-        self._images = images
-        self._puller = puller
-        self._importer = importer
-        self._tasks = tasks
-
-    async def Pull(self, request: pb.PullRequest) -> AsyncIterator[pb.TransferProgress]:
-        user = Credentials(request.username, request.password) if request.username else None
-
-        async def work(report: Report) -> Sequence[Image]:
-            return await self._puller.pull(
-                request.reference,
-                single(request.platform, request.snapshotter),
-                access=known_user(user),
-                report=report,
-            )
-
-        async for message in reported(work):
-            yield message
-
-    async def Import(
-        self, requests: AsyncIterator[pb.ImportRequest]
-    ) -> AsyncIterator[pb.TransferProgress]:
-        first = await anext(requests, None)
-        if first is None or not first.HasField("options"):
-            raise InvalidArgument("import: the first message must have the options")
-        options = first.options
-
-        async def data() -> AsyncIterator[bytes]:
-            if first.data:
-                yield first.data
-            async for request in requests:
-                yield request.data
-
-        async def work(report: Report) -> Sequence[Image]:
-            return await self._importer.import_stream(
-                data(),
-                options.source or "archive",
-                single(options.platform, options.snapshotter),
-                name=options.name,
-                report=report,
-            )
-
-        async for message in reported(work):
-            yield message
-
-    async def ListImages(self, request: pb.ListImagesRequest) -> pb.ListImagesResponse:
-        return pb.ListImagesResponse(
-            images=[await self._image(image) for image in await self._images.list()]
-        )
-
-    async def RemoveImage(self, request: pb.RemoveImageRequest) -> pb.RemoveImageResponse:
-        name = await self._images.remove(request.reference, force=request.force)
-        return pb.RemoveImageResponse(untagged=[name])
 
     async def Create(self, request: pb.CreateRequest) -> pb.CreateResponse:
         made = await self._containers.create(
@@ -118,22 +67,29 @@ class WorkloadsService(Service):
         return Empty()
 
     async def Stop(self, request: pb.StopRequest) -> Empty:
-        await self._containers.stop(request.container, request.timeout_seconds or 10)
+        timeout = 0 if request.at_once else request.timeout_seconds or None
+        await self._containers.stop(request.container, timeout, request.signal)
         return Empty()
 
     async def Remove(self, request: pb.RemoveRequest) -> Empty:
-        await self._containers.remove(request.container, force=request.force)
+        await self._containers.remove(
+            request.container, force=request.force, volumes=request.volumes
+        )
         return Empty()
 
     async def List(self, request: pb.ListRequest) -> pb.ListResponse:
-        views = await self._containers.list(all=request.all)
-        return pb.ListResponse(containers=map(container_message, views))
+        wanted = Filters(request.filters)
+        views = await self._containers.list(all=request.all or wanted.everyone)
+        found = await wanted.passing(views, self._containers)
+        return pb.ListResponse(
+            containers=[await self._message(view, size=request.size) for view in found]
+        )
 
     async def Inspect(self, request: pb.InspectRequest) -> pb.InspectResponse:
         view = await self._containers.view(request.container)
         record = view.record
         return pb.InspectResponse(
-            container=container_message(view),
+            container=await self._message(view, size=False),
             config=config_message(view.config),
             spec=record.spec.value if record.spec else b"",
             snapshotter=record.snapshotter,
@@ -159,17 +115,21 @@ class WorkloadsService(Service):
             follow=(lambda: self._containers.running(record.id)) if request.follow else None,
             tail=request.tail,
             since=since,
+            until=request.until.ToNanoseconds() if request.HasField("until") else 0,
         )
         async for entry in found:
             yield pb.LogRecord(stream=entry.stream, time=timestamp(entry.time), data=entry.data)
 
+    async def _message(self, view: ContainerView, *, size: bool) -> pb.Container:
+        message = container_message(view)
+        for point in await self._containers.views.mounts(view):
+            fields.fill(message.mounts.add(), point)
+        if size:
+            message.size_written = await self._containers.written(view.record)
+            image = await self._containers.image_size(view.record)
+            message.size_total = message.size_written + image
+        return message
+
     async def ListRuntimes(self, request: pb.ListRuntimesRequest) -> pb.ListRuntimesResponse:
         found = await self._tasks.runtimes()
         return pb.ListRuntimesResponse(runtimes=map(runtime_message, found))
-
-    async def _image(self, image: Image) -> pb.Image:
-        try:
-            config_digest = (await self._images.unpacked(image)).config_digest
-        except NotFound:
-            config_digest = ""
-        return image_message(image, await self._images.size(image), config_digest)

@@ -1,4 +1,4 @@
-"""What ``runc start`` and ``runc delete`` do, without a process for it.
+"""What ``start`` and ``delete`` of runc and crun do, without a process for it.
 
 Used where the manager knows the runtime's version (``"fast"`` in the bundle's ``runtime``) and the
 spec has no hooks; everything unexpected falls back to the command.
@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Collection
 
 from coreshim.loop import READ, Future, Loop
 
-__all__ = ["cgroups_of", "release", "remove_cgroups", "sweep"]
+__all__ = ["cgroups_of", "release", "release_crun", "remove_cgroups", "sweep", "sweep_crun"]
 
 _PATIENCE = 10.0
 
@@ -48,6 +49,22 @@ async def release(loop: Loop, place: str, ended: Future) -> bool:
     finally:
         loop.abandon(watching, ended)
         loop.unwatch(fd)
+        os.close(fd)
+    return True
+
+
+def release_crun(place: str) -> bool:
+    """The same for crun, whose init has the fifo open and reads a byte from it."""
+    path = os.path.join(place, "exec.fifo")
+    try:
+        # without a reader: no init
+        fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        os.unlink(path)  # first, as crun does: who finds it may start the container
+        os.write(fd, b"\0")
+    finally:
         os.close(fd)
     return True
 
@@ -98,5 +115,28 @@ def sweep(place: str) -> bool:
                 continue
         shutil.rmtree(place)
     except (OSError, ValueError, KeyError, AttributeError):
+        return False
+    return True
+
+
+def sweep_crun(place: str, cgroups: Collection[str]) -> bool:
+    """The same for crun, whose state does not say where all of the container's ``cgroups`` are."""
+    if not cgroups:
+        return False
+    try:
+        with open(os.path.join(place, "status")) as file:
+            state = json.load(file)
+        inside = state["cgroup-path"]
+        if state["systemd-cgroup"] or state["scope"] or not inside.strip("/"):
+            return False
+        for path in cgroups:
+            if not path.endswith(inside):
+                return False
+            try:
+                os.rmdir(path)
+            except FileNotFoundError:
+                continue
+        shutil.rmtree(place)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return False
     return True

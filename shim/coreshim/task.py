@@ -428,7 +428,13 @@ class TaskService:
     async def _start_init(self, process: Process) -> None:
         oci = self._oci()
         assert process.reaped is not None
-        if not oci.fast or not await fast.release(self._loop, oci.state, process.reaped):
+        if not oci.fast:
+            released = False
+        elif oci.kind == "crun":
+            released = fast.release_crun(oci.state)
+        else:
+            released = await fast.release(self._loop, oci.state, process.reaped)
+        if not released:
             await oci.simple("start")
 
     async def _start_exec(self, process: Process) -> None:
@@ -476,12 +482,15 @@ class TaskService:
             print(f"after the exit of init: {failure}", file=sys.stderr)
 
     async def _delete_stopped(self) -> None:
-        if self._oci().fast and self._own_pids and fast.sweep(self._oci().state):
-            return
+        oci = self._oci()
+        if oci.fast and self._own_pids:
+            crun = oci.kind == "crun"
+            if fast.sweep_crun(oci.state, self._cgroups) if crun else fast.sweep(oci.state):
+                return
         try:
-            await self._oci().simple("delete")
+            await oci.simple("delete")
         except Failure:
-            await self._oci().simple("delete", "--force")
+            await oci.simple("delete", "--force")
 
     async def _undo(self, runtime: OciRuntime) -> None:
         """After a create that failed: nothing of it stays."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -10,7 +9,6 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -101,16 +99,16 @@ def test_a_daemon_that_is_killed_while_fifty_containers_join_leaks_nothing(host:
         for process in starting:
             process.communicate(timeout=60)
         host.daemon.start()
-        running = {one.split()[0] for one in host("ps").splitlines()[1:]}
+        running = host("ps", "-q").split()
         # those that had joined go on, and nobody else has anything
         during = host.traces()
         assert len(running) > 0
         assert len(during["kept"]) == len(running) == len(during["namespaces"])
         assert len(during["interfaces"]) == len(running)
         assert len(during["addresses"]) == 2 * len(running)
-        left = [one["name"] for one in _all(host, names) if one["status"] != "running"]
+        left = [one["name"] for one in host.inspect_all(names) if one["status"] != "running"]
         list(pool.map(lambda first: host("start", *left[first::4]), range(min(4, len(left)))))
-        found = [one["networks"]["lan"]["addresses"] for one in _all(host, names)]
+        found = [one["networks"]["lan"]["addresses"] for one in host.inspect_all(names)]
         assert len({addresses[0] for addresses in found}) == many
         host.remove(*names)
     after = host.traces()
@@ -140,7 +138,7 @@ def test_after_a_reboot_everything_begins_anew(host: Site, tmp_path: Path) -> No
     place.mkdir()
     with world(place):
         host.daemon.start()
-        assert host.inspect("old")["status"] == "stopped"
+        assert host.inspect("old")["status"] == "exited"
         assert host.traces()["addresses"] == addresses
         assert host.traces()["kept"] == kept
         assert host.traces()["elements"] == []
@@ -222,10 +220,6 @@ def test_containers_get_out_where_the_host_forwards_nothing_by_default(host: Sit
         for program in ("iptables", "ip6tables"):
             subprocess.run([program, "-P", "FORWARD", "ACCEPT"], check=True)
         host("network", "create", "--ipv6", "lan")
-
-
-def _all(host: Site, names: list[str]) -> list[dict[str, Any]]:
-    return list(json.loads(host("inspect", *names)))
 
 
 def _shim(pid: int) -> list[int]:
