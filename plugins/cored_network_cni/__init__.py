@@ -17,7 +17,9 @@ async def _opened(context: PluginContext) -> AsyncIterator[Network]:
     from cored.cni.chain import Chain
     from cored.cni.executables import Executables
 
-    yield Chain(Executables.configured(context.settings), Cache(context.root / "results"))
+    cache = Cache(context.root / "results")
+    cache.tidy()
+    yield Chain(Executables.configured(context.settings), cache)
 
 
 @hookimpl

@@ -23,9 +23,12 @@ async def _opened(context: PluginContext) -> AsyncIterator[Network]:
     await asyncio.to_thread(import_module, "cored_network_native.caller")
     from cored_network_native.caller import Native
 
-    native = Native(Executables.configured(context.settings))
+    cache = Cache(context.root / "results")
+    cache.tidy()
+    native = Native(Executables.configured(context.settings), cache.all)
     try:
-        yield Chain(native, Cache(context.root / "results"))
+        await native.restore()
+        yield Chain(native, cache)
     finally:
         await native.close()
 
