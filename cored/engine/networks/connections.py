@@ -143,6 +143,11 @@ class Connections:
                 return
         raise NotFound(f"container {id[:12]}: is not in network {name!r}")
 
+    async def rename(self, id: str, names: Sequence[str]) -> None:
+        """Other names of a container in all its networks; aliases stay."""
+        for one in self._attached.get(id, ()):
+            await self._enter(one, names)
+
     async def leave_all(self, id: str) -> None:
         """Detach a container from all; the namespace stays. What fails is tried again later."""
         for attachment in reversed(self._attached.get(id, [])[:]):
@@ -194,9 +199,13 @@ class Connections:
                 self._becomes_idle(network.name)
             raise
         await serving
-        entries = attached.entries(made, [*names, *endpoint.aliases])
-        await self._resolvers.enter(network.name, attached.serving(made), id, entries)
+        await self._enter(made, names)
         return made
+
+    async def _enter(self, made: Attachment, names: Sequence[str]) -> None:
+        entries = attached.entries(made, [*names, *attached.connection(made).aliases])
+        name, id = made.network.name, made.container_id
+        await self._resolvers.enter(name, attached.serving(made), id, entries)
 
     async def _added(
         self,
