@@ -136,9 +136,8 @@ class Supervision:
             exit = await self._tasks.wait(id)
             self.lives.remember(key, exit)
             self.health.end(id)
-            with suppress(NotFound):  # a containerd client has deleted the task itself
-                await self._tasks.delete(id)
-            await self.networking.leave(id)
+            # the kernel takes its time with both
+            await asyncio.gather(self._freed(id), self.networking.leave(id))
             with suppress(NotFound):  # or the whole container
                 # much may have been changed meanwhile: networks, limits, policies
                 await self._after(key, await self._store.get(id), exit)
@@ -149,6 +148,10 @@ class Supervision:
             self.lives.over(key)
         self.lives.settle(key, exit)
         return exit
+
+    async def _freed(self, id: str) -> None:
+        with suppress(NotFound):  # a containerd client has deleted the task itself
+            await self._tasks.delete(id)
 
     async def _after(self, key: Key, record: Container, exit: Exit) -> None:
         config, state = decoded(record)
