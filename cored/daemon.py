@@ -51,6 +51,7 @@ from cored.engine.unpack import Unpacker
 from cored.errors import FailedPrecondition, PermissionDenied, from_os_error
 from cored.hookspecs import PluginKind
 from cored.metadata.store import Metadata
+from cored.oci.security import Host
 from cored.plugins import Context, Plugins, discover
 from cored.rpc.server import serve
 from cored.rpc.ttrpc_server import serve as serve_ttrpc
@@ -305,16 +306,20 @@ async def _open_images(
         metadata.gc,
     )
     plugins.provide(Images, images)
+    roots = Roots(snapshotters, unpacker, metadata.leases)
+    plugins.provide(Roots, roots)
+    host = await asyncio.to_thread(probe)
+    plugins.provide(Host, host)
     containers = Containers(
         metadata.containers,
         metadata.namespaces,
         plugins.require(Tasks),
         images,
         metadata.snapshotters,
-        Roots(snapshotters, unpacker, metadata.leases),
+        roots,
         await _networking(config, plugins, stack),
         directory(config.root / "containers", 0o700),
-        await asyncio.to_thread(probe),
+        host,
     )
     plugins.provide(Containers, await stack.enter_async_context(containers.opened()))
     plugins.provide(
@@ -339,6 +344,7 @@ async def _networking(config: Config, plugins: Plugins, stack: AsyncExitStack) -
     resolvers = Resolvers(directory(config.state / "resolvers", 0o755))
     network: Network = plugins.named(PluginKind.NETWORK, config.network)
     connections = Connections(network, catalog, resolvers, config.state / "netns")
+    plugins.provide(Network, network)  # type: ignore[type-abstract]
     plugins.provide(Catalog, catalog)
     plugins.provide(Connections, await stack.enter_async_context(connections.opened()))
     return Networking(connections)
