@@ -36,6 +36,8 @@ from cored_service_cri.registry import Registry
 from cored_service_cri.service import RuntimeService
 from cored_service_cri.stats import Stats
 from cored_service_cri.streaming import Streaming
+from cored_service_cri.streaming.sessions import Sessions
+from cored_service_cri.streaming.taps import Taps
 from cored_service_cri.usage import Filesystem
 from cored_service_cri.values import NAMESPACE
 from cored_service_cri.volumes import Volumes
@@ -51,7 +53,8 @@ async def _opened(context: PluginContext) -> AsyncIterator[Service]:
         await parts.pods.recover()
         await parts.containers.recover()
         try:
-            yield RuntimeService(parts)
+            async with parts.streaming.opened(context.settings):
+                yield RuntimeService(parts)
         finally:
             await parts.containers.close()
             await parts.pods.close()
@@ -73,6 +76,7 @@ def _parts(context: PluginContext) -> Parts:
         registry, tasks, pods, images, roots, snapshotters, volumes, output, cgroups, events, host
     )
     stats = Stats(registry, cgroups, Filesystem(snapshotters, str(context.root.parent)))
+    execs = Execs(tasks, registry, state / "execs")
     return Parts(
         registry=registry,
         tasks=tasks,
@@ -80,8 +84,8 @@ def _parts(context: PluginContext) -> Parts:
         pods=pods,
         containers=containers,
         output=output,
-        execs=Execs(tasks, registry, state / "execs"),
-        streaming=Streaming(),
+        execs=execs,
+        streaming=Streaming(Sessions(tasks, execs, output, Taps(output))),
         cgroups=cgroups,
         stats=stats,
         metrics=Metrics(),

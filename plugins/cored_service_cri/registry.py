@@ -62,7 +62,7 @@ class Registry:
         try:
             yield
         except BaseException:
-            del self._names[name]
+            self._names.pop(name, None)
             raise
 
     async def add(self, what: Pod | Container, record: Record) -> None:
