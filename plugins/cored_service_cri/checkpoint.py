@@ -1,4 +1,4 @@
-"""Checkpoints of containers, as one archive: what criu wrote, beside the container's description."""
+"""Checkpoints of containers: an archive of what criu wrote, with the container's description."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class Volumes:
         except BaseException:
             await asyncio.shield(self.unmount(snapshotter, one.id, (key,)))
             raise
-        return Volume(key, wanted.container_path, path, image.reference, snapshotter)
+        return Volume(key, wanted.container_path, path, image.id, snapshotter)
 
 
 def _mounted(mounts: Sequence[linux.MountLike], place: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import h11
 from wsproto.utilities import ProtocolError
@@ -27,7 +28,7 @@ from cored_service_cri.streaming.websocket import (
 __all__ = ["Server"]
 
 _MOST_HEADER = 32 << 10
-_SPDY_COMMANDS = tuple(f"v{n}.channel.k8s.io" for n in (4, 3, 2)) + ("channel.k8s.io",)
+_SPDY_COMMANDS = (*(f"v{n}.channel.k8s.io" for n in (4, 3, 2)), "channel.k8s.io")
 _SPDY_FORWARDING = ("portforward.k8s.io",)
 _HANDSHAKE = 30.0
 _VERBS = ("exec", "attach", "portforward")
@@ -122,7 +123,8 @@ async def _web(link: Link, head: bytes, verb: str, session: Session) -> None:
         return
     if verb == "portforward" and TUNNEL in socket.offered:
         await socket.accept(TUNNEL)
-        await _together(tunnelled := SpdyConnection(Tunnel(socket)), tunnelled.serve, session)
+        tunnelled = SpdyConnection(Tunnel(socket))
+        await _together(tunnelled, tunnelled.serve, session)
     else:
         known = FORWARDING if verb == "portforward" else COMMANDS
         chosen = next((one for one in known if one in socket.offered), None)
@@ -151,9 +153,11 @@ async def _spdy(link: Link, verb: str, headers: Mapping[str, str], session: Sess
     await _together(connection, connection.serve, session)
 
 
-async def _together(connection: Connection, serve: object, session: Session) -> None:
+async def _together(
+    connection: Connection, serve: Callable[[], Coroutine[Any, Any, None]], session: Session
+) -> None:
     """The session, and the connection's own reading beside it."""
-    reading = asyncio.create_task(serve())  # type: ignore[operator]
+    reading = asyncio.create_task(serve())
     try:
         await session(connection)
     finally:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import ExitStack, suppress
+from typing import Any
 
 from cored import log, scope
 from cored._pb.cri.v1 import api_pb2 as pb
@@ -70,18 +71,23 @@ class Sessions:
             resize = _resizer(lambda w, h: self._tasks.resize(one.id, w, h))
             others.append(asyncio.create_task(resize(channels["resize"])))
         try:
-            watched = outputs or [asyncio.create_task(self._tasks.wait(one.id))]  # type: ignore[list-item]
-            everything = asyncio.gather(*watched)
-            await asyncio.wait({everything, others[0]}, return_when=asyncio.FIRST_COMPLETED)
-            if not everything.done():
-                everything.cancel()
-            with suppress(asyncio.CancelledError, OSError):
-                await everything
+            ending = asyncio.create_task(self._ended(one, outputs))
+            others.append(ending)
+            await asyncio.wait({ending, others[0]}, return_when=asyncio.FIRST_COMPLETED)
+            if ending.done():
+                ending.result()
         except CoredError as error:
             await _tell(channels["error"], status.failure(error), connection)
         finally:
             await _cancelled(*outputs, *others)
         await _tell(channels["error"], status.of(0), connection)
+
+    async def _ended(self, one: Container, outputs: Sequence[asyncio.Task[None]]) -> None:
+        """Return when a container has written its last, or, with no output to see it by, ended."""
+        if outputs:
+            await asyncio.wait(outputs)
+        else:
+            await self._tasks.wait(one.id)
 
     async def forward(self, pod: Pod, request: pb.PortForwardRequest, client: Connection) -> None:
         """Connections to ports in a pod's network, as many as the client makes."""
@@ -152,7 +158,7 @@ async def _pump(reader: Reader, channel: Channel) -> None:
 
 def _resizer(
     resize: Callable[[int, int], Awaitable[None]],
-) -> Callable[[Channel], Awaitable[None]]:
+) -> Callable[[Channel], Coroutine[Any, Any, None]]:
     """Sets the size of a terminal whenever the client says so: {"Width": 80, "Height": 24}."""
 
     async def follow(channel: Channel) -> None:
@@ -180,7 +186,7 @@ async def _tell(channel: Channel, text: bytes, connection: Connection) -> None:
         await channel.close()
 
 
-async def _cancelled(*tasks: asyncio.Task[object]) -> None:
+async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
