@@ -20,7 +20,7 @@ from wsproto.events import (
     Ping,
     Request,
 )
-from wsproto.utilities import ProtocolError
+from wsproto.utilities import LocalProtocolError, ProtocolError
 
 from cored_service_cri.streaming.channels import CHUNK, Channel, Connection, Link, Pair
 
@@ -102,7 +102,11 @@ class WebSocket:
 
     async def _send(self, event: Event) -> None:
         async with self._sending:
-            await self._link.write(self._wire.send(event))
+            try:
+                data = self._wire.send(event)
+            except LocalProtocolError as error:
+                raise ConnectionResetError("the client has closed the connection") from error
+            await self._link.write(data)
 
 
 class Tunnel(Link):
