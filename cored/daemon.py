@@ -30,6 +30,9 @@ from cored.engine.containers import Containers
 from cored.engine.events import Exchange
 from cored.engine.export import Exporter
 from cored.engine.host import probe
+from cored.engine.image_details import ImageDetails
+from cored.engine.image_mounts import ImageMounts
+from cored.engine.image_removal import ImageRemoval
 from cored.engine.images import Images
 from cored.engine.importing import Importer
 from cored.engine.loop import LoopHandler
@@ -298,14 +301,9 @@ async def _open_images(
     plugins.provide(
         Importer, Importer(metadata.content, metadata.images, metadata.leases, unpacker, spool)
     )
-    images = Images(
-        metadata.images,
-        metadata.containers,
-        metadata.content,
-        snapshotters,
-        metadata.gc,
-    )
+    images = Images(metadata.images, metadata.content)
     plugins.provide(Images, images)
+    _open_image_care(plugins, metadata, images, unpacker)
     roots = Roots(snapshotters, unpacker, metadata.leases)
     plugins.provide(Roots, roots)
     host = await asyncio.to_thread(probe)
@@ -350,6 +348,27 @@ async def _networking(config: Config, plugins: Plugins, stack: AsyncExitStack) -
     return Networking(connections)
 
 
+def _open_image_care(
+    plugins: Plugins, metadata: Metadata, images: Images, unpacker: Unpacker
+) -> None:
+    """Listings, removal and mounts of images."""
+    tasks, snapshotters = plugins.require(Tasks), plugins.require(Snapshotters)
+    details = ImageDetails(images, metadata.images, metadata.content, snapshotters)
+    plugins.provide(ImageDetails, details)
+    removal = ImageRemoval(
+        images,
+        details,
+        metadata.images,
+        metadata.containers,
+        metadata.content,
+        metadata.snapshotters,
+        metadata.gc,
+        lambda namespace, id: (namespace, id) in tasks.known(),
+    )
+    plugins.provide(ImageRemoval, removal)
+    plugins.provide(ImageMounts, ImageMounts(images, unpacker, snapshotters))
+
+
 def _checker(
     config: Config,
     metadata: Metadata,
@@ -359,7 +378,9 @@ def _checker(
     spool: Path,
 ) -> Checker:
     content, snapshotters = metadata.content, metadata.snapshotters
-    repairer = Repairer(metadata.inventory, content, snapshotters, registry, unpacker, pool, spool)
+    repairer = Repairer(
+        metadata.inventory, content, snapshotters, metadata.leases, registry, unpacker, pool, spool
+    )
     return Checker(
         metadata.inventory, content, snapshotters, metadata.leases, pool, repairer,
         metadata.gc, config.state / "unpack",

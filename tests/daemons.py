@@ -169,8 +169,11 @@ def cored(
 
 
 @contextmanager
-def containerd(settings: str = "", disabled: Sequence[str] = ()) -> Iterator[Daemon]:
-    """A private containerd from Debian's package, without CRI; more settings and less plugins."""
+def containerd(
+    settings: str = "", disabled: Sequence[str] = (), program: str = "containerd"
+) -> Iterator[Daemon]:
+    """A private containerd, Debian's unless ``program`` is another; without CRI, with more
+    settings and less plugins."""
     without = "".join(f', "{plugin}"' for plugin in disabled)
     with home("ctd") as place:
         (place / "config.toml").write_text(
@@ -191,7 +194,7 @@ path = "{place}/opt"
 {settings}
 """
         )
-        daemon = Daemon(place, ("containerd", "--config", str(place / "config.toml")))
+        daemon = Daemon(place, (program, "--config", str(place / "config.toml")))
         daemon.start()
         yield from _lifetime(daemon)
 

@@ -12,7 +12,7 @@ __all__ = ["compressed", "inflated", "is_layer", "sniff"]
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = b"\x2a\x4d\x18"  # after a byte 0x50-0x5f: a zstd frame without content
-_STEP = 1 << 20  # the most that is inflated at a time
+_STEP = 256 << 10  # the most that is inflated at a time
 _OTHERS = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x04\x22\x4d\x18": "lz4"}
 
 _LAYERS = frozenset(
@@ -45,7 +45,7 @@ def sniff(head: bytes) -> str:
 
 
 def inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The uncompressed stream, in pieces of at most 1 MiB unless it was not compressed."""
+    """The uncompressed stream, in pieces of at most 256 KiB unless it was not compressed."""
     head = b""
     for chunk in chunks:
         head += chunk

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from cored.archive.jobs import Fixups
 from cored.archive.marks import (
@@ -40,7 +40,8 @@ class Extractor:
     def __init__(self, target: str, *, overlay: bool = False, most_entries: int = 0) -> None:
         self._overlay = overlay
         self._most_entries = most_entries
-        self._made: set[bytes] = set()  # by this layer: whiteouts only concern the rest
+        # whiteouts only concern what this layer has not made; None: it is all this layer's
+        self._made: set[bytes] | None = None if overlay and not os.listdir(target) else set()
         self._times: dict[bytes, int] = {}  # of directories, to be set when nothing is added
         self._implied: dict[bytes, None] = {b"": None}
         self._links: dict[bytes, bytes] = {}
@@ -114,7 +115,15 @@ class Extractor:
                 self._place(parent, name)
                 os.mknod(name, _DEVICES[kind] | 0o600, device, dir_fd=parent.fd)
                 self._describe(entry, parent, name)
-        self._made.add(real)
+        self._note(real)
+
+    def _note(self, path: bytes) -> None:
+        if self._made is not None:
+            self._made.add(path)
+
+    def _mine(self, path: bytes) -> bool:
+        """Whether what is at ``path`` has come with this layer, and is no whiteout."""
+        return path not in self._whiteouts if self._made is None else path in self._made
 
     # ---- directories
 
@@ -128,7 +137,7 @@ class Extractor:
         os.chown(name, 0, 0, dir_fd=parent.fd, follow_symlinks=False)
         if new:
             self._implied[path] = None
-        self._made.add(path)
+        self._note(path)
 
     def _new_directory(self, parent: Directory, name: bytes, path: bytes) -> bool:
         """Make a directory or keep the one there; False when it replaced something else."""
@@ -158,7 +167,7 @@ class Extractor:
             _set_xattrs(entry, fd)
         self._times[path] = _bounded(entry.mtime_ns)
         self._implied.pop(path, None)
-        self._made.add(path)
+        self._note(path)
 
     def _mark_opaque(self, path: bytes, place: int | bytes) -> None:
         os.setxattr(place, OPAQUE_XATTR, OPAQUE)
@@ -167,7 +176,7 @@ class Extractor:
     # ---- the rest
 
     def _file(
-        self, entry: Entry, parent: Directory, name: bytes, body: Iterator[memoryview]
+        self, entry: Entry, parent: Directory, name: bytes, body: Iterable[memoryview]
     ) -> None:
         try:
             fd = os.open(name, _NEW, 0o600, dir_fd=parent.fd)
@@ -246,7 +255,8 @@ class Extractor:
         remove(parent.fd, name)
         path = joined(parent.path, name)
         self._whiteouts.pop(path, None)
-        self._made.discard(path)
+        if self._made is not None:
+            self._made.discard(path)
         if stat.S_ISDIR(there.st_mode):
             self._forget_below(path)
         if stat.S_ISDIR(there.st_mode) or stat.S_ISLNK(there.st_mode):
@@ -260,7 +270,8 @@ class Extractor:
         for note in notes:
             for noted in [p for p in note if p == path or p.startswith(below)]:
                 del note[noted]
-        self._made = {p for p in self._made if p != path and not p.startswith(below)}
+        if self._made is not None:
+            self._made = {p for p in self._made if p != path and not p.startswith(below)}
 
     # ---- whiteouts
 
@@ -278,7 +289,7 @@ class Extractor:
             there = os.stat(hidden, dir_fd=parent.fd, follow_symlinks=False)
         except FileNotFoundError:
             there = None
-        if path in self._made and there is not None:  # whiteouts only concern lower layers
+        if there is not None and self._mine(path):  # whiteouts only concern lower layers
             if stat.S_ISDIR(there.st_mode):
                 directory = self._tree.directory(path)
                 self._empty(directory)
@@ -293,12 +304,14 @@ class Extractor:
 
     def _empty(self, directory: Directory) -> None:
         """Remove what lower layers left in a directory, here and in the directories below."""
+        if self._made is None:
+            return
         path = directory.path
         for child in os.listdir(directory.fd):
             name = os.fsencode(child)
             place = joined(path, name)
             there = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
-            if place not in self._made and place not in self._whiteouts:
+            if not self._mine(place) and place not in self._whiteouts:
                 self._discard(directory, name, there)
             elif stat.S_ISDIR(there.st_mode):
                 self._empty(self._tree.directory(place))
@@ -331,13 +344,13 @@ def _write(fd: int, data: memoryview) -> None:
         data = data[written:]
 
 
-def _write_sparse(fd: int, entry: Entry, body: Iterator[memoryview]) -> None:
-    piece = memoryview(b"")
+def _write_sparse(fd: int, entry: Entry, body: Iterable[memoryview]) -> None:
+    piece, pieces = memoryview(b""), iter(body)
     for offset, length in entry.sparse or ():
         os.lseek(fd, offset, os.SEEK_SET)
         while length:
             if not piece:
-                piece = next(body)
+                piece = next(pieces)
             part = piece[:length]
             _write(fd, part)
             length -= len(part)

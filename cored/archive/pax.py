@@ -17,7 +17,7 @@ _MOST_DIGITS = 20
 _MAP, _OFFSET, _NUMBYTES = b"GNU.sparse.map", b"GNU.sparse.offset", b"GNU.sparse.numbytes"
 
 
-def parse(data: bytes, into: Records, where: str) -> None:
+def parse(data: bytes, into: Records, where: object) -> None:
     """Add the records of a header's ``data`` to ``into``; an empty value takes one away."""
     at = 0
     parts: list[bytes] = []
@@ -43,14 +43,14 @@ def parse(data: bytes, into: Records, where: str) -> None:
         into[_MAP] = b",".join(parts)
 
 
-def integer(value: bytes, where: str) -> int:
+def integer(value: bytes, where: object) -> int:
     """A decimal, not negative."""
     if not value.isdigit() or len(value) > _MOST_DIGITS:
         raise InvalidArgument(f"{where}: {value[:40]!r} is not a number")
     return int(value)
 
 
-def nanoseconds(value: bytes, where: str) -> int:
+def nanoseconds(value: bytes, where: object) -> int:
     """A PAX time (seconds with a fraction) as whole nanoseconds, rounded down."""
     try:
         return int(Decimal(value.decode("ascii")).scaleb(9).__floor__())
@@ -58,7 +58,7 @@ def nanoseconds(value: bytes, where: str) -> int:
         raise InvalidArgument(f"{where}: {value[:40]!r} is not a time") from error
 
 
-def xattrs(records: Mapping[bytes, bytes], where: str) -> dict[bytes, bytes]:
+def xattrs(records: Mapping[bytes, bytes], where: object) -> dict[bytes, bytes]:
     """Extended attributes in the notation of star, and in that of libarchive."""
     found: dict[bytes, bytes] = {}
     for key, value in records.items():
@@ -80,7 +80,7 @@ def _unquoted(name: bytes) -> bytes:
 
 
 def sparse_map(
-    numbers: Iterable[int], real: int, stored: int, where: str
+    numbers: Iterable[int], real: int, stored: int, where: object
 ) -> tuple[tuple[int, int], ...]:
     """Offset and length pairs out of a flat list; InvalidArgument unless they fit the sizes."""
     flat = list(numbers)

@@ -20,7 +20,7 @@ from cored.errors import FailedPrecondition, InvalidArgument
 
 __all__ = ["run_layer"]
 
-_DEPTH = 8  # chunks of 256 KiB compressed, of up to 1 MiB inflated
+_DEPTH = 4  # chunks of 256 KiB, compressed and inflated
 
 
 class _Arrival:

@@ -41,6 +41,14 @@ class Stream:
             return chunk[at:end]
         return b"".join(self.pieces(count))
 
+    def view(self, count: int) -> memoryview | None:
+        """``count`` bytes in one piece, when they are at hand so; None otherwise."""
+        at, end = self._at, self._at + count
+        if end > len(self._chunk):
+            return None
+        self._at = end
+        return memoryview(self._chunk)[at:end]
+
     def pieces(self, count: int) -> Iterator[memoryview]:
         """``count`` bytes as views that are valid for as long as they are held."""
         while count > 0:
@@ -57,6 +65,10 @@ class Stream:
 
     def skip(self, count: int) -> int:
         """Pass over ``count`` bytes; how many there were."""
+        end = self._at + count
+        if end <= len(self._chunk):
+            self._at = end
+            return count
         return sum(map(len, self.pieces(count)))
 
     def drain(self) -> int:

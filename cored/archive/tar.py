@@ -6,7 +6,9 @@ is an error. https://www.gnu.org/software/tar/manual/html_node/Standard.html, PO
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 from zlib import adler32
 
@@ -17,6 +19,8 @@ from cored.errors import InvalidArgument
 __all__ = ["BLOCK", "Entry", "TarReader", "shown"]
 
 BLOCK = 512
+# name mode uid gid size mtime checksum type link magic owner group major minor
+_HEADER = struct.Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s")
 _ZEROS = bytes(BLOCK)
 _EXTRA_LIMIT = 1 << 20  # for one PAX header, long name or sparse map
 _LONGEST_PATH = 4096 * 16
@@ -54,6 +58,16 @@ def shown(name: bytes) -> str:
     return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
+class _Where(NamedTuple):
+    """An entry as errors name it: most are never asked."""
+
+    name: bytes
+    at: int
+
+    def __str__(self) -> str:
+        return f"archive: entry {shown(self.name)!r} at byte {self.at}"
+
+
 class TarReader:
     """Iterates over the entries; the body of the current one is read with :meth:`body`."""
 
@@ -70,6 +84,13 @@ class TarReader:
 
     def body(self) -> Iterator[memoryview]:
         """The stored bytes of the current entry; InvalidArgument when the archive ends early."""
+        piece = self._stream.view(self._left) if self._left else None
+        if piece is None:
+            return self._pieces()
+        self._left = 0
+        return iter((piece,))
+
+    def _pieces(self) -> Iterator[memoryview]:
         for piece in self._stream.pieces(self._left):
             self._left -= len(piece)
             yield piece
@@ -82,9 +103,11 @@ class TarReader:
         return InvalidArgument(f"archive: truncated in {name} at byte {at}")
 
     def _finish(self) -> None:
-        rest = self._left + self._padding
-        if rest and self._stream.skip(rest) != rest:
+        if self._left and self._stream.skip(self._left) != self._left:
             raise self._truncated()
+        if self._padding:
+            # umoci's layers end right behind the last body, and Go's reader takes that
+            self._stream.skip(self._padding)
         self._left = self._padding = 0
 
     def _next(self) -> Entry | None:
@@ -134,23 +157,24 @@ class TarReader:
 
     def _made(self, block: bytes, local: pax.Records, start: int, at: int) -> Entry:
         records = {**self._global, **local} if self._global else local
-        gnu = block[257:265] == b"ustar  \0"
-        name = _text(block[:100])
-        if not gnu and block[345] and block[257:262] == b"ustar":
+        (
+            name, mode, uid, gid, length, mtime, _, kind, link, magic, _, _, major, minor,
+        ) = _HEADER.unpack_from(block)  # fmt: skip
+        name = name.partition(b"\0")[0]
+        if block[345] and magic[:5] == b"ustar" and magic != b"ustar  \0":
             end = 476 if block[508:] == b"tar\0" else 500  # star keeps times behind the prefix
             name = _text(block[345:end]) + b"/" + name
-        where = f"archive: entry {shown(name)!r} at byte {at}"
-        kind = block[156:157]
+        where = _Where(name, at)
         if kind in _REGULAR:
             kind = b"5" if kind == b"\0" and name.endswith(b"/") else b"0"
-        size = _number(block[124:136], at, "size")
+        size = _number(length, at, "size")
         device = (0, 0)
         if kind in b"34":
-            device = (_number(block[329:337], at, "major"), _number(block[337:345], at, "minor"))
+            device = (_number(major, at, "major"), _number(minor, at, "minor"))
         entry = Entry(
-            name, kind, _number(block[100:108], at, "mode") & 0o7777,
-            _number(block[108:116], at, "uid"), _number(block[116:124], at, "gid"),
-            size, _number(block[136:148], at, "mtime") * 1_000_000_000, _text(block[157:257]),
+            name, kind, _number(mode, at, "mode") & 0o7777,
+            _number(uid, at, "uid"), _number(gid, at, "gid"),
+            size, _number(mtime, at, "mtime") * 1_000_000_000, link.partition(b"\0")[0],
             device, NO_XATTRS, size, None, start,
         )  # fmt: skip
         if records:
@@ -165,7 +189,7 @@ class TarReader:
             entry = self._pax_sparse(entry, records, where)
         return _checked(entry, where)
 
-    def _old_sparse(self, entry: Entry, block: bytes, where: str) -> Entry:
+    def _old_sparse(self, entry: Entry, block: bytes, where: _Where) -> Entry:
         numbers = _sparse_numbers(block, 386, 4, entry.offset)
         more, real = block[482], _number(block[483:495], entry.offset, "real size")
         while more:
@@ -177,7 +201,7 @@ class TarReader:
         pairs = pax.sparse_map(numbers, real, entry.stored, where)
         return entry._replace(kind=b"0", size=real, sparse=pairs)
 
-    def _pax_sparse(self, entry: Entry, records: pax.Records, where: str) -> Entry:
+    def _pax_sparse(self, entry: Entry, records: pax.Records, where: _Where) -> Entry:
         name = records.get(b"GNU.sparse.name", entry.name)
         size = records.get(b"GNU.sparse.realsize") or records.get(b"GNU.sparse.size") or b""
         real = pax.integer(size, where)
@@ -191,7 +215,7 @@ class TarReader:
         pairs = pax.sparse_map(numbers, real, stored, where)
         return entry._replace(name=name, size=real, stored=stored, sparse=pairs)
 
-    def _map_in_body(self, stored: int, where: str) -> tuple[list[int], int]:
+    def _map_in_body(self, stored: int, where: _Where) -> tuple[list[int], int]:
         """Sparse format 1.0: decimals on lines of their own in the body's first blocks."""
         text, taken = b"", 0
         count = -1
@@ -214,29 +238,40 @@ def _verify(block: bytes, at: int) -> None:
     """
     field = block[148:156]
     said = _number(field, at, "checksum")
-    if adler32(block) & 0xFFFF == (said + sum(field) - 8 * 32 + 1) % 65521 and said < 1 << 18:
+    own = _sum(field)
+    if adler32(block) & 0xFFFF == (said + own - 8 * 32 + 1) % 65521 and said < 1 << 18:
         return
-    plain = sum(block) - sum(field) + 8 * 32
+    plain = sum(block) - own + 8 * 32
     signed = plain - 256 * sum(1 for byte in block[:148] + block[156:] if byte > 127)
     if said not in (plain, signed):
         raise InvalidArgument(f"archive: bad header checksum at byte {at} (not a tar, or damaged)")
 
 
+@lru_cache(4096)
+def _sum(field: bytes) -> int:
+    return sum(field)
+
+
 def _text(field: bytes) -> bytes:
-    end = field.find(b"\0")
-    return field if end < 0 else field[:end]
+    return field.partition(b"\0")[0]
 
 
 def _number(field: bytes, at: int, what: str) -> int:
     """Octal text, or base 256 where the first bit is set (GNU; negative when the second is)."""
+    try:
+        return _value(field)
+    except ValueError as error:
+        raise InvalidArgument(f"archive: broken {what} in the header at byte {at}") from error
+
+
+@lru_cache(4096)
+def _value(field: bytes) -> int:
+    """Owners, modes and times are the same for most entries of a layer. ValueError."""
     if field[0] & 0x80:
         if field[0] & 0x40:
             return int.from_bytes(field, "big", signed=True)
         return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
-    try:
-        return int(_text(field).strip(b" ") or b"0", 8)
-    except ValueError as error:
-        raise InvalidArgument(f"archive: broken {what} in the header at byte {at}") from error
+    return int(_text(field).strip(b" ") or b"0", 8)
 
 
 def _sparse_numbers(block: bytes, start: int, pairs: int, at: int) -> list[int]:
@@ -249,7 +284,7 @@ def _sparse_numbers(block: bytes, start: int, pairs: int, at: int) -> list[int]:
     return numbers
 
 
-def _amended(entry: Entry, records: pax.Records, where: str) -> Entry:
+def _amended(entry: Entry, records: pax.Records, where: _Where) -> Entry:
     """The entry with what PAX records say instead."""
     get = records.get
     name, link = get(b"path", entry.name), get(b"linkpath", entry.link)
@@ -266,7 +301,7 @@ def _amended(entry: Entry, records: pax.Records, where: str) -> Entry:
     )  # fmt: skip
 
 
-def _checked(entry: Entry, where: str) -> Entry:
+def _checked(entry: Entry, where: _Where) -> Entry:
     if entry.size < 0 or entry.size >= 1 << 63:
         raise InvalidArgument(f"{where}: impossible size {entry.size}")
     if not 0 <= entry.uid < 1 << 32 or not 0 <= entry.gid < 1 << 32:

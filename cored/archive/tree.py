@@ -41,7 +41,10 @@ def normal(name: bytes) -> bytes:
     A leading slash means the root (as tar and docker have it); InvalidArgument for a name that
     climbs above it.
     """
-    if b"." not in name and b"//" not in name:
+    if name[:2] == b"./":
+        name = name[2:]  # GNU tar's names begin so
+    # a dot at the beginning of a part may be that of . or ..
+    if b"/." not in name and b"//" not in name and name[:1] != b".":
         return name.strip(b"/")
     parts: list[bytes] = []
     for part in name.split(b"/"):

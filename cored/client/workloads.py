@@ -3,53 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO
 
 from google.protobuf.empty_pb2 import Empty
 
 from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
-from cored.client.channel import Channel, Pending
+from cored.client.channel import Pending
+from cored.client.images import ImageVerbs
 
 __all__ = ["Workloads"]
 
 _SERVICE = "/cored.workloads.v1.Workloads/"
-_BLOCK = 256 << 10
 
 
-class Workloads:
+class Workloads(ImageVerbs):
     """The verbs of docker on a channel that has a namespace.
 
     ``container`` is an id, a unique prefix of one, or a name. Errors are those of
     :mod:`cored.errors`.
     """
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-
-    def pull(self, request: pb.PullRequest) -> Iterator[pb.TransferProgress]:
-        """Fetch and unpack; the last message carries the image."""
-        return self._channel.stream(f"{_SERVICE}Pull", (request,), pb.TransferProgress)
-
-    def import_archive(
-        self, archive: BinaryIO, options: pb.ImportOptions
-    ) -> Iterator[pb.TransferProgress]:
-        """Load an OCI layout or docker-archive from an unbuffered file; ends with its images."""
-        return self._channel.stream(
-            f"{_SERVICE}Import", _import_requests(archive, options), pb.TransferProgress
-        )
-
-    def images(self, filters: Iterable[str] = ()) -> list[pb.Image]:
-        """The images of the namespace."""
-        answer = self._channel.unary(
-            f"{_SERVICE}ListImages", pb.ListImagesRequest(filters=filters), pb.ListImagesResponse
-        )
-        return list(answer.images)
-
-    def remove_image(self, reference: str, *, force: bool = False) -> list[str]:
-        """Remove an image and what only it needs; answers the names that are gone."""
-        request = pb.RemoveImageRequest(reference=reference, force=force)
-        answer = self._channel.unary(f"{_SERVICE}RemoveImage", request, pb.RemoveImageResponse)
-        return list(answer.untagged)
 
     def create(
         self, config: pb.ContainerConfig, stdio: pb.Stdio | None = None
@@ -109,9 +80,3 @@ class Workloads:
     def logs(self, request: pb.LogsRequest) -> Iterator[pb.LogRecord]:
         """What it wrote, oldest first; with ``follow`` until it ends."""
         return self._channel.stream(f"{_SERVICE}Logs", (request,), pb.LogRecord)
-
-
-def _import_requests(archive: BinaryIO, options: pb.ImportOptions) -> Iterator[pb.ImportRequest]:
-    yield pb.ImportRequest(options=options)
-    while data := archive.read(_BLOCK):
-        yield pb.ImportRequest(data=data)

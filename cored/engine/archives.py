@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import re
 import tarfile
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ __all__ = ["ImageArchive", "Named"]
 _DOCUMENT = 8 << 20
 _NAME = "io.containerd.image.name"
 _BLOB = re.compile(r"blobs/(sha256|sha512)/([0-9a-f]+)")
+_PACKED = {b"\x1f\x8b": "r:gz", b"BZh": "r:bz2", b"\xfd7zXZ\0": "r:xz"}
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5": "zstd"}
 
 
@@ -41,10 +43,14 @@ class ImageArchive:
         self._what = what
         try:
             with path.open("rb") as file:
-                packed = file.read(2) == b"\x1f\x8b"
-            self._tar = tarfile.open(path, "r:gz" if packed else "r:")  # noqa: SIM115
+                head = file.read(6)
+            kinds = (kind for magic, kind in _PACKED.items() if head.startswith(magic))
+            self._tar: tarfile.TarFile = tarfile.open(  # noqa: SIM115
+                path,
+                next(kinds, "r:"),  # type: ignore[call-overload]
+            )
             members = self._tar.getmembers()
-        except (tarfile.TarError, gzip.BadGzipFile, EOFError, OSError) as error:
+        except (tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, EOFError, OSError) as error:
             raise InvalidArgument(
                 f"{what}: is not a tar archive, or is cut short: {error}",
                 hint="an OCI layout or docker archive is wanted",

@@ -17,6 +17,7 @@ from cored.abc.values import Descriptor
 from cored.engine.selection import Selection
 from cored.errors import InvalidArgument, NotFound
 from cored.oci import mediatypes
+from cored.oci.digest import is_digest
 from cored.oci.manifest import Index, Manifest, parse
 from cored.oci.reference import parse as parse_reference
 
@@ -32,6 +33,8 @@ _REFERENCE = "org.opencontainers.image.ref.name"
 class _Contents:
     """What an archive is to hold: blobs by digest, and docker's list of images."""
 
+    foreign: bool
+    whole: bool
     blobs: dict[str, Descriptor] = field(default_factory=dict)
     docker: list[dict[str, Any]] = field(default_factory=list)
 
@@ -49,16 +52,17 @@ class Exporter:
         *,
         docker: bool = True,
         foreign: bool = True,
+        whole: bool = False,
     ) -> AsyncIterator[bytes]:
         """The archive, piece by piece. NotFound names what is not in the store.
 
         Without ``docker`` there is no manifest.json; without ``foreign`` no layers that may not be
-        distributed.
+        distributed. ``whole`` leaves out platforms that are here in part only.
         """
-        contents = _Contents()
+        contents = _Contents(foreign, whole and not selection.platforms)
         entries = []
         for image in images:
-            await self._collect(contents, image, image.target, selection, foreign)
+            await self._collect(contents, image, image.target, selection)
             entries.append(_entry(image))
         index = {"schemaVersion": 2, "mediaType": mediatypes.OCI_INDEX, "manifests": entries}
         for directory in ("blobs/", "blobs/sha256/"):
@@ -78,25 +82,35 @@ class Exporter:
         image: Image,
         target: Descriptor,
         selection: Selection,
-        foreign: bool,
     ) -> None:
         document = parse(await self._document(image, target), target.media_type)
-        contents.blobs[target.digest] = target
         if isinstance(document, Index):
+            contents.blobs[target.digest] = target
+            before = len(contents.docker)
             for entry in selection.manifests(document, image.name):
                 if entry.media_type in mediatypes.INDEXES | mediatypes.MANIFESTS:
                     try:
-                        await self._collect(contents, image, entry, selection, foreign)
+                        await self._collect(contents, image, entry, selection)
                     except NotFound:
                         # images are rarely here for all the platforms that their index lists
-                        if selection.platforms or not await self._absent(entry):
+                        absent = contents.whole or await self._absent(entry)
+                        if selection.platforms or not absent:
                             raise
                 else:
                     contents.blobs[entry.digest] = entry
+            if contents.whole and len(contents.docker) == before:
+                raise NotFound(f"image {image.name!r}: no platform of it is here, whole")
             return
-        for child in document.children:
-            if foreign or not mediatypes.is_foreign(child.media_type):
-                contents.blobs[child.digest] = child
+        children = [
+            child
+            for child in document.children
+            if contents.foreign or not mediatypes.is_foreign(child.media_type)
+        ]
+        for child in children:
+            if contents.whole and not mediatypes.is_foreign(child.media_type):
+                await self._content.info(child.digest)  # NotFound, before anything is listed
+        contents.blobs[target.digest] = target
+        contents.blobs |= {child.digest: child for child in children}
         _list_for_docker(contents, image, document)
 
     async def _document(self, image: Image, target: Descriptor) -> bytes:
@@ -132,15 +146,16 @@ class Exporter:
 def _entry(image: Image) -> dict[str, Any]:
     """An image in index.json, under the names that containerd and OCI have for it."""
     target = image.target
+    plain = {"mediaType": target.media_type, "digest": target.digest, "size": target.size}
+    if is_digest(image.name):  # it has no name
+        return {**plain, "annotations": dict(target.annotations)} if target.annotations else plain
     try:
         parsed = parse_reference(image.name)
         reference = parsed.tag or image.name
     except InvalidArgument:
         reference = image.name
     return {
-        "mediaType": target.media_type,
-        "digest": target.digest,
-        "size": target.size,
+        **plain,
         "annotations": {**target.annotations, _NAME: image.name, _REFERENCE: reference},
     }
 
@@ -150,19 +165,21 @@ def _list_for_docker(contents: _Contents, image: Image, manifest: Manifest) -> N
     if manifest.config.media_type not in mediatypes.CONFIGS:
         return
     try:
-        name = replace(parse_reference(image.name), digest="").familiar
+        names = [replace(parse_reference(image.name), digest="").familiar]
     except InvalidArgument:
-        name = image.name
-    entry = {
+        names = [image.name]
+    if is_digest(image.name):
+        names = []
+    entry: dict[str, Any] = {
         "Config": f"blobs/{manifest.config.digest.replace(':', '/')}",
-        "RepoTags": [name],
+        "RepoTags": names,
         "Layers": [f"blobs/{layer.digest.replace(':', '/')}" for layer in manifest.layers],
     }
     for known in contents.docker:
         if known["Config"] == entry["Config"]:
-            known["RepoTags"] += [n for n in (name,) if n not in known["RepoTags"]]
+            known["RepoTags"] += [name for name in names if name not in known["RepoTags"]]
             return
-        if name in known["RepoTags"]:
+        if set(names) & set(known["RepoTags"]):
             return
     contents.docker.append(entry)
 

@@ -1,4 +1,4 @@
-"""Images as people name them: by reference, short name or id; what is in them; removal."""
+"""Images as people name them: by reference, short name or id; and what is in them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from cored.abc.content import ContentStore, read_blob
-from cored.abc.records import ContainerStore, Image, ImageStore
+from cored.abc.records import Image, ImageStore
 from cored.abc.values import Descriptor
-from cored.engine.snapshotters import Snapshotters
-from cored.errors import FailedPrecondition, InvalidArgument, NotFound
-from cored.metadata.gc import Scheduler
+from cored.errors import InvalidArgument, NotFound
 from cored.oci import platforms
 from cored.oci.chainid import chain_ids
 from cored.oci.manifest import ImageConfig, Index, Manifest, parse, parse_config
@@ -38,16 +36,10 @@ class Images:
     def __init__(
         self,
         images: ImageStore,
-        containers: ContainerStore,
         content: ContentStore,
-        snapshotters: Snapshotters,
-        gc: Scheduler,
     ) -> None:
         self._images = images
-        self._containers = containers
         self._content = content
-        self._snapshotters = snapshotters
-        self._gc = gc
 
     async def resolve(self, name: str) -> Image:
         """The image that ``name`` means: a reference, complete or short, or (part of) an id."""
@@ -66,10 +58,6 @@ class Images:
             return await self._by_id(name)
         raise NotFound(f"image {name!r}: not found", hint=f"pull it with: corectl pull {name}")
 
-    async def list(self) -> list[Image]:
-        """All images of the namespace."""
-        return await self._images.list()
-
     async def unpacked(self, image: Image, platform: str = "") -> Unpacked:
         """The image's manifest and config for a platform. NotFound for what is not here."""
         wanted = platforms.parse(platform)
@@ -83,29 +71,6 @@ class Images:
         config = parse_config(await read_blob(self._content, document.config.digest))
         chain = chain_ids(config.diff_ids)
         return Unpacked(document, config, document.config.digest, chain[-1] if chain else "")
-
-    async def size(self, image: Image) -> int:
-        """Bytes on the disk of the snapshots of the image's layers; 0 when not unpacked."""
-        try:
-            _, snapshotter = await self._snapshotters.choose()
-            found = await self.unpacked(image)
-            usages = [await snapshotter.usage(c) for c in chain_ids(found.config.diff_ids)]
-        except NotFound:
-            return 0
-        return sum(usage.size for usage in usages)
-
-    async def remove(self, name: str, *, force: bool = False) -> str:
-        """Take a name away, and what only it referred to; the name. FailedPrecondition in use."""
-        image = await self.resolve(name)
-        users = [c.id for c in await self._containers.list() if c.image == image.name]
-        if users and not force:
-            raise FailedPrecondition(
-                f"image {name!r}: container {users[0][:12]} was made from it",
-                hint="remove the container first, or use --force",
-            )
-        await self._images.delete(image.name)
-        await self._gc.collect()
-        return image.name
 
     async def _document(self, target: Descriptor) -> Manifest | Index:
         return parse(await read_blob(self._content, target.digest), target.media_type)

@@ -50,6 +50,7 @@ class Importer:
         *,
         name: str = "",
         naming: Naming | None = None,
+        unnamed: bool = False,
         report: Report = silent,
     ) -> list[Image]:
         """Import an archive as it arrives; ``what`` names it in errors. See import_file."""
@@ -61,8 +62,9 @@ class Importer:
                 report(Progress(what, "receiving", size))
             file.flush()
             return await self.import_file(
-                Path(file.name), what, selection, name=name, naming=naming, report=report
-            )
+                Path(file.name), what, selection,
+                name=name, naming=naming, unnamed=unnamed, report=report,
+            )  # fmt: skip
 
     async def import_file(
         self,
@@ -72,19 +74,21 @@ class Importer:
         *,
         name: str = "",
         naming: Naming | None = None,
+        unnamed: bool = False,
         report: Report = silent,
     ) -> list[Image]:
         """Import the images of an archive and unpack what ``selection`` says.
 
         ``name`` is for an archive with one image, in place of the name that it brings. With
         ``naming`` the archive's index is an image as well, what has no name that fits is kept by it
-        alone, and what is for none of the platforms is left out. InvalidArgument for what is no
-        archive, or is damaged, NotFound when nothing is for the platforms; nothing of it stays.
+        alone, and what is for none of the platforms is left out. ``unnamed``: what has no name is
+        kept under its digest. InvalidArgument for what is no archive, or is damaged, NotFound when
+        nothing is for the platforms; nothing of it stays.
         """
         async with leased(self._leases, "import"), _opened(path, what) as archive:
             found = await asyncio.to_thread(archive.images)
             if naming is None:
-                named = _named(what, found, name)
+                named = _named(what, found, name, unnamed)
                 records = [Image(each.name, each.target) for each in named]
             else:
                 found = _wanted(archive, found, selection, what)
@@ -223,7 +227,7 @@ def _platform(archive: ImageArchive, target: Descriptor) -> Platform | None:
     return config.platform if config.platform.architecture else target.platform
 
 
-def _named(what: str, found: list[Named], name: str) -> list[Named]:
+def _named(what: str, found: list[Named], name: str, unnamed: bool) -> list[Named]:
     """The images with complete names."""
     if name:
         if len({each.target.digest for each in found}) != 1:
@@ -231,6 +235,9 @@ def _named(what: str, found: list[Named], name: str) -> list[Named]:
         return [Named(str(parse_reference(name)), found[0].target)]
     named = []
     for each in found:
+        if not each.name and unnamed:
+            named.append(Named(each.target.digest, each.target))
+            continue
         if not each.name:
             raise InvalidArgument(f"{what}: an image has no name", hint="give one with --name")
         named.append(Named(str(parse_reference(each.name)), each.target))

@@ -7,7 +7,7 @@ import re
 
 from cored.errors import InvalidArgument
 
-__all__ = ["check", "of"]
+__all__ = ["check", "is_digest", "of"]
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
@@ -17,6 +17,11 @@ def check(text: object) -> str:
     if not isinstance(text, str) or not _DIGEST.fullmatch(text):
         raise InvalidArgument(f"digest {str(text)[:150]!r}: invalid", hint="sha256:<64 hex digits>")
     return text
+
+
+def is_digest(text: str) -> bool:
+    """Whether a text is a digest."""
+    return _DIGEST.fullmatch(text) is not None
 
 
 def of(data: bytes, like: str = "sha256:") -> str:

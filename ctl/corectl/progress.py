@@ -18,8 +18,10 @@ _ENDED = frozenset({"done", "exists"})
 _SILENT = frozenset({"", "resolving", "waiting", "receiving"})
 
 
-def show(steps: Iterable[pb.TransferProgress], *, quiet: bool = False) -> Iterator[pb.Image]:
-    """Follow a transfer to its end and yield the images that it brought."""
+def show(
+    steps: Iterable[pb.TransferProgress], *, quiet: bool = False
+) -> Iterator[pb.TransferProgress]:
+    """Follow a transfer to its end and yield the steps that carry images."""
     if quiet:
         yield from _images(steps)
     elif sys.stderr.isatty():
@@ -28,24 +30,24 @@ def show(steps: Iterable[pb.TransferProgress], *, quiet: bool = False) -> Iterat
         yield from _lines(steps)
 
 
-def _images(steps: Iterable[pb.TransferProgress]) -> Iterator[pb.Image]:
+def _images(steps: Iterable[pb.TransferProgress]) -> Iterator[pb.TransferProgress]:
     for step in steps:
         if step.HasField("image"):
-            yield step.image
+            yield step
 
 
-def _lines(steps: Iterable[pb.TransferProgress]) -> Iterator[pb.Image]:
+def _lines(steps: Iterable[pb.TransferProgress]) -> Iterator[pb.TransferProgress]:
     seen: dict[str, str] = {}
     for step in steps:
         if step.HasField("image"):
-            yield step.image
+            yield step
         elif step.status not in _SILENT and seen.get(step.id) != step.status:
             seen[step.id] = step.status
             amount = f" ({size(step.total)})" if step.total else ""
             print(f"{_label(step.id)}: {step.status}{amount}", file=sys.stderr, flush=True)
 
 
-def _bars(steps: Iterable[pb.TransferProgress]) -> Iterator[pb.Image]:
+def _bars(steps: Iterable[pb.TransferProgress]) -> Iterator[pb.TransferProgress]:
     # heavy, and only for people who look
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
@@ -56,12 +58,12 @@ def _bars(steps: Iterable[pb.TransferProgress]) -> Iterator[pb.Image]:
         BarColumn(),
         DownloadColumn(),
     )
-    images: list[pb.Image] = []
+    images: list[pb.TransferProgress] = []
     with Progress(*columns, console=Console(stderr=True)) as progress:
         tasks: dict[str, TaskID] = {}
         for step in steps:
             if step.HasField("image"):
-                images.append(step.image)
+                images.append(step)
                 continue
             if step.id not in tasks:
                 tasks[step.id] = progress.add_task(_label(step.id), total=None, status="")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cored import scope
 from cored.abc.network import Network
-from cored.abc.records import ContainerStore
+from cored.abc.records import ContainerStore, ImageStore
 from cored.abc.service import Service
 from cored.engine.images import Images
 from cored.engine.networks import Catalog
@@ -66,7 +66,8 @@ def _parts(context: PluginContext) -> Parts:
     network: Network = context.require(Network)  # type: ignore[type-abstract]
     tasks, host = context.require(Tasks), context.require(Host)
     snapshotters, roots = context.require(Snapshotters), context.require(Roots)
-    images = ImageFacts(context.require(Images))
+    image_store: ImageStore = context.require(ImageStore)  # type: ignore[type-abstract]
+    images = ImageFacts(context.require(Images), image_store)
     registry, cgroups, output = Registry(store), Cgroups(), Output(state / "streams")
     events = Events(registry)
     networks = PodNetworks(network, context.require(Catalog), state / "netns")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cored._pb.cri.v1 import api_pb2 as pb
-from cored.abc.records import Image
+from cored.abc.records import Image, ImageStore
 from cored.engine.images import Images, Unpacked
 from cored.errors import CoredError, InvalidArgument, NotFound
 from cored.oci.reference import parse as parse_reference
@@ -55,14 +55,15 @@ class Facts:
 class ImageFacts:
     """What is known of images does not change: it is read once for each manifest."""
 
-    def __init__(self, images: Images) -> None:
+    def __init__(self, images: Images, store: ImageStore) -> None:
         self._images = images
+        self._store = store
         self._known: dict[str, Unpacked] = {}
 
     async def list(self) -> list[Facts]:
         """All that can run here, each once."""
         grouped: dict[str, list[tuple[Image, Unpacked]]] = {}
-        for image in await self._images.list():
+        for image in await self._store.list():
             try:
                 unpacked = await self._unpacked(image)
             except CoredError:

@@ -43,14 +43,12 @@ class ImageService(Service):
         self,
         facts: ImageFacts,
         store: ImageStore,
-        images: Images,
         puller: Puller,
         filesystem: Filesystem,
         pinned: frozenset[str],
     ) -> None:
         self._facts = facts
         self._store = store
-        self._images = images
         self._puller = puller
         self._filesystem = filesystem
         self._pinned = pinned
@@ -106,11 +104,9 @@ class ImageService(Service):
             return pb.RemoveImageResponse()
         # one after the other: of several that remove the same, all but one find it gone
         async with self._removing:
-            for name in found.names[1:]:
+            for name in found.names:
                 with suppress(NotFound):
                     await self._store.delete(name)
-            with suppress(NotFound):
-                await self._images.remove(found.names[0], force=True)
         return pb.RemoveImageResponse()
 
     async def ImageFsInfo(self, request: pb.ImageFsInfoRequest) -> pb.ImageFsInfoResponse:
@@ -170,11 +166,10 @@ async def _opened(context: PluginContext) -> AsyncIterator[Service]:
 
     settings = context.settings
     pinned = frozenset(str(parse_reference(name)) for name in settings.get("pinned", ()))
-    images = context.require(Images)
+    store: ImageStore = context.require(ImageStore)  # type: ignore[type-abstract]
     service = ImageService(
-        ImageFacts(images),
-        context.require(ImageStore),  # type: ignore[type-abstract]
-        images,
+        ImageFacts(context.require(Images), store),
+        store,
         context.require(Puller),
         Filesystem(context.require(Snapshotters), str(context.root.parent)),
         pinned,

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from cored._pb.containerd.types import descriptor_pb2
 from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
-from cored.abc.records import Image
 from cored.abc.runtime import RuntimeInfo, Stdio
 from cored.engine.networks.values import Connection
-from cored.engine.progress import Progress
 from cored.engine.workload import ContainerConfig, ContainerView
 from cored_service_workloads import fields
 
@@ -18,8 +15,6 @@ __all__ = [
     "config_value",
     "connection_message",
     "container_message",
-    "image_message",
-    "progress_message",
     "runtime_message",
     "stdio_value",
     "timestamp",
@@ -29,28 +24,6 @@ __all__ = [
 def timestamp(ns: int) -> Timestamp | None:
     """A Timestamp; None for 0."""
     return Timestamp(seconds=ns // 10**9, nanos=ns % 10**9) if ns else None
-
-
-def progress_message(progress: Progress) -> pb.TransferProgress:
-    return pb.TransferProgress(
-        id=progress.id, status=progress.status, offset=progress.offset, total=progress.total
-    )
-
-
-def image_message(image: Image, size: int = 0, config_digest: str = "") -> pb.Image:
-    return pb.Image(
-        name=image.name,
-        target=descriptor_pb2.Descriptor(
-            media_type=image.target.media_type,
-            digest=image.target.digest,
-            size=image.target.size,
-            annotations=image.target.annotations,
-        ),
-        created_at=timestamp(image.created_at),
-        size=size,
-        config_digest=config_digest,
-        labels=image.labels,
-    )
 
 
 def runtime_message(info: RuntimeInfo) -> pb.Runtime:

@@ -2,102 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 from google.protobuf.empty_pb2 import Empty
 
 from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
-from cored.abc.records import Image
 from cored.abc.service import Service
 from cored.engine import logs
 from cored.engine.containers import Containers
-from cored.engine.images import Images
-from cored.engine.importing import Importer
-from cored.engine.progress import Report
-from cored.engine.pull import Puller
-from cored.engine.registry import Credentials, known_user
-from cored.engine.selection import single
 from cored.engine.tasks import Tasks
-from cored.errors import FailedPrecondition, InvalidArgument, NotFound
+from cored.errors import FailedPrecondition
+from cored_service_workloads.images import ImageCalls, ImageParts
 from cored_service_workloads.messages import (
     config_message,
     config_value,
     container_message,
-    image_message,
     runtime_message,
     stdio_value,
     timestamp,
 )
-from cored_service_workloads.transfer import reported
 
 __all__ = ["WorkloadsService"]
 
 
-class WorkloadsService(Service):
+class WorkloadsService(ImageCalls, Service):
+    """The calls about containers; those about images are inherited."""
+
     service = "cored.workloads.v1.Workloads"
 
-    def __init__(
-        self,
-        containers: Containers,
-        images: Images,
-        puller: Puller,
-        importer: Importer,
-        tasks: Tasks,
-    ) -> None:
+    def __init__(self, containers: Containers, images: ImageParts, tasks: Tasks) -> None:
+        super().__init__(images)
         self._containers = containers
-        self._images = images
-        self._puller = puller
-        self._importer = importer
         self._tasks = tasks
-
-    async def Pull(self, request: pb.PullRequest) -> AsyncIterator[pb.TransferProgress]:
-        user = Credentials(request.username, request.password) if request.username else None
-
-        async def work(report: Report) -> Sequence[Image]:
-            return await self._puller.pull(
-                request.reference,
-                single(request.platform, request.snapshotter),
-                access=known_user(user),
-                report=report,
-            )
-
-        async for message in reported(work):
-            yield message
-
-    async def Import(
-        self, requests: AsyncIterator[pb.ImportRequest]
-    ) -> AsyncIterator[pb.TransferProgress]:
-        first = await anext(requests, None)
-        if first is None or not first.HasField("options"):
-            raise InvalidArgument("import: the first message must have the options")
-        options = first.options
-
-        async def data() -> AsyncIterator[bytes]:
-            if first.data:
-                yield first.data
-            async for request in requests:
-                yield request.data
-
-        async def work(report: Report) -> Sequence[Image]:
-            return await self._importer.import_stream(
-                data(),
-                options.source or "archive",
-                single(options.platform, options.snapshotter),
-                name=options.name,
-                report=report,
-            )
-
-        async for message in reported(work):
-            yield message
-
-    async def ListImages(self, request: pb.ListImagesRequest) -> pb.ListImagesResponse:
-        return pb.ListImagesResponse(
-            images=[await self._image(image) for image in await self._images.list()]
-        )
-
-    async def RemoveImage(self, request: pb.RemoveImageRequest) -> pb.RemoveImageResponse:
-        name = await self._images.remove(request.reference, force=request.force)
-        return pb.RemoveImageResponse(untagged=[name])
 
     async def Create(self, request: pb.CreateRequest) -> pb.CreateResponse:
         made = await self._containers.create(
@@ -166,10 +102,3 @@ class WorkloadsService(Service):
     async def ListRuntimes(self, request: pb.ListRuntimesRequest) -> pb.ListRuntimesResponse:
         found = await self._tasks.runtimes()
         return pb.ListRuntimesResponse(runtimes=map(runtime_message, found))
-
-    async def _image(self, image: Image) -> pb.Image:
-        try:
-            config_digest = (await self._images.unpacked(image)).config_digest
-        except NotFound:
-            config_digest = ""
-        return image_message(image, await self._images.size(image), config_digest)

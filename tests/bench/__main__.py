@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import daemons
-from tests.bench import api, containers
+from tests.bench import api, containers, pull
 from tests.bench.compare import Row, interleaved
 from tests.bench.debian import debian_image
 from tests.daemons import Daemon
@@ -44,7 +44,7 @@ def main() -> None:
     with ExitStack() as stack:
         # the same OCI runtime for both: what containerd's shim runs
         ours = stack.enter_context(daemons.cored('[plugins.runtime.shim]\nruntime = "runc"\n'))
-        peer = stack.enter_context(daemons.containerd())
+        peer = stack.enter_context(daemons.containerd(program=options.containerd))
         busybox = ours.home / "busybox.tar"
         subprocess.run([PROJECT / "deploy/quickstart/busybox-image", busybox], check=True)
         for daemon in (ours, peer):
@@ -72,6 +72,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--cycle-rounds", type=int, default=5, help="of whole lives of tasks")
     parser.add_argument("--shims", type=int, default=200, help="containers for idle and restart")
     parser.add_argument("--restart-rounds", type=int, default=3, help="of restart")
+    parser.add_argument("--pull-rounds", type=int, default=3, help="of pulls by each client")
+    parser.add_argument("--pull-with", nargs="*", choices=pull.PEERS, default=pull.PEERS)
+    parser.add_argument("--containerd", default="containerd", help="another one than Debian's")
     parser.add_argument("--cache", type=Path, default=Path("/var/tmp/cored-bench"))
     options = parser.parse_args()
     if unknown := set(options.sections) - set(_SECTIONS):
@@ -142,6 +145,7 @@ _SECTIONS: dict[str, Callable[[Daemon, Daemon, Path | None, Any], list[Row]]] = 
     "events": lambda ours, peer, _, o: [
         api.events(ours, peer, o.api_rounds, o.subscribers, o.events)
     ],
+    "pull": lambda ours, peer, _, o: pull.rows(o.cache, o.pull_rounds, o.pull_with, o.containerd),
     "import": lambda ours, peer, image, o: _import(ours, peer, image, o.import_rounds),
 }
 

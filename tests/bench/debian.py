@@ -9,10 +9,11 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["debian_image"]
+__all__ = ["blob", "debian_image", "debian_root", "json_blob", "sha256"]
 
 _PACKAGES = "gcc,g++,make,git,perl,python3,libssl-dev"
 
@@ -30,12 +31,18 @@ def debian_image(cache: Path) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix="build-") as scratch:
         root = Path(scratch) / "root"
-        command = ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", "bookworm", root]
-        subprocess.run([*command, _mirror()], check=True, stdout=subprocess.DEVNULL)
-        shutil.rmtree(root / "var/cache/apt/archives")
+        debian_root(root, _PACKAGES.split(","))
         _assemble(root, Path(scratch))
         (Path(scratch) / "debian.tar").rename(archive)
     return archive
+
+
+def debian_root(root: Path, packages: Sequence[str]) -> None:
+    """Install Debian's base system and some packages into a directory."""
+    include = f"--include={','.join(packages)}"
+    command = ["debootstrap", "--variant=minbase", include, "bookworm", root]
+    subprocess.run([*command, _mirror()], check=True, stdout=subprocess.DEVNULL)
+    shutil.rmtree(root / "var/cache/apt/archives")
 
 
 def _mirror() -> str:
@@ -57,10 +64,10 @@ def _assemble(root: Path, scratch: Path) -> None:
     for number, arguments in enumerate((["--exclude=./usr", "."], usr)):
         plain = scratch / f"{number}.tar"
         subprocess.run(["tar", "-C", root, "--numeric-owner", "-cf", plain, *arguments], check=True)
-        diff_ids.append(f"sha256:{_sha256(plain)}")
+        diff_ids.append(f"sha256:{sha256(plain)}")
         subprocess.run(["gzip", "-6", "-n", plain], check=True)
         layers.append(
-            _blob(
+            blob(
                 layout, plain.with_suffix(".tar.gz"), "application/vnd.oci.image.layer.v1.tar+gzip"
             )
         )
@@ -74,10 +81,10 @@ def _assemble(root: Path, scratch: Path) -> None:
     manifest = {
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": _json_blob(layout, config, "application/vnd.oci.image.config.v1+json"),
+        "config": json_blob(layout, config, "application/vnd.oci.image.config.v1+json"),
         "layers": layers,
     }
-    described = _json_blob(layout, manifest, manifest["mediaType"])
+    described = json_blob(layout, manifest, manifest["mediaType"])
     described["annotations"] = {"io.containerd.image.name": "docker.io/library/debian:bench"}
     (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [described]}))
     (layout / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
@@ -85,18 +92,21 @@ def _assemble(root: Path, scratch: Path) -> None:
         archive.add(layout, arcname=".")
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """A file's digest, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _blob(layout: Path, path: Path, media_type: str) -> dict[str, Any]:
-    size, digest = path.stat().st_size, _sha256(path)
+def blob(layout: Path, path: Path, media_type: str) -> dict[str, Any]:
+    """Move a file into a layout's blobs; its descriptor."""
+    size, digest = path.stat().st_size, sha256(path)
     path.rename(layout / "blobs/sha256" / digest)
     return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": size}
 
 
-def _json_blob(layout: Path, document: object, media_type: Any) -> dict[str, Any]:
+def json_blob(layout: Path, document: object, media_type: Any) -> dict[str, Any]:
+    """A document as a blob of a layout; its descriptor."""
     path = layout / "document.json"
     path.write_text(json.dumps(document))
-    return _blob(layout, path, media_type)
+    return blob(layout, path, media_type)

@@ -186,6 +186,16 @@ async def test_a_broken_archive_is_refused(place: Place, data: bytes) -> None:
         await place.extract(data, GZIP)
 
 
+async def test_an_archive_may_end_right_behind_its_last_body(place: Place) -> None:
+    """umoci's layers do: no padding, no end marker."""
+    data = archive(entry("first", b"1" * 600), entry("last", b"2" * 700))
+    end = 512 + 1024 + 512 + 700
+    await place.extract(data[:end])
+    assert (place.root / "last").read_bytes() == b"2" * 700
+    with pytest.raises(InvalidArgument, match="truncated"):
+        await place.extract(data[: end - 1])
+
+
 async def test_a_wrong_digest_or_diff_id_is_refused(place: Place) -> None:
     data = gzip.compress(archive(entry("file", b"x")))
     with pytest.raises(CoredError, match="digest"):

@@ -448,6 +448,8 @@ def test_update_changes_limits_and_stats_show_them(zygote: Zygote) -> None:
     request = pb.UpdateTaskRequest(id=task.id)
     request.resources.value = json.dumps({"memory": {"limit": 64 << 20}}).encode()
     task.client.call("Update", request)
+    # runc's own threads are in the cgroup until it has become the program
+    eventually(lambda: Path(f"/proc/{task.state().pid}/comm").read_text() == "sleep\n")
     stats = task.client.call("Stats", pb.StatsRequest(id=task.id), pb.StatsResponse()).stats
     assert stats.type_url == "io.containerd.cgroups.v1.Metrics"
     found = metrics_pb2.Metrics.FromString(stats.value)

@@ -121,7 +121,7 @@ def test_a_reader_that_goes_away_is_no_error(address: Path) -> None:
 
 def test_several_names_are_each_tried(address: Path) -> None:
     done = corectl("--address", str(address), "rmi", "nothing", "busybox", "neither")
-    assert done.stdout == "untagged: busybox\n"
+    assert done.stdout == "Untagged: busybox:latest\n"
     assert done.stderr.splitlines() == [
         "corectl: image 'nothing': not found",
         "corectl: image 'neither': not found",
@@ -133,4 +133,5 @@ def test_json_is_for_programs(address: Path) -> None:
     import json
 
     done = corectl("--address", str(address), "images", "--format", "json")
-    assert [image["name"] for image in json.loads(done.stdout)] == ["busybox"]
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["Repository"] == "busybox"

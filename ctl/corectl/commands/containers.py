@@ -140,10 +140,14 @@ def _create(
 
 def _pull(session: Session, config: pb.ContainerConfig) -> None:
     from corectl import progress
+    from corectl.credentials import auths_for
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
     request = pb.PullRequest(
-        reference=config.image, platform=config.platform, snapshotter=config.snapshotter
+        reference=config.image,
+        platform=config.platform,
+        snapshotter=config.snapshotter,
+        auths=auths_for([config.image]),
     )
     for _ in progress.show(session.workloads.pull(request)):
         continue

@@ -1,9 +1,9 @@
-"""pull, images, rmi, and image import | ls | rm."""
+"""images, rmi, tag, and image ls | rm | prune."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,121 +14,145 @@ from corectl.session import Session
 if TYPE_CHECKING:
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
-__all__ = ["import_", "ls", "pull", "rm"]
+__all__ = ["ls", "prune", "rm", "tag"]
 
-platform_option = click.option("--platform", default="", help="os/arch[/variant] of the image.")
-snapshotter_option = click.option("--snapshotter", default="", help="Snapshotter to unpack with.")
-
-
-@click.command()
-@click.argument("reference", metavar="IMAGE")
-@platform_option
-@snapshotter_option
-@click.option("-u", "--user", default="", metavar="NAME[:PASSWORD]", help="Registry login.")
-@click.option("-q", "--quiet", is_flag=True, help="Only the name at the end.")
-@click.pass_obj
-def pull(
-    session: Session, reference: str, platform: str, snapshotter: str, user: str, quiet: bool
-) -> None:
-    """Fetch an image from a registry and unpack it."""
-    from corectl import progress
-    from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
-
-    name, colon, password = user.partition(":")
-    if name and not colon:
-        password = click.prompt("Password", hide_input=True, err=True)
-    request = pb.PullRequest(
-        reference=reference,
-        platform=platform,
-        snapshotter=snapshotter,
-        username=name,
-        password=password,
-    )
-    for image in progress.show(session.workloads.pull(request), quiet=quiet):
-        click.echo(image.name)
-
-
-@click.command("import")
-@click.argument("file", metavar="FILE|-", type=click.Path(allow_dash=True))
-@click.option("--name", default="", help="Name for the image, in place of what the archive says.")
-@platform_option
-@snapshotter_option
-@click.option("-q", "--quiet", is_flag=True, help="Only the names at the end.")
-@click.pass_obj
-def import_(
-    session: Session, file: str, name: str, platform: str, snapshotter: str, quiet: bool
-) -> None:
-    """Load an OCI layout or docker-archive tar from FILE or standard input."""
-    from corectl import progress
-    from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
-
-    options = pb.ImportOptions(name=name, platform=platform, snapshotter=snapshotter, source=file)
-    with _archive(file) as archive:
-        steps = session.workloads.import_archive(archive, options)
-        for image in progress.show(steps, quiet=quiet):
-            click.echo(image.name)
-
-
-def _archive(file: str) -> BinaryIO:
-    if file != "-":
-        return open(file, "rb", buffering=0)
-    if sys.stdin.isatty():
-        raise click.UsageError("standard input is a terminal, not an archive")
-    return open(0, "rb", buffering=0, closefd=False)
+_COLUMNS = {
+    "Repository": "REPOSITORY",
+    "Tag": "TAG",
+    "ID": "IMAGE ID",
+    "CreatedSince": "CREATED",
+    "Size": "SIZE",
+}
+_HEADINGS = {
+    "Digest": "DIGEST",
+    "CreatedAt": "CREATED AT",
+    "VirtualSize": "SIZE",
+    "SharedSize": "SHARED SIZE",
+    "UniqueSize": "UNIQUE SIZE",
+}
 
 
 @click.command()
-@click.option("-q", "--quiet", is_flag=True, help="Only names.")
-@output.choice
+@click.argument("repository", metavar="[REPOSITORY[:TAG]]", required=False, default="")
+@click.option("-a", "--all", "everything", is_flag=True, help="As docker's: all are shown anyway.")
+@click.option("-q", "--quiet", is_flag=True, help="Only ids.")
+@click.option("--digests", is_flag=True, help="Show digests.")
+@click.option("--no-trunc", is_flag=True, help="Whole ids.")
+@click.option(
+    "-f",
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="reference=, label=, dangling=, before=, since=, until=.",
+)
+@output.template_option
 @click.pass_obj
-def ls(session: Session, quiet: bool, form: str) -> None:
+def ls(
+    session: Session,
+    repository: str,
+    everything: bool,
+    quiet: bool,
+    digests: bool,
+    no_trunc: bool,
+    filters: tuple[str, ...],
+    form: str,
+) -> None:
     """List images."""
-    images = sorted(session.workloads.images(), key=lambda image: image.name)
-    if quiet:
-        for image in images:
-            click.echo(image.name)
-    elif form == "json":
-        output.as_json([_as_dict(image) for image in images])
-    else:
-        rows = [
-            (
-                i.name,
-                output.digest(i.config_digest),
-                _ago(i.created_at.seconds),
-                output.size(i.size),
-            )
-            for i in images
-        ]
-        output.table(("NAME", "ID", "CREATED", "SIZE"), rows)
+    del everything
+    if repository:
+        filters = (*filters, f"reference={repository}")
+    found = session.workloads.images(filters)
+    found.sort(key=lambda image: (-_created(image), image.name))
+    records = [_record(image, whole=no_trunc) for image in found]
+    if quiet and not form:
+        for id in dict.fromkeys(record["ID"] for record in records):
+            click.echo(id)
+        return
+    columns = dict(_COLUMNS)
+    if digests:
+        # a key keeps its first place, and takes the last value
+        columns = {"Repository": "", "Tag": "", "Digest": "DIGEST"} | columns
+    output.listing(form, columns, records, headings=_HEADINGS)
 
 
-def _ago(seconds: int) -> str:
-    age = output.age(seconds)
-    return f"{age} ago" if age else "-"
+def _created(image: pb.Image) -> float:
+    """When the image was made, Unix seconds; 0 when it does not say."""
+    return output.instant(image.created) if image.created else 0.0
 
 
-def _as_dict(image: pb.Image) -> dict[str, Any]:
+def _record(image: pb.Image, *, whole: bool) -> dict[str, Any]:
+    """An image by the names that docker has for what templates can show."""
+    repository, tag = output.image_name(image.name)
+    id = image.config_digest or image.target.digest
+    created = int(_created(image))
+    amount = output.size(image.size).replace(" ", "")
     return {
-        "name": image.name,
-        "digest": image.target.digest,
-        "media_type": image.target.media_type,
-        "id": image.config_digest,
-        "created_at": output.iso(image.created_at.seconds, image.created_at.nanos),
-        "size": image.size,
-        "labels": dict(image.labels),
+        "Repository": repository,
+        "Tag": tag,
+        "Digest": image.target.digest,
+        "ID": id if whole else output.digest(id),
+        "CreatedSince": f"{output.age(created)} ago" if created > 0 else "N/A",
+        "CreatedAt": output.local(created) if created > 0 else "N/A",
+        "Size": amount,
+        "VirtualSize": amount,
+        "SharedSize": "N/A",
+        "UniqueSize": "N/A",
+        "Containers": "N/A",
+        "Platform": image.platform,
+        "Labels": dict(image.config_labels),
     }
 
 
 @click.command()
 @click.argument("references", metavar="IMAGE...", nargs=-1, required=True)
 @click.option("-f", "--force", is_flag=True, help="Also when containers were made from it.")
+@click.option("--no-prune", is_flag=True, hidden=True)
 @click.pass_obj
-def rm(session: Session, references: tuple[str, ...], force: bool) -> int:
-    """Remove images, with all content that nothing else needs."""
+def rm(session: Session, references: tuple[str, ...], force: bool, no_prune: bool) -> int:
+    """Remove images: a name, and with the last one the image, with all that only it needs."""
+    del no_prune
     workloads = session.workloads
 
     def remove(reference: str) -> None:
-        for name in workloads.remove_image(reference, force=force):
-            click.echo(f"untagged: {name}")
+        _tell(workloads.remove_image(reference, force=force))
 
     return each(session, references, remove)
+
+
+def _tell(done: Any) -> None:
+    for name in done.untagged:
+        click.echo(f"Untagged: {output.familiar(name)}")
+    for digest in done.deleted:
+        click.echo(f"Deleted: {digest}")
+
+
+@click.command()
+@click.argument("source", metavar="IMAGE")
+@click.argument("target", metavar="NAME[:TAG]")
+@click.pass_obj
+def tag(session: Session, source: str, target: str) -> None:
+    """Give an image one more name."""
+    session.workloads.tag_image(source, target)
+
+
+@click.command()
+@click.option("-a", "--all", "everything", is_flag=True, help="All that no container uses.")
+@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@click.option(
+    "--filter", "filters", multiple=True, metavar="KEY=VALUE", help="until=, label=, label!=."
+)
+@click.pass_obj
+def prune(session: Session, everything: bool, force: bool, filters: tuple[str, ...]) -> int:
+    """Remove images without names."""
+    which = "all images that no container uses" if everything else "all images without names"
+    if not force:
+        if not sys.stdin.isatty():
+            raise click.UsageError("there is no terminal to ask on: use --force")
+        click.echo(f"This removes {which}.", err=True)
+        if not click.confirm("Go on?", err=True):
+            return 1
+    done = session.workloads.prune_images(filters, everything=everything)
+    _tell(done)
+    click.echo(f"Total reclaimed space: {output.size(done.reclaimed).replace(' ', '')}")
+    return 0

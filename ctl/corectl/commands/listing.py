@@ -11,6 +11,7 @@ import click
 from corectl import output
 from corectl.each import each
 from corectl.session import Session
+from cored.errors import NotFound
 
 if TYPE_CHECKING:
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
@@ -111,15 +112,34 @@ def logs(session: Session, container: str, follow: bool, tail: str, timestamps: 
 
 
 @click.command()
-@click.argument("containers", metavar="CONTAINER...", nargs=-1, required=True)
+@click.argument("names", metavar="CONTAINER|IMAGE...", nargs=-1, required=True)
+@click.option("-f", "--format", "form", default="", metavar="json|TEMPLATE", help="Go template.")
+@click.option("--type", "kind", type=click.Choice(["container", "image"]), help="Only such things.")
 @click.pass_obj
-def inspect(session: Session, containers: tuple[str, ...]) -> int:
-    """Show everything about containers, as JSON."""
+def inspect(session: Session, names: tuple[str, ...], form: str, kind: str | None) -> int:
+    """Show everything about containers, or images where no container has the name, as JSON."""
     found: list[dict[str, Any]] = []
-    code = each(session, containers, lambda c: found.append(_everything(session, c)))
+    code = each(session, names, lambda name: found.append(_inspected(session, name, kind)))
     if found:
-        output.as_json(found)
+        output.templated(form, found)
     return code
+
+
+def _inspected(session: Session, name: str, kind: str | None) -> dict[str, Any]:
+    from corectl.commands.image_details import details
+
+    if kind != "image":
+        try:
+            return _everything(session, name)
+        except NotFound:
+            if kind == "container":
+                raise
+    try:
+        return details(session.workloads.inspect_image(name))
+    except NotFound:
+        if kind == "image":
+            raise
+        raise NotFound(f"'{name}': no container and no image has this name") from None
 
 
 def _everything(session: Session, container: str) -> dict[str, Any]:
