@@ -76,7 +76,7 @@ def _parts(context: PluginContext) -> Parts:
     containers = Containers(
         registry, tasks, pods, images, roots, snapshotters, volumes, output, cgroups, events, host
     )
-    stats = Stats(registry, cgroups, Filesystem(snapshotters, str(context.root.parent)))
+    filesystem = Filesystem(snapshotters, str(context.root.parent))
     execs = Execs(tasks, registry, state / "execs")
     return Parts(
         registry=registry,
@@ -88,8 +88,8 @@ def _parts(context: PluginContext) -> Parts:
         execs=execs,
         streaming=Streaming(Sessions(tasks, execs, output, Taps(output))),
         cgroups=cgroups,
-        stats=stats,
-        metrics=Metrics(),
+        stats=Stats(registry, cgroups, filesystem),
+        metrics=Metrics(registry, cgroups, filesystem),
         events=events,
         host=host,
         cgroup_driver=_driver(context),

@@ -41,7 +41,7 @@ class Cgroups:
     def __init__(self, root: Path = Path("/")) -> None:
         self._top = root / "sys/fs/cgroup"
         self._proc = root / "proc"
-        self._v2 = (self._top / "cgroup.controllers").exists()
+        self.v2 = (self._top / "cgroup.controllers").exists()
         self._places: dict[str, dict[str, str]] = {}
         self._rates: dict[str, tuple[int, int, int]] = {}
 
@@ -68,7 +68,7 @@ class Cgroups:
         place = self._place(id, "memory")
         if place is None:
             return False
-        name = "memory.events" if self._v2 else "memory.oom_control"
+        name = "memory.events" if self.v2 else "memory.oom_control"
         return _pairs(place / name).get("oom_kill", 0) > 0
 
     def usage(self, id: str) -> Usage | None:
@@ -76,7 +76,7 @@ class Cgroups:
         memory = self._place(id, "memory")
         if memory is None or not memory.exists():
             return None
-        return _usage_v2(memory) if self._v2 else self._usage_v1(id, memory)
+        return _usage_v2(memory) if self.v2 else self._usage_v1(id, memory)
 
     def nano_cores(self, id: str, usage: Usage) -> int:
         """The CPU that it used a second since it was last asked for, in billionths."""
@@ -86,6 +86,14 @@ class Cgroups:
         rate = (usage.cpu - cpu) * 10**9 // (usage.at - at) if at else 0
         self._rates[id] = (usage.at, usage.cpu, max(0, rate))
         return max(0, rate)
+
+    def places(self, id: str) -> dict[str, Path]:
+        """The directories of a container's cgroup by controller ('' in version 2)."""
+        paths = self._places.get(id, {})
+        if self.v2:
+            return {"": self._top / paths[""].lstrip("/")} if "" in paths else {}
+        found = {name: self._top / name / path.lstrip("/") for name, path in paths.items()}
+        return found if "memory" in found else {}
 
     def parent(self, id: str) -> str:
         """A name for the cgroup that a container's is in, for :meth:`usage`; '' for none."""
@@ -101,7 +109,7 @@ class Cgroups:
         paths = self._places.get(id)
         if paths is None:
             return None
-        if self._v2:
+        if self.v2:
             return self._top / paths.get("", "/").lstrip("/")
         path = paths.get(controller)
         return None if path is None else self._top / controller / path.lstrip("/")
