@@ -78,8 +78,8 @@ def _read_v1(found: Counters, places: Mapping[str, Path]) -> None:
 
 def _read_v2(found: Counters, place: Path) -> None:
     stat = _pairs(place / "cpu.stat")
-    _cpu(found, *(stat.get(f"{name}_usec", 0) * 1000 for name in ("usage", "user", "system")),
-         stat, stat.get("throttled_usec", 0) * 1000)  # fmt: skip
+    used, user, system = (stat.get(f"{n}_usec", 0) * 1000 for n in ("usage", "user", "system"))
+    _cpu(found, used, user, system, stat, stat.get("throttled_usec", 0) * 1000)
     quota, _, period = _text(place / "cpu.max").strip().partition(" ")
     found.put("spec_cpu_period", int(period) if period.isdecimal() else 0)
     found.put("spec_cpu_quota", int(quota) if quota.isdecimal() else 0)
