@@ -52,7 +52,7 @@ class Kubelet:
     def close(self) -> None:
         self.channel.close()
 
-    def call(self, method: str, timeout: float = 60.0, **fields: Any) -> Any:
+    def call(self, method: str, *, deadline: float = 60.0, **fields: Any) -> Any:
         """An RPC by name; those that stream answer an iterator."""
         for service in pb.DESCRIPTOR.services_by_name.values():
             found = service.methods_by_name.get(method)
@@ -67,7 +67,7 @@ class Kubelet:
             request_serializer=make(found.input_type).SerializeToString,
             response_deserializer=make(found.output_type).FromString,
         )
-        return function(make(found.input_type)(**fields), timeout=timeout)
+        return function(make(found.input_type)(**fields), timeout=deadline)
 
     def pod_config(self, name: str = "", **fields: Any) -> pb.PodSandboxConfig:
         """A pod's configuration; ``linux`` and others as fields of the message."""

@@ -123,11 +123,12 @@ class Containers:
             rootfs = mapped(await chosen.mounts(one.id), spec.id_range(one.pod.modes))
             created = await self._tasks.create(one.id, rootfs=rootfs, stdio=stdio)
             self._cgroups.learn(one.id, created.pid)
+            started_at = time.time_ns()  # before: it may have ended when we hear of its start
             await self._tasks.start(one.id)
         except CoredError as error:
             await self._failed(one, error)
             raise
-        started = replace(one.state, started_at=time.time_ns())
+        started = replace(one.state, started_at=started_at)
         one = await self._registry.change(replace(one, state=started))
         self._watch(one.id)
         self._events.container(pb.CONTAINER_STARTED_EVENT, one)

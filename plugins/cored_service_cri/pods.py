@@ -17,6 +17,7 @@ from cored.abc.runtime import Status
 from cored.abc.values import Mount, Typed
 from cored.cni import namespaces
 from cored.engine import names
+from cored.engine.gather import first
 from cored.engine.tasks import Tasks
 from cored.errors import CoredError, InvalidArgument, NotFound
 from cored.oci.security import Host
@@ -141,9 +142,12 @@ class Pods:
         early = not pod.host_network and ids is None
         if early:
             netns = await self._networks.make(pod.id)
-        async with asyncio.TaskGroup() as group:
-            attached = group.create_task(self._networks.attach(pod)) if early else None
-            created = group.create_task(self._create_pause(pod, netns))
+        try:
+            async with asyncio.TaskGroup() as group:
+                attached = group.create_task(self._networks.attach(pod)) if early else None
+                created = group.create_task(self._create_pause(pod, netns))
+        except BaseExceptionGroup as errors:
+            raise first(errors) from errors
         pid = created.result()
         if not pod.host_network and not early:
             netns = await self._networks.make(pod.id, pid)
