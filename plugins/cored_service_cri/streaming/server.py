@@ -47,6 +47,8 @@ class _Socket(Link):
             return await self._reader.read(CHUNK)
 
     async def write(self, data: bytes) -> None:
+        if self._writer.is_closing():
+            raise ConnectionResetError("the client has closed the connection")
         self._writer.write(data)
         await self._writer.drain()
 

@@ -107,14 +107,15 @@ class Sessions:
                 if name in channels
             ]
             inputs = [asyncio.create_task(connection.gone())]
-            if "stdin" in channels:
-                inputs.append(asyncio.create_task(self._feed(process, channels["stdin"])))
-            if "resize" in channels:
-                resize = _resizer(lambda w, h: self._execs.resize(process, w, h))
-                inputs.append(asyncio.create_task(resize(channels["resize"])))
             ending: asyncio.Task[int] | None = None
             try:
                 await self._execs.start(process)
+                # not before: its input is opened with its start
+                if "stdin" in channels:
+                    inputs.append(asyncio.create_task(self._feed(process, channels["stdin"])))
+                if "resize" in channels:
+                    resize = _resizer(lambda w, h: self._execs.resize(process, w, h))
+                    inputs.append(asyncio.create_task(resize(channels["resize"])))
                 ending = asyncio.create_task(self._execs.wait(process))
                 await asyncio.wait({ending, inputs[0]}, return_when=asyncio.FIRST_COMPLETED)
                 if not ending.done():

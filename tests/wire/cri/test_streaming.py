@@ -58,10 +58,10 @@ class Web:
     def rest(self) -> dict[int, bytes]:
         """All that comes until the end, by channel."""
         found: dict[int, bytes] = defaultdict(bytes)
-        for event in self.events:
-            if isinstance(event, BytesMessage):
-                found[event.data[0]] += bytes(event.data[1:])
-        self.socket.close()
+        with self.socket:
+            for event in self.events:
+                if isinstance(event, BytesMessage):
+                    found[event.data[0]] += bytes(event.data[1:])
         return found
 
 
