@@ -27,6 +27,7 @@ from cored_service_cri.containers import Containers
 from cored_service_cri.events import Events
 from cored_service_cri.execs import Execs
 from cored_service_cri.imagefacts import ImageFacts
+from cored_service_cri.lives import Lives
 from cored_service_cri.metrics import Metrics
 from cored_service_cri.networks import PodNetworks
 from cored_service_cri.output import Output
@@ -51,12 +52,12 @@ async def _opened(context: PluginContext) -> AsyncIterator[Service]:
     with scope.entered(Scope(NAMESPACE)):
         await parts.registry.load()
         await parts.pods.recover()
-        await parts.containers.recover()
+        await parts.lives.recover()
         try:
             async with parts.streaming.opened(context.settings):
                 yield RuntimeService(parts)
         finally:
-            await parts.containers.close()
+            await parts.lives.close()
             await parts.pods.close()
 
 
@@ -73,8 +74,9 @@ def _parts(context: PluginContext) -> Parts:
     networks = PodNetworks(network, context.require(Catalog), state / "netns")
     pods = Pods(registry, tasks, networks, cgroups, events, host, context.root, state / "pods")
     volumes = Volumes(images, roots, snapshotters, state / "volumes")
+    lives = Lives(registry, tasks, snapshotters, output, cgroups, events)
     containers = Containers(
-        registry, tasks, pods, images, roots, snapshotters, volumes, output, cgroups, events, host
+        registry, tasks, pods, images, roots, snapshotters, volumes, output, lives, events, host
     )
     filesystem = Filesystem(snapshotters, str(context.root.parent))
     execs = Execs(tasks, registry, state / "execs")
@@ -84,6 +86,7 @@ def _parts(context: PluginContext) -> Parts:
         networks=networks,
         pods=pods,
         containers=containers,
+        lives=lives,
         output=output,
         execs=execs,
         streaming=Streaming(Sessions(tasks, execs, output, Taps(output))),

@@ -26,7 +26,7 @@ class ContainerCalls(Calls):
 
     async def StartContainer(self, request: pb.StartContainerRequest) -> pb.StartContainerResponse:
         one = self.parts.registry.container(request.container_id)
-        await asyncio.shield(self.parts.containers.start(one))
+        await asyncio.shield(self.parts.lives.start(one))
         return pb.StartContainerResponse()
 
     async def StopContainer(self, request: pb.StopContainerRequest) -> pb.StopContainerResponse:
@@ -34,7 +34,7 @@ class ContainerCalls(Calls):
             one = self.parts.registry.container(request.container_id)
         except NotFound:
             return pb.StopContainerResponse()
-        await self.parts.containers.stop(one, request.timeout)
+        await self.parts.lives.stop(one, request.timeout)
         return pb.StopContainerResponse()
 
     async def RemoveContainer(

@@ -1,33 +1,28 @@
-"""Containers of pods from end to end: record, root filesystem, spec, task, and their ends."""
+"""Containers of pods: made with record, root filesystem and spec, changed, and removed."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from cored import linux, log
 from cored._pb.cri.v1 import api_pb2 as pb
 from cored.abc.records import Container as Record
-from cored.abc.runtime import Exit, Status
-from cored.abc.values import Mount, Typed
+from cored.abc.values import Typed
 from cored.engine import names
 from cored.engine.roots import Roots
 from cored.engine.snapshotters import Snapshotters
 from cored.engine.tasks import Tasks
-from cored.engine.userns import mapped
-from cored.errors import CoredError, DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound
+from cored.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound
 from cored.oci.security import Host
-from cored.oci.users import User
-from cored_service_cri import identity, mounts, resources, signals, spec
-from cored_service_cri.cgroups import Cgroups
+from cored_service_cri import identity, mounts, resources, spec
+from cored_service_cri.accounts import Accounts
 from cored_service_cri.checkpoint import archive
 from cored_service_cri.events import Events
 from cored_service_cri.imagefacts import Facts, ImageFacts
+from cored_service_cri.lives import Lives
 from cored_service_cri.output import Output
 from cored_service_cri.pods import Pods, runtime_options
 from cored_service_cri.registry import Registry
@@ -36,11 +31,10 @@ from cored_service_cri.volumes import Volumes
 
 __all__ = ["Containers"]
 
-_START_ERROR = 128
-_KILL_PATIENCE = 60.0
-
 
 class Containers:
+    """They live in :class:`Lives`."""
+
     def __init__(
         self,
         registry: Registry,
@@ -51,7 +45,7 @@ class Containers:
         snapshotters: Snapshotters,
         volumes: Volumes,
         output: Output,
-        cgroups: Cgroups,
+        lives: Lives,
         events: Events,
         host: Host,
     ) -> None:
@@ -63,24 +57,10 @@ class Containers:
         self._snapshotters = snapshotters
         self._volumes = volumes
         self._output = output
-        self._cgroups = cgroups
+        self._lives = lives
         self._events = events
         self._host = host
-        self._watchers: dict[str, asyncio.Task[None]] = {}
-        # the image's passwd and group by chain id: what is in an image stays as it is
-        self._accounts: dict[str, tuple[str, str]] = {}
-
-    async def recover(self) -> None:
-        """What became of the containers meanwhile."""
-        for one in list(self._registry.containers.values()):
-            await self._adopt(one)
-        await self._output.recover(self._registry.containers)
-
-    async def close(self) -> None:
-        """Stop watching; the containers stay."""
-        for watcher in self._watchers.values():
-            watcher.cancel()
-        await asyncio.gather(*self._watchers.values(), return_exceptions=True)
+        self._accounts = Accounts()
 
     async def create(self, pod: Pod, config: pb.ContainerConfig) -> str:
         """Make a container, not started, and answer its id; nothing stays of one that fails."""
@@ -110,49 +90,9 @@ class Containers:
         self._events.container(pb.CONTAINER_CREATED_EVENT, made)
         return made.id
 
-    async def start(self, one: Container) -> None:
-        """Start it; one that cannot be started has exited with 128."""
-        if one.state.phase != pb.CONTAINER_CREATED:
-            name = pb.ContainerState.Name(one.state.phase)
-            raise FailedPrecondition(f"container {one.id!r}: is in state {name}")
-        if not self._registry.pod(one.pod.id).state.ready:
-            raise FailedPrecondition(f"pod sandbox {one.pod.id!r}: is not ready")
-        try:
-            stdio = await self._output.open(one)
-            _, chosen = await self._snapshotters.choose(one.state.snapshotter)
-            rootfs = mapped(await chosen.mounts(one.id), spec.id_range(one.pod.modes))
-            created = await self._tasks.create(one.id, rootfs=rootfs, stdio=stdio)
-            self._cgroups.learn(one.id, created.pid)
-            started_at = time.time_ns()  # before: it may have ended when we hear of its start
-            await self._tasks.start(one.id)
-        except CoredError as error:
-            await self._failed(one, error)
-            raise
-        started = replace(one.state, started_at=started_at)
-        one = await self._registry.change(replace(one, state=started))
-        self._watch(one.id)
-        self._events.container(pb.CONTAINER_STARTED_EVENT, one)
-
-    async def stop(self, one: Container, timeout: float) -> None:
-        """Its stop signal, then after so many seconds SIGKILL; fine when it does not run."""
-        watcher = self._watchers.get(one.id)
-        if watcher is None:
-            return
-        if timeout > 0:
-            with suppress(NotFound):  # it has just ended
-                await self._tasks.kill(one.id, signals.stop_signal(one))
-            done, _ = await asyncio.wait([watcher], timeout=timeout)
-            if done:
-                return
-        with suppress(NotFound):
-            await self._tasks.kill(one.id, signal.SIGKILL, all=_shares_pids(one))
-        done, _ = await asyncio.wait([watcher], timeout=_KILL_PATIENCE)
-        if not done:
-            raise FailedPrecondition(f"container {one.id!r}: does not end, even by SIGKILL")
-
     async def remove(self, one: Container) -> None:
         """End it if it runs, and remove all that belongs to it."""
-        await self.stop(one, 0)
+        await self._lives.stop(one, 0)
         one = self._registry.containers.get(one.id, one)
         await self._discard(one)
         self._events.container(pb.CONTAINER_DELETED_EVENT, one)
@@ -213,14 +153,17 @@ class Containers:
         )
         await self._registry.add(one, record)
         rootfs = await snapshotter.prepare(one.id, image.unpacked.chain_id)
-        user = await self._user(one, image, rootfs)
+        chain_id, place = image.unpacked.chain_id, self._pods.place(one.pod.id)
+        passwd, group = await self._accounts.of(chain_id, rootfs, place)
+        context = one.config.linux.security_context
+        user = identity.resolve(context, image.unpacked.config.user, passwd, group)
         order = spec.Order(
             id=one.id,
             config=one.config,
             pod=one.pod,
             image=image.unpacked.config,
             user=user,
-            files=self._pods.place(one.pod.id),
+            files=place,
             host=self._host,
             shared=self._shared(one),
             images={volume.target: volume.path for volume in volumes},
@@ -229,19 +172,6 @@ class Containers:
         groups = tuple(document["process"]["user"]["additionalGids"])
         state = replace(one.state, user=(user.uid, user.gid), groups=groups)
         return await self._registry.change(replace(one, state=state), spec.typed(document))
-
-    async def _user(self, one: Container, image: Facts, rootfs: Sequence[Mount]) -> User:
-        """Who it runs as. InvalidArgument."""
-        chain = image.unpacked.chain_id
-        if chain not in self._accounts:
-            self._accounts[chain] = await asyncio.to_thread(
-                _accounts, rootfs, self._pods.place(one.pod.id)
-            )
-            while len(self._accounts) > 500:
-                del self._accounts[next(iter(self._accounts))]
-        passwd, group = self._accounts[chain]
-        context = one.config.linux.security_context
-        return identity.resolve(context, image.unpacked.config.user, passwd, group)
 
     def _shared(self, one: Container) -> dict[str, str | None]:
         """The namespaces that it joins, by type (:class:`spec.Order`)."""
@@ -274,105 +204,12 @@ class Containers:
             raise FailedPrecondition(f"container {id!r}: is no running one of this pod")
         return task.pid
 
-    async def _adopt(self, one: Container) -> None:
-        """A container of an earlier daemon."""
-        running = (NAMESPACE, one.id) in self._tasks.known()
-        if running and one.state.phase != pb.CONTAINER_EXITED:
-            state = await self._tasks.state(one.id)
-            if state.status is Status.CREATED:
-                # the daemon died between the two halves of a start: it is as before the first
-                with suppress(CoredError):
-                    await self._tasks.kill(one.id, signal.SIGKILL)
-                await self._tasks.delete(one.id)
-                return
-            if not one.state.started_at:
-                started = replace(one.state, started_at=time.time_ns())
-                await self._registry.change(replace(one, state=started))
-            self._cgroups.learn(one.id, state.pid)
-            self._watch(one.id)
-        elif one.state.phase == pb.CONTAINER_RUNNING:
-            gone = replace(
-                one.state, finished_at=time.time_ns(), exit_code=255, reason="Unknown",
-                message="it ended with the machine, or its shim did",
-            )  # fmt: skip
-            await self._registry.change(replace(one, state=gone))
-
-    def _watch(self, id: str) -> None:
-        self._watchers[id] = asyncio.create_task(self._ending(id), name=f"container {id}")
-
-    async def _ending(self, id: str) -> None:
-        """Wait for the end, keep how it was, and free the task."""
-        try:
-            exit = await self._tasks.wait(id)
-            killed = exit.status == 128 + signal.SIGKILL and self._cgroups.oom_killed(id)
-            with suppress(NotFound):  # another client has deleted it
-                await self._tasks.delete(id)
-            self._output.close(id)
-            self._cgroups.forget(id)
-            one = self._registry.containers.get(id)
-            if one is not None:
-                one = await self._registry.change(replace(one, state=_ended(one, exit, killed)))
-                self._events.container(pb.CONTAINER_STOPPED_EVENT, one)
-        except NotFound as error:
-            log.get("cri").info("a container has gone", container=id, error=str(error))
-        finally:
-            self._watchers.pop(id, None)
-
-    async def _failed(self, one: Container, error: CoredError) -> None:
-        """It could not be started: keep why, and free the task."""
-        await self._end_task(one.id)
-        self._output.close(one.id)
-        self._cgroups.forget(one.id)
-        state = replace(
-            one.state, started_at=0, finished_at=time.time_ns(), exit_code=_START_ERROR,
-            reason="StartError", message=error.message,
-        )  # fmt: skip
-        with suppress(NotFound):
-            one = await self._registry.change(replace(one, state=state))
-            self._events.container(pb.CONTAINER_STOPPED_EVENT, one)
-
     async def _discard(self, one: Container) -> None:
         """Remove all that belongs to a container, as far as it is there."""
-        await self._end_task(one.id)
+        await self._lives.end(one.id)
         self._output.discard(one.id)
         await self._volumes.unmount(one.state.snapshotter, one.id, one.state.volumes)
         async with self._registry.removal(one):
             _, snapshotter = await self._snapshotters.choose(one.state.snapshotter)
             with suppress(NotFound):
                 await snapshotter.remove(one.id)
-
-    async def _end_task(self, id: str) -> None:
-        if (NAMESPACE, id) not in self._tasks.known():
-            return
-        with suppress(NotFound):
-            with suppress(CoredError):
-                await self._tasks.kill(id, signal.SIGKILL)
-            state = await self._tasks.state(id)
-            if state.status is not Status.CREATED:
-                await self._tasks.wait(id)
-            await self._tasks.delete(id)
-
-
-def _ended(one: Container, exit: Exit, oom: bool) -> State:
-    reason = "OOMKilled" if oom else ("Completed" if exit.status == 0 else "Error")
-    return replace(one.state, finished_at=exit.exited_at, exit_code=exit.status, reason=reason)
-
-
-def _shares_pids(one: Container) -> bool:
-    """Whether its end does not take the other processes of its cgroup along by itself."""
-    return bool(one.config.linux.security_context.namespace_options.pid != pb.CONTAINER)
-
-
-def _accounts(rootfs: Sequence[Mount], place: Path) -> tuple[str, str]:
-    """The image's passwd and group. FailedPrecondition."""
-    with linux.mounted(rootfs, place) as root:
-        return _read(root, "/etc/passwd"), _read(root, "/etc/group")
-
-
-def _read(root: Path, path: str) -> str:
-    """A file of the container's, looked up as the container would; '' where there is none."""
-    try:
-        with linux.opened_below(str(root), path) as found:
-            return Path(found).read_text(errors="replace")
-    except OSError:
-        return ""

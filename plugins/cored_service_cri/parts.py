@@ -10,6 +10,7 @@ from cored_service_cri.cgroups import Cgroups
 from cored_service_cri.containers import Containers
 from cored_service_cri.events import Events
 from cored_service_cri.execs import Execs
+from cored_service_cri.lives import Lives
 from cored_service_cri.metrics import Metrics
 from cored_service_cri.networks import PodNetworks
 from cored_service_cri.output import Output
@@ -30,6 +31,7 @@ class Parts:
     networks: PodNetworks
     pods: Pods
     containers: Containers
+    lives: Lives
     output: Output
     execs: Execs
     streaming: Streaming

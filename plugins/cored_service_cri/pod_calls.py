@@ -81,7 +81,7 @@ class PodCalls(Calls):
 
     async def _stop(self, pod: Pod) -> None:
         members = self.parts.registry.members(pod.id)
-        await asyncio.gather(*(self.parts.containers.stop(one, 0) for one in members))
+        await asyncio.gather(*(self.parts.lives.stop(one, 0) for one in members))
         await self.parts.pods.stop(pod)
 
     async def _remove(self, pod: Pod) -> None:

@@ -54,15 +54,6 @@ class Volumes:
             raise
         return made
 
-    async def restore(self, one: Container) -> None:
-        """Mount again what a reboot took away."""
-        for key in one.state.volumes:
-            place = self._state / one.id / key
-            if not place.is_mount():
-                _, chosen = await self._snapshotters.choose(one.state.snapshotter)
-                mounts = await chosen.mounts(key)
-                await asyncio.to_thread(_mounted, mounts, place)
-
     async def unmount(self, snapshotter: str, id: str, keys: Sequence[str]) -> None:
         """Let go of them; fine when they are gone."""
         if not keys:
