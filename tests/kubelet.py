@@ -48,6 +48,7 @@ class Kubelet:
     def __init__(self, address: Path, home: Path) -> None:
         self.home = home
         self.channel = grpc.insecure_channel(f"unix://{address}")
+        self._configs: dict[str, pb.PodSandboxConfig] = {}
 
     def close(self) -> None:
         self.channel.close()
@@ -81,9 +82,9 @@ class Kubelet:
     def run(self, config: pb.PodSandboxConfig | None = None, handler: str = "") -> str:
         """Run a pod; its id."""
         config = config or self.pod_config()
-        return str(
-            self.call("RunPodSandbox", config=config, runtime_handler=handler).pod_sandbox_id
-        )
+        made = self.call("RunPodSandbox", config=config, runtime_handler=handler)
+        self._configs[made.pod_sandbox_id] = config
+        return str(made.pod_sandbox_id)
 
     def create(self, pod: str, *command: str, **fields: Any) -> str:
         """Create a container in a pod; its id. ``security`` is its security context."""
@@ -98,7 +99,12 @@ class Kubelet:
             "linux": pb.LinuxContainerConfig(security_context=security, resources=resources),
         }
         config = pb.ContainerConfig(**{**given, **fields})
-        made = self.call("CreateContainer", pod_sandbox_id=pod, config=config)
+        made = self.call(
+            "CreateContainer",
+            pod_sandbox_id=pod,
+            config=config,
+            sandbox_config=self._configs.get(pod),
+        )
         return str(made.container_id)
 
     def start(self, pod: str, *command: str, **fields: Any) -> str:

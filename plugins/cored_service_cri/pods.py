@@ -17,7 +17,7 @@ from cored.abc.runtime import Status
 from cored.abc.values import Mount, Typed
 from cored.cni import namespaces
 from cored.engine import names
-from cored.engine.gather import first
+from cored.engine.gather import first, together
 from cored.engine.tasks import Tasks
 from cored.errors import CoredError, InvalidArgument, NotFound
 from cored.oci.security import Host
@@ -64,6 +64,8 @@ class Pods:
         self._rootfs = root / "pause"
         self._state = state
         self._watchers: dict[str, asyncio.Task[None]] = {}
+        # those that are there: to ask is to run a program
+        self._runtimes: set[str] = set()
 
     async def recover(self) -> None:
         """What became of the pods meanwhile."""
@@ -96,7 +98,9 @@ class Pods:
         if not config.metadata.name or not config.metadata.namespace:
             raise InvalidArgument("pod sandbox: its metadata needs a name and a namespace")
         runtime = handler or _DEFAULT_RUNTIME
-        await self._tasks.runtime_info(runtime, None)
+        if runtime not in self._runtimes:
+            await self._tasks.runtime_info(runtime, None)
+            self._runtimes.add(runtime)
         state = PodState(handler, runtime, time.time_ns())
         pod = Pod(names.new_id(), config, state)
         spec.id_range(pod.modes)
@@ -116,9 +120,8 @@ class Pods:
         watcher = self._watchers.pop(pod.id, None)
         if watcher is not None:
             watcher.cancel()
-        await self._end(pod.id)
+        await together((self._end(pod.id), self._networks.detach(pod.id)))
         self._cgroups.forget(pod.id)
-        await self._networks.detach(pod.id)
         await self._networks.remove(pod.id)
         await asyncio.to_thread(files.release, self.place(pod.id))
         pod = self._registry.pods.get(pod.id, pod)
