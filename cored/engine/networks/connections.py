@@ -39,6 +39,7 @@ class Connections:
         self._resolvers = resolvers
         self._state = state
         self._attached: dict[str, list[Attachment]] = {}
+        self._others: list[Attachment] = []
         self._publishing = asyncio.Lock()
         self._idle: dict[str, asyncio.TimerHandle] = {}
         self._vacating: set[asyncio.Task[None]] = set()
@@ -48,6 +49,9 @@ class Connections:
         """Know what earlier daemons attached; the networks stay when this closes."""
         self._state.mkdir(mode=0o711, parents=True, exist_ok=True)
         for attachment in await self._network.attachments():
+            if Path(attachment.netns).parent != self._state:
+                self._others.append(attachment)  # a pod's: whoever made it looks after it
+                continue
             self._attached.setdefault(attachment.container_id, []).append(attachment)
         try:
             yield self
@@ -70,7 +74,8 @@ class Connections:
         networks = await asyncio.to_thread(self._catalog.list)
         # those of a directory may have other runtimes' containers, which we do not know
         for network in filter(lambda one: one.made_here, networks):
-            valid = [one for one in self._all() if one.network.name == network.name]
+            known = [*self._all(), *self._others]
+            valid = [one for one in known if one.network.name == network.name]
             try:
                 await self._network.collect(network.config, valid)
             except CoredError as error:
