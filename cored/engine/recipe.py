@@ -176,12 +176,25 @@ class Recipe:
         ours = self.fifos
         for path in filter(None, (ours.stdin, ours.stdout, ours.stderr)):
             os.mkfifo(path, 0o600)
+        self.share_memory()
         for bind in self.config.mounts:
             if bind.create_source:
                 Path(bind.source).mkdir(parents=True, exist_ok=True)
 
+    def share_memory(self) -> None:
+        """See that the /dev/shm is there that others may have, too. Blocks."""
+        place = self.place / "shm"
+        if self.config.namespaces.ipc != "shareable" or place.is_mount():
+            return
+        place.mkdir(mode=0o700, exist_ok=True)
+        size = f"size={self.config.shm_size or 64 << 20}"
+        options = ("nosuid", "noexec", "nodev", "mode=1777", size)
+        linux.mount_all([Mount("tmpfs", "shm", options=options)], place)
+
     def discard(self) -> None:
         """Remove the directory; fine when it is gone."""
+        if (self.place / "shm").is_mount():
+            linux.unmount_all(self.place / "shm", lazy=True)
         shutil.rmtree(self.place, ignore_errors=not self.place.exists())
 
     def user(self, rootfs: Sequence[Mount]) -> User:
@@ -241,7 +254,9 @@ class Recipe:
                 oom_score_adj=config.oom_score_adj,
                 host_network=config.network == "host",
                 joined=borrowed.paths,
-                shm=borrowed.shm,
+                shm=str(self.place / "shm")
+                if config.namespaces.ipc == "shareable"
+                else borrowed.shm,
                 umask=config.umask,
                 annotations=config.annotations,
                 namespaces=config.namespaces,

@@ -95,6 +95,8 @@ class Supervision:
         try:
             await self.storage.ready(config)
             if key not in self._tasks.known():
+                # gone with a reboot
+                await asyncio.to_thread(self._recipe(record.id, config).share_memory)
                 await self._new_task(record, config, fifos or Stdio())
             await self._join(record)
             self._oom.discard(key)
