@@ -27,7 +27,9 @@ from cored.oci.users import IdRange, User, groups, resolve, simple
 
 __all__ = ["Recipe", "command_of", "joinable"]
 
-_LOGS = {"json-file": ("max-size", "max-file"), "none": ()}
+_LOGS = {"json-file": ("max-size", "max-file", "labels", "env"), "none": ()}
+# of these, what a reader of the log wants to know, and its writer does not
+_READERS = ("labels", "env")
 # of what a cgroup may be called
 _GROUP = re.compile(r"(/[A-Za-z0-9_.@:-]+)*/?")
 
@@ -121,7 +123,8 @@ class Recipe:
     def _logged(self, fifo: str) -> str:
         """A URI as the shim knows it (``coreshim.sinks``)."""
         logging = self.config.logging
-        options = {**logging.options, **({"copy": fifo} if fifo else {})}
+        options = {k: v for k, v in logging.options.items() if k not in _READERS}
+        options |= {"copy": fifo} if fifo else {}
         query = f"?{urlencode(options, quote_via=quote)}" if options else ""
         if logging.driver == "none":
             return f"none://{query}" if fifo else ""
