@@ -95,6 +95,9 @@ class Supervision:
             await self.end_task(record.id)
         try:
             await self.storage.ready(config)
+            if key in self._tasks.known() and await self._outdated(record, config):
+                fifos = joinable((await self._tasks.state(record.id)).stdio)
+                await self.end_task(record.id)
             if key not in self._tasks.known():
                 # gone with a reboot
                 await asyncio.to_thread(self._recipe(record.id, config).share_memory)
@@ -111,6 +114,15 @@ class Supervision:
         if config.health is not None:
             self.health.begin(record, config.health, self._recipe(record.id, config).place)
         return pid
+
+    async def _outdated(self, record: Container, config: ContainerConfig) -> bool:
+        """Whether what it has of others has changed since its task was created."""
+        borrowed = await self._sharing.borrowed(config)
+        if borrowed is None or record.spec is None:
+            return False
+        document = json.loads(record.spec.value)
+        renewed(document, borrowed)
+        return bool(document != json.loads(record.spec.value))
 
     async def _new_task(self, record: Container, config: ContainerConfig, fifos: Stdio) -> None:
         borrowed = await self._sharing.borrowed(config)
@@ -157,8 +169,7 @@ class Supervision:
 
     async def _after(self, key: Key, record: Container, exit: Exit) -> None:
         config, state = decoded(record)
-        self.lives.over(key)
-        await self.storage.ended(config)
+        await self.storage.ended(config, key[1])
         if config.auto_remove:
             await self._discard(record, volumes=True)
             return
