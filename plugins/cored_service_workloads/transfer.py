@@ -39,6 +39,8 @@ async def reported(
             latest.clear()
             if not task.done():
                 await asyncio.wait([task], timeout=_INTERVAL)
+        for progress in latest.values():  # how it ended
+            yield progress_message(progress)
         for image in await task:
             yield pb.TransferProgress(
                 id=image.name, status="done", image=image_message(image), changed=changed(image)

@@ -185,18 +185,20 @@ def test_a_damaged_layer_below_a_container_is_left_to_it(pulled: Daemon, referen
     assert check(pulled)[1]["damaged"] == []
 
 
-def test_what_is_left_over_is_told_and_is_no_damage(pulled: Daemon) -> None:
-    pulled.corectl("gc", check=True)  # none is due by now
-    stray = pulled.home / "root/snapshotter.overlayfs/snapshots/9999"
-    (stray / "fs").mkdir(parents=True)
-    data = b"nobody knows me"
-    digest = "sha256:" + "5" * 64
-    blob(pulled, digest).write_bytes(data)
-    code, found = check(pulled)
-    assert code == 0
-    assert {node["id"] for node in found["leftovers"]} == {digest, str(stray)}
-    pulled.corectl("gc", check=True)
-    assert not blob(pulled, digest).exists()
+_NO_GC = "[gc]\nstartup_delay = 3600\nmutation_threshold = 0\ndeletion_threshold = 0\n"
+
+
+def test_what_is_left_over_is_told_and_is_no_damage(private_mounts: None) -> None:
+    with daemons.cored(_NO_GC) as daemon:
+        stray = daemon.home / "root/snapshotter.overlayfs/snapshots/9999"
+        (stray / "fs").mkdir(parents=True)
+        digest = "sha256:" + "5" * 64
+        blob(daemon, digest).write_bytes(b"nobody knows me")
+        code, found = check(daemon)
+        assert code == 0
+        assert {node["id"] for node in found["leftovers"]} == {digest, str(stray)}
+        daemon.corectl("gc", check=True)
+        assert not blob(daemon, digest).exists()
 
 
 def test_an_image_without_its_target_is_named(pulled: Daemon, reference: str) -> None:

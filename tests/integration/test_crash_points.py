@@ -200,10 +200,16 @@ def _went_on(
     registry: PlainRegistry, known: set[str], came: set[str], begun: dict[str, int]
 ) -> None:
     """What had come before was not fetched again: of a layer, not a byte."""
+    starts: dict[str, list[int]] = {}
     for digest, start in registry.requests:
         assert digest not in known | came
         if digest in LAYERS:  # a config is fetched in one go
-            assert start == begun.get(digest, 0)
+            starts.setdefault(digest, []).append(start)
+    for digest, where in starts.items():
+        # a worker may have gone on for a moment; a connection that is slow gets others beside it,
+        # for what is further on
+        assert min(where) >= begun.get(digest, 0)
+        assert len(where) == len(set(where))
 
 
 @pytest.mark.slow

@@ -95,11 +95,16 @@ def test_a_source_that_begins_with_a_dot_is_here(monkeypatch: pytest.MonkeyPatch
     assert mount(".:/x").source == "/usr"
 
 
+def test_a_volume_has_a_name_or_none() -> None:
+    assert (mount("data:/x").name, mount("data:/x").target) == ("data", "/x")
+    assert (mount("/x").name, mount("/x").target) == ("", "/x")
+
+
 @pytest.mark.parametrize(
     "text", ["relative/a:/x", "x", "/x:y", ":/x", "/x:", "/a:/b:zz", "/a:/b:ro:x"]
 )
 def test_a_volume_that_makes_no_sense_is_refused(text: str) -> None:
-    with pytest.raises(InvalidArgument, match="absolute path"):
+    with pytest.raises(InvalidArgument, match="an absolute path"):
         mount(text)
 
 

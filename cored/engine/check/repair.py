@@ -7,7 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
+from cored import scope
 from cored.abc.content import ContentStore
+from cored.abc.records import LeaseStore, Resource
 from cored.abc.snapshots import Kind, Snapshotter
 from cored.abc.values import Descriptor
 from cored.archive.jobs import LayerJob, Source
@@ -35,6 +37,7 @@ class Repairer:
         inventory: Inventory,
         content: ContentStore,
         snapshotters: Mapping[str, Snapshotter],
+        leases: LeaseStore,
         registry: Registry,
         unpacker: Unpacker,
         pool: WorkerPool,
@@ -43,6 +46,7 @@ class Repairer:
         self._inventory = inventory
         self._content = content
         self._snapshotters = snapshotters
+        self._leases = leases
         self._registry = registry
         self._unpacker = unpacker
         self._pool = pool
@@ -99,7 +103,8 @@ class Repairer:
     async def snapshots(
         self, id: str, damaged: Sequence[SnapshotRow], known: Known
     ) -> dict[Node, str]:
-        """Unpack damaged layers of one namespace and snapshotter again; by node, why not.
+        """Unpack damaged layers of one namespace and snapshotter again, under a lease; by node,
+        why not.
 
         All that stands on them goes with them, and comes again; where that is a container's, or
         somebody's view, nothing is touched.
@@ -122,13 +127,20 @@ class Repairer:
         return {node: text or why for node, text in outcome.items()}
 
     async def _again(self, id: str, keys: Sequence[str], known: Known) -> str:
-        """Remove the snapshots (children come first) and unpack every image that had one."""
+        """Remove the snapshots (children come first) and unpack every image that had one.
+
+        Images keep their layers by the topmost: what stays below is held meanwhile.
+        """
+        images = [image for image in known.images if not set(keys).isdisjoint(image.chain)]
+        lease = scope.current().lease or ""
         try:
+            for key in {key for image in images for key in image.chain}.difference(keys):
+                await self._leases.add(lease, Resource(key, f"snapshots/{id}"))
             for key in keys:
-                await self._snapshotters[id].remove(key)
-            for image in known.images:
-                if not set(keys).isdisjoint(image.chain):
-                    await self._unpacker.unpack(image.manifest, image.config, snapshotter=id)
+                with suppress(NotFound):  # collected, its child being gone
+                    await self._snapshotters[id].remove(key)
+            for image in images:
+                await self._unpacker.unpack(image.manifest, image.config, snapshotter=id)
         except CoredError as error:
             return str(error)
         return ""
