@@ -122,6 +122,7 @@ class Containers:
                     *(self._supervision.adopt(r) for r in records if NAME in r.labels)
                 )
         await self.networking.recover(self._lives.ids())
+        self._supervision.restart_due()
         try:
             yield self
         finally:

@@ -77,6 +77,7 @@ class Supervision:
         self._discard = discard
         self._backoff = Backoff()
         self._oom: set[Key] = set()
+        self._due: list[Key] = []
 
     def share(self, sharing: Sharing) -> None:
         """Whom to ask for what a container has of others; before any is started."""
@@ -110,7 +111,7 @@ class Supervision:
             raise
         state = ContainerState(started_at=time.time_ns(), restarts=again)
         record = await self.put(record, state)
-        self.lives.begin(key, self._ending(key, record.id))
+        self.lives.begin(key, self._ending(key, record.id, config))
         if config.health is not None:
             self.health.begin(record, config.health, self._recipe(record.id, config).place)
         return pid
@@ -144,7 +145,7 @@ class Supervision:
             record.id, task.pid, record.labels[NAME], recipe.hostname, config, recipe.place
         )
 
-    async def _ending(self, key: Key, id: str) -> Exit:
+    async def _ending(self, key: Key, id: str, config: ContainerConfig) -> Exit:
         """Wait for the end; keep how it was, free the task, and do what is then to do."""
         scope.enter(Scope(key[0]))
         try:
@@ -152,9 +153,11 @@ class Supervision:
             self.lives.remember(key, exit)
             self.health.end(id)
             with suppress(NotFound):  # a containerd client has deleted the task itself
-                stdio = (await self._tasks.state(id)).stdio
+                left = Stdio()
+                if config.terminal and config.open_stdin:  # others cannot be detached from
+                    left = joinable((await self._tasks.state(id)).stdio)
                 await self._tasks.delete(id)
-                await asyncio.to_thread(_remove_left, joinable(stdio))
+                _remove_left(left)
             await self.networking.leave(id)
             with suppress(NotFound):  # or the whole container
                 # much may have been changed meanwhile: networks, limits, policies
@@ -234,7 +237,7 @@ class Supervision:
         known = key in self._tasks.known()
         self.health.recall(record.id, self._recipe(record.id, config).place)
         if known and (await self._tasks.state(record.id)).status is not Status.CREATED:
-            self.lives.begin(key, self._ending(key, record.id))
+            self.lives.begin(key, self._ending(key, record.id, config))
             if config.health is not None:
                 place = self._recipe(record.id, config).place
                 self.health.begin(record, config.health, place, adopted=True)
@@ -249,7 +252,13 @@ class Supervision:
             await self.put(record, state)
         if state.exited_at and restarts.wanted(config.restart, state, boot=True):
             await self.put(record, replace(state, restarting=True, stopped=False))
+            self._due.append(key)
+
+    def restart_due(self) -> None:
+        """Start those that :meth:`adopt` has found waiting; what others have left is cleared."""
+        for key in self._due:
             self.lives.restart_later(key, self._again(key, 0))
+        self._due.clear()
 
     async def end_task(self, id: str) -> None:
         """Kill and delete its task, if it has one."""
