@@ -67,7 +67,8 @@ class Build:
     async def _stage(self, stage: Stage) -> StageState:
         from cored_service_build.stages import StageRun
 
-        label = stage.name if len(self.plan.needed) > 1 or stage.base.name else ""
+        several = len(self.plan.needed) > 1
+        label = stage.base.name or (f"stage-{stage.number}" if several else "")
         base = self.plan.bases[stage.number]
         earlier = base_stage(self.file, stage, base, self._named)
         if earlier is not None:

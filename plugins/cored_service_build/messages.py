@@ -61,7 +61,7 @@ def event_message(event: Any) -> pb.BuildEvent:
         case Output():
             return pb.BuildEvent(output=pb.Output(step=event.step, data=event.data))
         case Told():
-            warning = pb.Warning(rule=event.rule, text=event.text, line=event.line)
+            warning = pb.Finding(rule=event.rule, text=event.text, line=event.line)
             return pb.BuildEvent(warning=warning)
         case Progress():
             transfer = pb.Transfer(

@@ -13,7 +13,7 @@ from cored_service_build.dockerfile.scopes import PLATFORM, PREDEFINED
 from cored_service_build.dockerfile.source import Range, nearest
 from cored_service_build.dockerfile.words import Expansion, WordError
 
-__all__ = ["Warning", "lint"]
+__all__ = ["Finding", "lint"]
 
 _SECRET = re.compile(
     r"(?i)(?:_|^)(?:apikey|auth|credential|credentials|key|password|pword|passwd|secret|token)"
@@ -24,7 +24,7 @@ _PORT = re.compile(r"(?:\d{1,5}(?:-\d{1,5})?)(?:/(\w+))?")
 
 
 @dataclass(frozen=True, slots=True)
-class Warning:
+class Finding:
     """``rule`` is its name for ``# check=skip=``."""
 
     rule: str
@@ -32,7 +32,7 @@ class Warning:
     text: str
 
 
-def lint(file: Dockerfile, ignore: Ignore | None = None) -> list[Warning]:
+def lint(file: Dockerfile, ignore: Ignore | None = None) -> list[Finding]:
     """All warnings, in the order of the lines, without those that the file itself skips."""
     skipped = _skipped(file.directives.get("check", ""))
     found = [
@@ -50,22 +50,22 @@ def _skipped(check: str) -> set[str]:
     return {name.strip().lower() for name in match[1].split(",")} if match else set()
 
 
-def _casing(file: Dockerfile) -> Iterator[Warning]:
+def _casing(file: Dockerfile) -> Iterator[Finding]:
     upper = sum(line.word.isupper() for line in file.lines) >= len(file.lines) / 2
     wanted = "upper" if upper else "lower"
     for line in file.lines:
         if line.word != (line.word.upper() if upper else line.word.lower()):
             text = f"{line.word!r}: the other instructions are in {wanted} case"
-            yield Warning("ConsistentInstructionCasing", line.where, text)
+            yield Finding("ConsistentInstructionCasing", line.where, text)
         if line.empty_continuation:
-            yield Warning("NoEmptyContinuation", line.where, "an empty line in an instruction")
+            yield Finding("NoEmptyContinuation", line.where, "an empty line in an instruction")
         match = re.search(r"\s([aA][sS])\s", line.rest) if line.keyword == "FROM" else None
         if match and match[1] != (match[1].upper() if line.word.isupper() else match[1].lower()):
             text = f"{match[1]!r} and {line.word!r}: differ in case"
-            yield Warning("FromAsCasing", line.where, text)
+            yield Finding("FromAsCasing", line.where, text)
 
 
-def _names(file: Dockerfile) -> Iterator[Warning]:
+def _names(file: Dockerfile) -> Iterator[Finding]:
     seen: set[str] = set()
     for stage in file.stages:
         name = stage.base.name
@@ -73,25 +73,25 @@ def _names(file: Dockerfile) -> Iterator[Warning]:
             continue
         where = stage.base.where
         if name != name.lower():
-            yield Warning("StageNameCasing", where, f"stage {name!r}: should be in lower case")
+            yield Finding("StageNameCasing", where, f"stage {name!r}: should be in lower case")
         if name.lower() in seen:
-            yield Warning("DuplicateStageName", where, f"stage {name!r}: is there twice")
+            yield Finding("DuplicateStageName", where, f"stage {name!r}: is there twice")
         if name.lower() in ("scratch", "context"):
-            yield Warning("ReservedStageName", where, f"stage {name!r}: a reserved name")
+            yield Finding("ReservedStageName", where, f"stage {name!r}: a reserved name")
         seen.add(name.lower())
 
 
-def _stages(file: Dockerfile) -> Iterator[Warning]:
+def _stages(file: Dockerfile) -> Iterator[Finding]:
     names = {name for arg in file.arguments for name, _ in arg.pairs}
     values = {name: value for arg in file.arguments for name, value in arg.pairs}
     for stage in file.stages:
         base = stage.base
         if base.platform in ("$TARGETPLATFORM", "${TARGETPLATFORM}"):
             text = f"platform {base.platform}: is the default"
-            yield Warning("RedundantTargetPlatform", base.where, text)
+            yield Finding("RedundantTargetPlatform", base.where, text)
         elif base.platform and "$" not in base.platform:
             text = f"platform {base.platform!r}: a constant"
-            yield Warning("FromPlatformFlagConstDisallowed", base.where, text)
+            yield Finding("FromPlatformFlagConstDisallowed", base.where, text)
         used = Expansion({name: value or "" for name, value in values.items()}, file.escape)
         try:
             result = used.word(base.image)
@@ -100,13 +100,13 @@ def _stages(file: Dockerfile) -> Iterator[Warning]:
         for name in sorted(used.used - names - set(PLATFORM)):
             hint = nearest(name, sorted(names | set(PLATFORM)))
             text = f"variable {name!r}: no ARG before FROM declares it"
-            yield Warning("UndefinedArgInFrom", base.where, f"{text} ({hint})" if hint else text)
+            yield Finding("UndefinedArgInFrom", base.where, f"{text} ({hint})" if hint else text)
         if used.used & names and (not result or result.startswith(":") or result.endswith(":")):
             text = f"{base.image!r}: is no image with the defaults of its arguments"
-            yield Warning("InvalidDefaultArgInFrom", base.where, text)
+            yield Finding("InvalidDefaultArgInFrom", base.where, text)
 
 
-def _arguments(file: Dockerfile) -> Iterator[Warning]:
+def _arguments(file: Dockerfile) -> Iterator[Finding]:
     outside = {name for arg in file.arguments for name, _ in arg.pairs}
     inherited: dict[str, set[str]] = {}
     for stage in file.stages:
@@ -117,7 +117,7 @@ def _arguments(file: Dockerfile) -> Iterator[Warning]:
                 for name, value in entry.pairs:
                     if not isinstance(entry, i.Label) and _secret(name):
                         text = f"{entry.word.upper()} {name!r}: secrets stay in the image"
-                        yield Warning("SecretsUsedInArgOrEnv", entry.where, text)
+                        yield Finding("SecretsUsedInArgOrEnv", entry.where, text)
                     yield from _undefined(file, entry, value or "", known, foreign)
                 if not isinstance(entry, i.Label):
                     known |= {name for name, _ in entry.pairs}
@@ -129,7 +129,7 @@ def _arguments(file: Dockerfile) -> Iterator[Warning]:
 
 def _undefined(
     file: Dockerfile, entry: i.Instruction, text: str, known: set[str], foreign: bool
-) -> Iterator[Warning]:
+) -> Iterator[Finding]:
     used = Expansion(dict.fromkeys(known, "x"), file.escape)
     try:
         used.word(text)
@@ -140,60 +140,60 @@ def _undefined(
         if foreign and hint is None:
             continue  # the base image may well have it
         told = f"variable ${name}: is not set"
-        yield Warning("UndefinedVar", entry.where, f"{told} ({hint})" if hint else told)
+        yield Finding("UndefinedVar", entry.where, f"{told} ({hint})" if hint else told)
 
 
 def _secret(name: str) -> bool:
     return bool(_SECRET.search(name)) and not _PUBLIC.search(name)
 
 
-def _bodies(file: Dockerfile) -> Iterator[Warning]:
+def _bodies(file: Dockerfile) -> Iterator[Finding]:
     for stage in file.stages:
         yield from _body(stage)
 
 
-def _body(stage: Stage) -> Iterator[Warning]:
+def _body(stage: Stage) -> Iterator[Finding]:
     absolute = shell = False
     last: dict[str, i.Instruction] = {}
     for entry in stage.instructions:
         keyword, where = entry.word.upper(), entry.where
         shell = shell or isinstance(entry, i.Shell)
         if isinstance(entry, i.Cmd) and entry.command.shell and not shell:
-            yield Warning("JSONArgsRecommended", where, f"{keyword}: signals reach the shell only")
+            yield Finding("JSONArgsRecommended", where, f"{keyword}: signals reach the shell only")
         if isinstance(entry, i.Maintainer):
             text = 'MAINTAINER: use LABEL org.opencontainers.image.authors="..."'
-            yield Warning("MaintainerDeprecated", where, text)
+            yield Finding("MaintainerDeprecated", where, text)
         if isinstance(entry, i.Env) and entry.legacy:
-            yield Warning("LegacyKeyValueFormat", where, f"{keyword}: write NAME=VALUE")
+            yield Finding("LegacyKeyValueFormat", where, f"{keyword}: write NAME=VALUE")
         if isinstance(entry, i.Workdir):
             relative = not entry.path.startswith(("/", "$", '"', "'"))
             if relative and not absolute:
                 text = f"{entry.path!r}: relative, to what the base image may change"
-                yield Warning("WorkdirRelativePath", where, text)
+                yield Finding("WorkdirRelativePath", where, text)
             absolute = absolute or not relative
         if keyword in ("CMD", "ENTRYPOINT", "HEALTHCHECK"):
             if keyword in last:
                 text = f"{keyword}: only the last one of a stage counts"
-                yield Warning("MultipleInstructionsDisallowed", last[keyword].where, text)
+                yield Finding("MultipleInstructionsDisallowed", last[keyword].where, text)
             last[keyword] = entry
         if isinstance(entry, i.Expose):
             yield from _ports(entry)
 
 
-def _ports(entry: i.Expose) -> Iterator[Warning]:
+def _ports(entry: i.Expose) -> Iterator[Finding]:
     for port in entry.ports:
         if "$" in port:
             continue
         match = _PORT.fullmatch(port)
         if match is None:
             text = f"{port!r}: not PORT[/PROTOCOL]"
-            yield Warning("ExposeInvalidFormat", entry.where, text)
+            yield Finding("ExposeInvalidFormat", entry.where, text)
         elif match[1] and match[1] != match[1].lower():
             text = f"{port!r}: protocols are in lower case"
-            yield Warning("ExposeProtoCasing", entry.where, text)
+            yield Finding("ExposeProtoCasing", entry.where, text)
 
 
-def _ignored(file: Dockerfile, ignore: Ignore | None) -> Iterator[Warning]:
+def _ignored(file: Dockerfile, ignore: Ignore | None) -> Iterator[Finding]:
     for stage in file.stages if ignore else ():
         for entry in stage.instructions:
             if not isinstance(entry, i.Copy) or entry.from_:
@@ -203,4 +203,4 @@ def _ignored(file: Dockerfile, ignore: Ignore | None) -> Iterator[Warning]:
                 plain = path not in ("", ".") and not re.search(r"[$*?\[:]", path)
                 if plain and ignore and ignore.ignored(path):
                     text = f"{name!r}: .dockerignore leaves it out"
-                    yield Warning("CopyIgnoredFile", entry.where, text)
+                    yield Finding("CopyIgnoredFile", entry.where, text)
