@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cored.engine.gather import together
 from cored.engine.workload import Binding
-from cored.errors import CoredError, FailedPrecondition
+from cored.errors import CoredError, FailedPrecondition, by_code
 from cored_service_build.bases import Bases
 from cored_service_build.cache import Made
 from cored_service_build.dockerfile.parser import Dockerfile, Stage
@@ -93,7 +93,7 @@ class Build:
         except CoredError as error:
             step.end("failed", error.message)
             located = self.file.source.error(stage.base.where, error.message, error.hint)
-            raise type(error)(located.message) from error
+            raise by_code(error.code)(located.message) from error
         step.end()
         return state
 

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cored import scope
@@ -42,10 +42,12 @@ Inputs = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a step made: the snapshot's chain id, and its layer (None when nothing changed)."""
+    """What a step made: the snapshot's chain id, its layer (None when nothing changed), and when
+    (ns, from the cache)."""
 
     chain_id: str
     layer: Layer | None
+    created_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class Cache:
     async def find(self, key: str, snapshotter: str, snapshots: Snapshotter) -> Made | None:
         """What was made under a key, if all of it is still there; held by the current lease."""
         row = self._db.read.execute(
-            "SELECT made, snapshotter FROM steps WHERE namespace = ? AND key = ?",
+            "SELECT made, snapshotter, created_at FROM steps WHERE namespace = ? AND key = ?",
             (scope.namespace(), key),
         ).fetchone()
         if row is None or row[1] != snapshotter:
@@ -98,12 +100,12 @@ class Cache:
                 (now, namespace, key),
             )
         )
-        return made
+        return replace(made, created_at=row[2])
 
     async def put(
         self, key: str, instruction: str, inputs: Inputs, snapshotter: str, made: Made
-    ) -> None:
-        """Keep what a step made. The lease is there before the record."""
+    ) -> Made:
+        """Keep what a step made, and say when. The lease is there before the record."""
         with suppress(AlreadyExists):
             await self._leases.create(Lease(_lease(key), {"cored.io/build-cache": key}))
         await self._hold(_lease(key), made, snapshotter)
@@ -116,6 +118,7 @@ class Cache:
         await self._db.write(
             lambda c: c.execute("INSERT OR REPLACE INTO steps VALUES (?,?,?,?,?,?,?,?,?)", row)
         )
+        return replace(made, created_at=now)
 
     async def forget(self, key: str) -> None:
         """Drop a record with its lease; fine when it is gone."""

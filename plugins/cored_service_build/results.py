@@ -67,7 +67,8 @@ class Results:
 
 
 def _document(state: StageState, request: Request) -> dict[str, Any]:
-    document = {**state.document, "created": timestamp(request.epoch)}
+    created = state.created if request.epoch is None else timestamp(request.epoch)
+    document = {**state.document, "created": created}
     config = dict(state.config)
     if request.labels:
         config["Labels"] = {**(config.get("Labels") or {}), **request.labels}

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from cored.errors import CoredError, InvalidArgument
+from cored.errors import CoredError, InvalidArgument, by_code
 from cored_service_build.building import Build
 from cored_service_build.cache import Made
 from cored_service_build.configuration import configure, working_directory
@@ -20,7 +20,7 @@ from cored_service_build.dockerfile.source import DockerfileError
 from cored_service_build.dockerfile.words import Expansion, WordError
 from cored_service_build.mounting import Mounts
 from cored_service_build.running import Work
-from cored_service_build.state import StageState, timestamp
+from cored_service_build.state import StageState
 from cored_service_build.steps import Step
 
 __all__ = ["StageRun"]
@@ -56,7 +56,7 @@ class StageRun:
                 if entry in triggers or "\n" in error.message:
                     raise
                 located = self._located(entry, f"{entry.word.upper()}: {error.message}", error.hint)
-                raise type(error)(located.message) from error
+                raise by_code(error.code)(located.message) from error
         return self._state
 
     def _located(self, entry: i.Instruction, what: str, hint: str | None = None) -> DockerfileError:
@@ -79,8 +79,13 @@ class StageRun:
                 self._remember(text, None)
 
     def _remember(self, text: str, made: Made | None) -> None:
-        created = timestamp(self._build.request.epoch)
-        self._state.remember(text, created, layer=made.layer if made else None)
+        epoch = self._build.request.epoch
+        if epoch is not None:
+            self._state.remember(text, created_at=epoch * 10**9, layer=made.layer if made else None)
+        elif made is None:
+            self._state.remember(text)
+        else:
+            self._state.remember(text, created_at=made.created_at, layer=made.layer)
 
     def _expand(self, text: str) -> str:
         return Expansion(self._state.variables, self._build.file.escape).word(text)

@@ -16,10 +16,9 @@ __all__ = ["StageState", "timestamp"]
 _SHELL = ("/bin/sh", "-c")
 
 
-def timestamp(epoch: int | None) -> str:
-    """Now, or the time that a reproducible image has; RFC 3339."""
-    now = datetime.now(UTC) if epoch is None else datetime.fromtimestamp(epoch, UTC)
-    return now.isoformat().replace("+00:00", "Z")
+def timestamp(seconds: float) -> str:
+    """RFC 3339."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 @dataclass(slots=True)
@@ -33,6 +32,7 @@ class StageState:
     shell: tuple[str, ...] = _SHELL
     platform: str = ""
     triggers: tuple[str, ...] = ()
+    created: str = timestamp(0)
     own_cmd: bool = False
     """Whether CMD was set here, and not by the base image."""
 
@@ -49,6 +49,7 @@ class StageState:
     def image(cls, config: bytes, layers: list[Layer], chain_id: str, platform: str) -> StageState:
         document = json.loads(config)
         state = cls(document, chain_id, layers, platform=platform)
+        state.created = document.get("created") or state.created
         inner = state.config
         state.triggers = tuple(inner.pop("OnBuild", None) or ())
         state.shell = tuple(inner.get("Shell") or _SHELL)
@@ -62,8 +63,9 @@ class StageState:
         document = copy.deepcopy(self.document)
         document["config"].pop("OnBuild", None)
         return StageState(
-            document, self.chain_id, list(self.layers), {}, self.shell, self.platform, triggers
-        )
+            document, self.chain_id, list(self.layers), {}, self.shell, self.platform, triggers,
+            self.created,
+        )  # fmt: skip
 
     @property
     def config(self) -> dict[str, Any]:
@@ -93,8 +95,15 @@ class StageState:
     def user(self) -> str:
         return str(self.config.get("User") or "")
 
-    def remember(self, text: str, created: str, *, layer: Layer | None) -> None:
-        """One more line of the history, and the layer that came with it."""
+    def remember(self, text: str, *, created_at: int = 0, layer: Layer | None = None) -> None:
+        """One more line of the history, and the layer that came with it.
+
+        ``created_at`` is in ns; what touches no file has the time of the step before it, so that
+        the same build is the same image.
+        """
+        if created_at:
+            self.created = timestamp(created_at / 1e9)
+        created = self.created
         entry: dict[str, Any] = {
             "created": created, "created_by": text, "comment": "cored.build.v1",
         }  # fmt: skip

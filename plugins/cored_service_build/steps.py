@@ -101,7 +101,7 @@ class Step:
             self._report("started", why=why)
             try:
                 made = await execute(self)
-                await cache.put(key, self.instruction, inputs, steps.layers.id, made)
+                made = await cache.put(key, self.instruction, inputs, steps.layers.id, made)
             except asyncio.CancelledError:
                 self._report("cancelled", why=why)
                 raise

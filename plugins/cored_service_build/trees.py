@@ -66,13 +66,18 @@ class Selected:
         if self.place.is_dir() and not self.place.is_symlink():
             yield from self._inside("", self.place)
 
+    def _left_out(self, inner: str) -> bool:
+        """By its name in the source, or in the context."""
+        if self.exclude is None:
+            return False
+        whole = f"{self.name}/{inner}" if self.name else inner
+        return self.exclude.ignored(inner) or self.exclude.ignored(whole)
+
     def _inside(self, path: str, place: Path) -> Iterator[tuple[str, Path]]:
         for name in sorted(os.listdir(place)):
             inner = f"{path}/{name}" if path else name
             entry = place / name
-            left_out = self.exclude is not None and self.exclude.ignored(
-                f"{self.name}/{inner}" if self.name else inner
-            )
+            left_out = self._left_out(inner)
             directory = entry.is_dir() and not entry.is_symlink()
             if not left_out:
                 yield inner, entry
@@ -126,8 +131,8 @@ class Digests:
         found = {}
         for source in sources:
             for path, place in source.walk():
-                name = f"{source.name}/{path}" if path else source.name or "."
-                found[name] = self._one(place, owners)
+                name = "/".join(part for part in (source.name, path) if part)
+                found[name or "."] = self._one(place, owners)
         return found
 
     def _one(self, place: Path, owners: bool) -> str:
