@@ -27,6 +27,8 @@ def tree_of_tar(data: bytes) -> dict[str, Entry]:
             kind, content = "file", ""
             if member.isdir():
                 kind = "directory"
+            elif member.isfifo() or member.isdev():
+                kind = "other"
             elif member.issym():
                 kind, content = "link", member.linkname
             elif member.islnk():
