@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from cored.client.builds import Builds
     from cored.client.channel import Channel
     from cored.client.networks import Networks
+    from cored.client.volumes import Volumes
     from cored.client.workloads import Workloads
 
 __all__ = ["Session"]
@@ -60,6 +61,13 @@ class Session:
         from cored.client.builds import Builds
 
         return Builds(self.channel)
+
+    @property
+    def volumes(self) -> Volumes:
+        """The volumes."""
+        from cored.client.volumes import Volumes
+
+        return Volumes(self.channel)
 
     def close(self) -> None:
         """Close the connections."""

@@ -10,28 +10,30 @@ from cored.abc.content import ContentStore
 from cored.abc.differ import Differ
 from cored.abc.records import ContainerStore, ImageStore, LeaseStore, NamespaceStore
 from cored.abc.service import Service
-from cored.archive.pool import WorkerPool
-from cored.database import Database
-from cored.engine.containers import Containers
-from cored.engine.export import Exporter
-from cored.engine.host import probe
-from cored.engine.images import Images
-from cored.engine.pull import Puller
-from cored.engine.push import Pusher
-from cored.engine.snapshotters import Snapshotters
-from cored.engine.tasks import Tasks
-from cored.engine.unpack import Unpacker
 from cored.hookspecs import PluginContext, PluginKind, Provider, hookimpl
-from cored_service_build.builder import Builder, Parts
-from cored_service_build.cache import MIGRATIONS, Cache
-from cored_service_build.running import Runner
-from cored_service_build.service import BuildService
 
 __all__ = ["cored_grpc_service"]
 
 
 @asynccontextmanager
 async def _opened(context: PluginContext) -> AsyncIterator[Service]:
+    # not before the daemon serves
+    from cored.archive.pool import WorkerPool
+    from cored.database import Database
+    from cored.engine.containers import Containers
+    from cored.engine.export import Exporter
+    from cored.engine.host import probe
+    from cored.engine.images import Images
+    from cored.engine.pull import Puller
+    from cored.engine.push import Pusher
+    from cored.engine.snapshotters import Snapshotters
+    from cored.engine.tasks import Tasks
+    from cored.engine.unpack import Unpacker
+    from cored_service_build.builder import Builder, Parts
+    from cored_service_build.cache import MIGRATIONS, Cache
+    from cored_service_build.running import Runner
+    from cored_service_build.service import BuildService
+
     settings = context.settings
     content = context.require(ContentStore)  # type: ignore[type-abstract]
     leases = context.require(LeaseStore)  # type: ignore[type-abstract]
