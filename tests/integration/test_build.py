@@ -377,7 +377,10 @@ def test_outputs(shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("FROM busybox\nRUN echo lost; echo why >&2; exit 7\n", ["exit code 7", "| lost", "| why"]),
+        (
+            "FROM busybox\nRUN echo lost; echo why >&2; exit 7\n",
+            ["Dockerfile:2: RUN: ", "exit code 7", "| lost", "| why", ">>> RUN"],
+        ),
         ("FROM busybox\nCOPY absent /\n", ["Dockerfile:2: COPY: 'absent': not found", ">>> COPY"]),
         ("FROM busybox\nUSER nosuch\nRUN true\n", ["Dockerfile:3", "nosuch"]),
         ("FROM a AS b\nFROM b AS a\nCOPY --from=c / /\nFROM a AS c\n", ["needs itself: "]),
