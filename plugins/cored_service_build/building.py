@@ -11,7 +11,7 @@ from pathlib import Path
 from cored.engine.gather import together
 from cored.errors import CoredError, FailedPrecondition, by_code
 from cored.oci.mounts import Bind
-from cored_service_build.bases import Bases
+from cored_service_build.base_images import Bases
 from cored_service_build.cache import Made
 from cored_service_build.dockerfile.parser import Dockerfile, Stage
 from cored_service_build.graph import Plan, base_stage

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.builds import Shop
-from tests.daemons import Daemon
+from tests.daemons import CORECTL, Daemon
 
 pytestmark = pytest.mark.root
 
@@ -400,7 +400,7 @@ def test_errors_show_where_and_why(shop: Shop, text: str, told: list[str]) -> No
 def test_check_warns_without_a_daemon(shop: Shop) -> None:
     context = shop.context("FROM busybox as x\nMAINTAINER me\n")
     done = subprocess.run(
-        [*shop.daemon.corectl.__globals__["CORECTL"], "--address", "/nonexistent", "build",
+        [*CORECTL, "--address", "/nonexistent", "build",
          "--check", str(context)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -412,7 +412,7 @@ def test_check_warns_without_a_daemon(shop: Shop) -> None:
 @pytest.fixture
 def slow(shop: Shop) -> Iterator[subprocess.Popen[bytes]]:
     context = shop.context("FROM busybox\nRUN echo kept > /kept\nRUN echo begun; sleep 1000\n")
-    words = [*shop.daemon.corectl.__globals__["CORECTL"], "--address", str(shop.daemon.address)]
+    words = [*CORECTL, "--address", str(shop.daemon.address)]
     with subprocess.Popen(
         [*words, "build", "--progress=plain", str(context)], stderr=subprocess.PIPE
     ) as process:
@@ -422,10 +422,6 @@ def slow(shop: Shop) -> Iterator[subprocess.Popen[bytes]]:
                 break
         yield process
         process.kill()
-
-
-def _steps(shop: Shop) -> list[str]:
-    return [line for line in shop("ps", "-a", "-q").split() if line.startswith("build-")]
 
 
 def test_a_cancelled_build_stops_at_once_and_keeps_what_finished(
@@ -467,7 +463,7 @@ def test_pruning_forgets_and_collection_frees(shop: Shop) -> None:
 
 def test_two_builds_at_once_share_their_steps(shop: Shop) -> None:
     context = shop.context(f"FROM busybox\nRUN sleep 1; echo {time.time_ns()} > /shared\n")
-    words = [*shop.daemon.corectl.__globals__["CORECTL"], "--address", str(shop.daemon.address)]
+    words = [*CORECTL, "--address", str(shop.daemon.address)]
     both = [
         subprocess.Popen(
             [*words, "build", "--progress=plain", "-t", f"both:{n}", str(context)],
@@ -478,3 +474,56 @@ def test_two_builds_at_once_share_their_steps(shop: Shop) -> None:
     told = [process.communicate()[1] for process in both]
     assert sum("CACHED" in text for text in told) == 1, told
     assert shop.ran("both:0", "cat", "/shared") == shop.ran("both:1", "cat", "/shared")
+
+
+def test_a_killed_daemon_keeps_what_was_finished_and_leaves_nothing_else(
+    shop: Shop, slow: subprocess.Popen[bytes]
+) -> None:
+    shop.daemon.kill()
+    slow.wait(20)
+    shop.daemon.start()
+    shop("builder", "ls")  # answered when the builder has cleaned up
+    assert _containers(shop) == []
+    context = shop.context("FROM busybox\nRUN echo kept > /kept\nRUN echo after > /after\n")
+    told = shop.build(context, "--explain")
+    assert "cached  [2/3] RUN echo kept > /kept" in told
+    assert shop.tree(context)["after"][4] == "after\n"
+    assert "damaged" not in shop("content", "check", "--quick")
+    spool = shop.daemon.home / "root/grpc_service.build/spool"
+    assert list(spool.iterdir()) == []
+
+
+def test_an_application_of_several_languages_is_built_and_run(shop: Shop) -> None:
+    """A program compiled in one stage, its data made in another, both in the last."""
+    context = shop.context(
+        """ARG KIND=release
+FROM busybox AS compile
+WORKDIR /src
+COPY main.sh lib.sh ./
+RUN cat lib.sh main.sh > /app && chmod 755 /app
+FROM busybox AS data
+ARG KIND
+RUN for i in 1 2 3; do echo "$KIND $i"; done > /data
+FROM busybox
+WORKDIR /srv
+COPY --from=compile --chown=7:7 /app /usr/bin/app
+COPY --from=data /data .
+EXPOSE 8080
+USER 7
+ENTRYPOINT ["/usr/bin/app"]
+CMD ["data"]
+""",
+        {"lib.sh": "#!/bin/sh\nshow() { cat $1; id -u; }\n", "main.sh": 'show "$1"\n'},
+    )
+    shop.build(context, "-t", "app:1")
+    assert shop.ran("app:1") == "release 1\nrelease 2\nrelease 3\n7\n"
+    (context / "main.sh").write_text('show "$1"; echo new\n')
+    told = shop.build(context, "-t", "app:1", "--explain")
+    ran = [line.split("] ")[1] for line in told.splitlines() if line.startswith("ran ")]
+    assert ran == [
+        "COPY main.sh lib.sh ./",
+        "RUN cat lib.sh main.sh > /app && chmod 755 /app",
+        "COPY --from=compile --chown=7:7 /app /usr/bin/app",
+        "COPY --from=data /data .",
+    ]
+    assert shop.ran("app:1").endswith("7\nnew\n")
