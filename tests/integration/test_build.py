@@ -527,3 +527,23 @@ CMD ["data"]
         "COPY --from=data /data .",
     ]
     assert shop.ran("app:1").endswith("7\nnew\n")
+
+
+def test_builds_work_on_snapshots_that_are_no_overlays(
+    daemon: Daemon, busybox: Path, tmp_path: Path
+) -> None:
+    shop = Shop(daemon, tmp_path, "plain")
+    daemon.ctr("namespaces", "create", "plain", "containerd.io/defaults/snapshotter=native")
+    shop("load", "-i", busybox)
+    context = shop.context(
+        "FROM busybox\nCOPY dir /d\nRUN rm /d/gone && rm -r /root && echo x > /d/new\n"
+        "COPY --link dir/gone /linked\n",
+        {"dir/gone": "g", "dir/kept": "k"},
+    )
+    tree = shop.tree(context)
+    assert {"d/kept", "d/new", "linked"} <= set(tree) and "d/gone" not in tree
+    assert "root" not in tree
+    shop.build(context, "-t", "plain:1")
+    assert shop.ran("plain:1", "cat", "/d/new") == "x\n"
+    shop("rmi", "plain:1", "busybox")
+    shop("builder", "prune")
