@@ -21,7 +21,7 @@ from cored.abc.values import Descriptor, Mount
 from cored.archive.jobs import DiffJob
 from cored.archive.place import placed
 from cored.archive.pool import WorkerPool
-from cored.errors import AlreadyExists, NotFound, from_mount_error
+from cored.errors import AlreadyExists, NotFound, from_mount_error, from_os_error
 from cored.oci import mediatypes
 from cored_service_build.cache import Made
 from cored_service_build.values import Layer
@@ -74,6 +74,9 @@ class Layers:
                 await self.snapshots.remove(key)
                 return Made(parent, None)
             return Made(await self._committed(key, parent, layer), layer)
+        except OSError as error:
+            await asyncio.shield(self._removed(key))
+            raise from_os_error("step", error) from error
         except BaseException:
             await asyncio.shield(self._removed(key))
             raise

@@ -458,6 +458,8 @@ def test_pruning_forgets_and_collection_frees(shop: Shop) -> None:
     assert "RUN echo pruned > /p" in shop("builder", "ls")
     shop("builder", "prune")
     assert shop("builder", "ls") == ""
+    mounts = shop.daemon.home / "root/grpc_service.build/cache-mounts/default"
+    assert not mounts.exists() or not list(mounts.iterdir())
     assert "cached" not in shop.build(context, "-o", "type=tar,dest=/dev/null", "--explain")
 
 
