@@ -25,6 +25,7 @@ from cored_runtime_shim.choice import Runtimes
 from cored_runtime_shim.foreign import OWN
 from cored_runtime_shim.launch import Launcher
 from cored_runtime_shim.line import Line
+from cored_runtime_shim.logs import for_strangers
 from cored_runtime_shim.sandbox import ShimSandboxes
 from cored_runtime_shim.task import ShimTask, killed
 
@@ -56,6 +57,8 @@ class ShimRuntime(Runtime):
     async def create(self, id: str, options: CreateOptions) -> Task:
         choice = await self._runtimes.choose(options.runtime, options.options, options.spec.value)
         options = replace(options, runtime=choice.shim)
+        if choice.oci is None:
+            options = replace(options, stdio=for_strangers(options.stdio))
         bundle = Bundle.make(self._state, scope.namespace(), options, id, choice.oci)
         line: Line | None = None
         try:

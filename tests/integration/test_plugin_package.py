@@ -13,7 +13,11 @@ from tests import daemons
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
-PIP = (sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--disable-pip-version-check")
+# the tests have a network of their own, without a registry: what builds is installed here
+PIP = (
+    *(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--disable-pip-version-check"),
+    "--no-build-isolation",
+)
 PROJECT = """
 [build-system]
 requires = ["hatchling"]
