@@ -23,18 +23,22 @@ from cored.abc.runtime import Runtime
 from cored.abc.service import Service
 from cored.archive.pool import WorkerPool
 from cored.config import Config
+from cored.engine.adjustments import Adjustments
 from cored.engine.check import Checker
 from cored.engine.check.repair import Repairer
 from cored.engine.checkpoints import Checkpoints
+from cored.engine.commit import Committer
 from cored.engine.containers import Containers
 from cored.engine.events import Exchange
 from cored.engine.export import Exporter
+from cored.engine.files import Files
 from cored.engine.host import probe
 from cored.engine.image_details import ImageDetails
 from cored.engine.image_mounts import ImageMounts
 from cored.engine.image_removal import ImageRemoval
 from cored.engine.images import Images
 from cored.engine.importing import Importer
+from cored.engine.journal import Journal
 from cored.engine.loop import LoopHandler
 from cored.engine.memberships import Memberships
 from cored.engine.mounts import MountManager
@@ -51,6 +55,8 @@ from cored.engine.streams import Streams
 from cored.engine.tasks import Tasks
 from cored.engine.transfers import end_transfers
 from cored.engine.unpack import Unpacker
+from cored.engine.volumes import Catalog as Volumes
+from cored.engine.volumes import LocalDriver
 from cored.errors import FailedPrecondition, PermissionDenied, from_os_error
 from cored.hookspecs import PluginKind
 from cored.metadata.store import Metadata
@@ -248,7 +254,7 @@ async def _open_engine(
         Sandboxes, await stack.enter_async_context(sandboxes.opened(metadata.namespaces))
     )
     await _open_mounts(config, plugins, metadata, stack)
-    await _open_images(config, plugins, metadata, pool, stack)
+    await _open_images(config, plugins, metadata, pool, exchange, stack)
 
 
 async def _open_mounts(
@@ -269,6 +275,7 @@ async def _open_images(
     plugins: Plugins,
     metadata: Metadata,
     pool: WorkerPool,
+    exchange: Exchange,
     stack: AsyncExitStack,
 ) -> None:
     """Pull, import, and images as people name them."""
@@ -283,6 +290,7 @@ async def _open_images(
     snapshotters = Snapshotters(metadata.snapshotters, metadata.namespaces, config.snapshotter)
     plugins.provide(Snapshotters, snapshotters)
     unpacker = Unpacker(metadata.content, snapshotters, pool, _empty(config.state / "unpack"))
+    plugins.provide(Unpacker, unpacker)
     hooks = plugins.hook
     plugins.provide(
         Puller,
@@ -311,10 +319,13 @@ async def _open_images(
         metadata.snapshotters,
         Roots(snapshotters, unpacker, metadata.leases),
         await _networking(config, plugins, stack),
+        Volumes(directory(config.root / "volumes", 0o711), {"local": LocalDriver()}, exchange),
+        exchange,
         directory(config.root / "containers", 0o700),
         await asyncio.to_thread(probe),
     )
     plugins.provide(Containers, await stack.enter_async_context(containers.opened()))
+    await _open_container_care(config, plugins, metadata, exchange, stack)
     plugins.provide(
         Memberships,
         Memberships(
@@ -325,6 +336,37 @@ async def _open_images(
             plugins.require(Connections),
         ),
     )
+
+
+async def _open_container_care(
+    config: Config,
+    plugins: Plugins,
+    metadata: Metadata,
+    exchange: Exchange,
+    stack: AsyncExitStack,
+) -> None:
+    """What is done with containers that are there."""
+    containers = plugins.require(Containers)
+    journal = Journal(exchange, metadata.containers)
+    plugins.provide(Journal, await stack.enter_async_context(journal.opened()))
+    adjustments = Adjustments(containers, metadata.containers, plugins.require(Tasks))
+    plugins.provide(Adjustments, adjustments)
+    files = Files(
+        containers, plugins.require(Snapshotters), _empty(config.state / "container-files")
+    )
+    plugins.provide(Files, files)
+    committer = Committer(
+        containers,
+        adjustments,
+        files,
+        plugins.require(Images),
+        metadata.images,
+        metadata.content,
+        metadata.leases,
+        plugins.open_of(PluginKind.DIFFER),
+        plugins.require(Unpacker),
+    )
+    plugins.provide(Committer, committer)
 
 
 async def _networking(config: Config, plugins: Plugins, stack: AsyncExitStack) -> Networking:

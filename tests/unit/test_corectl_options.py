@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from corectl import output
 from corectl.commands.containers import exit_code
 from corectl.commands.lifecycle import signal_number
-from corectl.options import container_config, container_options, environment, mount
+from corectl.mounts import volume as mount
+from corectl.options import container_config, container_options, environment
 from corectl.sizes import count
 
 from cored.errors import InvalidArgument
