@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 from corectl.compose import imaging, running
 from corectl.compose.application import Application
-from corectl.compose.configuration import container_name
 from corectl.compose.existing import Existing, look
 from corectl.compose.locking import locked
 from corectl.compose.materials import Store, materials
@@ -54,14 +53,8 @@ def _performer(application: Application, project: Project | None) -> Performer:
     if project is None:
         return Performer(application.session)
     place = store(application, project.name)
-    grace = {
-        container_name(project, name, number + 1): -(-service.stop_grace_period // 10**9)
-        for name, service in project.services.items()
-        if service.stop_grace_period is not None
-        for number in range(max(service.replicas, 64))
-    }
     files = {name: list(materials(project, name, place)) for name in project.services}
-    return Performer(application.session, place, files, grace)
+    return Performer(application.session, place, files, project.services)
 
 
 def prepare_images(
@@ -107,9 +100,15 @@ def bring_up(
         digests = prepare_images(application, project, pull=pull, build=build, may_build=may_build)
         before = look(application.session, project.name)
         _warn_of_orphans(project, before, options)
-        others = [network.name for network in application.session.networks.all()]
-        place = store(application, project.name)
-        plan = plan_up(project, before, digests, place, options, others=others)
+        plan = plan_up(
+            project,
+            before,
+            digests,
+            store(application, project.name),
+            options,
+            networks=[network.name for network in application.session.networks.all()],
+            volumes=[volume.name for volume in application.session.volumes.list()],
+        )
         apply(application, plan, project)
         return before
 

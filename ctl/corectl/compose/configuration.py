@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from corectl import isolation
@@ -59,6 +59,7 @@ def request(
         lifetime(config, service)
         for volume in service.volumes:
             mount(config, project, volume)
+        config.volumes_from.extend(_volumes_from(project, service))
     except CoredError as error:
         raise type(error)(f"service '{name}': {error.message}", hint=error.hint) from error
     config.name = container_name(project, name, number)
@@ -109,6 +110,17 @@ def _config(project: Project, name: str, service: Service) -> pb.ContainerConfig
         dns=pb.Dns(servers=service.dns, search=service.dns_search, options=service.dns_opt),
         extra_hosts=[":".join(one.split("=", 1)) for one in service.extra_hosts],
     )
+
+
+def _volumes_from(project: Project, service: Service) -> Iterator[str]:
+    for text in service.volumes_from:
+        kind, _, rest = text.partition(":")
+        if kind == "container":
+            yield rest
+            continue
+        if kind not in project.services:
+            raise InvalidArgument(f"volumes_from: there is no service '{kind}'")
+        yield ":".join(filter(None, (container_name(project, kind, 1), rest)))
 
 
 def _refuse(service: Service) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from corectl.compose import labels
 
 if TYPE_CHECKING:
     from corectl.session import Session
+    from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
 __all__ = ["Existing", "Replica", "look", "projects", "replica"]
 
@@ -33,7 +34,7 @@ class Replica:
     exit_status: int
     health: str
     needs: Mapping[str, str]
-    record: Any
+    record: pb.Container
 
     @property
     def alive(self) -> bool:
@@ -72,15 +73,9 @@ def look(session: Session, project: str) -> Existing:
         for network in session.networks.all()
         if network.labels.get(labels.PROJECT) == project
     }
-    return Existing(tuple(found), networks, _volumes(session, project))
-
-
-def _volumes(session: Session, project: str) -> tuple[str, ...]:
-    volumes = getattr(session, "volumes", None)
-    if volumes is None:
-        return ()
-    mine = [v.name for v in volumes.all() if v.labels.get(labels.PROJECT) == project]
-    return tuple(sorted(mine))
+    filters = [f"label={labels.PROJECT}={project}"]
+    volumes = tuple(sorted(volume.name for volume in session.volumes.list(filters)))
+    return Existing(tuple(found), networks, volumes)
 
 
 def projects(session: Session) -> dict[str, list[Replica]]:
@@ -92,11 +87,10 @@ def projects(session: Session) -> dict[str, list[Replica]]:
     return found
 
 
-def replica(record: Any) -> Replica:
+def replica(record: pb.Container) -> Replica:
     """A container's message as what compose knows of it."""
     marks = record.labels
     number = marks.get(labels.NUMBER, "1")
-    health = getattr(record, "health", None)
     needs = [one.split(":") for one in marks.get(labels.DEPENDS, "").split(",") if one]
     return Replica(
         record.id,
@@ -108,7 +102,7 @@ def replica(record: Any) -> Replica:
         marks.get(labels.IMAGE, ""),
         record.status,
         record.exit_status,
-        health.status if health is not None else "",
+        record.health.status,
         {need[0]: need[1] if len(need) > 1 else "" for need in needs},
         record,
     )

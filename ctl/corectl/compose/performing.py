@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from corectl.compose import steps
 from corectl.compose.existing import replica
+from corectl.compose.hooks import run_hooks
 from corectl.compose.materials import Material, Store
+from corectl.compose.model import Service
 from corectl.compose.running import Cancelled
 from cored.errors import AlreadyExists, CoredError, FailedPrecondition, NotFound, Unimplemented
 
@@ -27,18 +29,17 @@ def missing_verb(what: str) -> Unimplemented:
 
 
 class Performer:
-    """``files`` are what the containers of each service get; ``grace`` how long each may take to
-    stop, in seconds, where the daemon does not know that itself."""
+    """``files`` are what the containers of each service get, ``services`` where hooks are."""
 
     def __init__(
         self,
         session: Session,
         store: Store | None = None,
         files: Mapping[str, list[Material]] | None = None,
-        grace: Mapping[str, int] | None = None,
+        services: Mapping[str, Service] | None = None,
     ) -> None:
         self._session, self._store = session, store
-        self._files, self._grace = files or {}, grace or {}
+        self._files, self._services = files or {}, services or {}
 
     def __call__(self, action: steps.Action, cancelled: threading.Event) -> str:
         """Do it; how it ended where that is not the usual. CoredError."""
@@ -47,6 +48,7 @@ class Performer:
         perform: Mapping[type, Callable[..., str | None]] = {
             steps.CreateNetwork: self._create_network,
             steps.RemoveNetwork: self._remove_network,
+            steps.CreateVolume: self._create_volume,
             steps.RemoveVolume: self._remove_volume,
             steps.Pull: self._pull,
             steps.Push: self._push,
@@ -81,12 +83,13 @@ class Performer:
             return "Resource is still in use"
         return None
 
+    def _create_volume(self, action: steps.CreateVolume) -> str | None:
+        self._session.volumes.create(action.request)
+        return None
+
     def _remove_volume(self, action: steps.RemoveVolume) -> str | None:
-        volumes = getattr(self._session, "volumes", None)
-        if volumes is None:
-            raise missing_verb(f"volume '{action.name}'")
         try:
-            volumes.remove(action.name)
+            self._session.volumes.remove(action.name)
         except NotFound:
             return None
         except FailedPrecondition:
@@ -144,25 +147,35 @@ class Performer:
             assert self._store is not None
             self._store.write(material)
         self._session.workloads.start(action.name)
+        self._post_start(action.name, action.service)
         return None
+
+    def _post_start(self, name: str, service: str) -> None:
+        if service in self._services:
+            hooks = self._services[service].post_start
+            run_hooks(self._session.workloads, name, hooks, "post_start")
 
     def _stop(self, action: steps.StopContainer) -> str | None:
         workloads = self._session.workloads
-        timeout = self._grace.get(action.name) if action.timeout is None else action.timeout
         try:
-            if timeout == 0:
-                workloads.kill(action.name, 9)
-                workloads.wait(action.name).result()
-            else:
-                workloads.stop(action.name, timeout or 0)
+            if action.service in self._services:
+                run_hooks(
+                    workloads, action.name, self._services[action.service].pre_stop, "pre_stop"
+                )
+        except CoredError as error:
+            # it is to stop all the same
+            print(f"corectl: warning: {error}", file=sys.stderr)
+        try:
+            workloads.stop(action.name, action.timeout)
         except (NotFound, FailedPrecondition):
             # it has ended by itself
             return None
         return None
 
     def _restart(self, action: steps.Restart) -> str | None:
-        self._stop(action)
-        return self._start(steps.StartContainer(action.name, action.service))
+        self._session.workloads.restart(action.name, action.timeout)
+        self._post_start(action.name, action.service)
+        return None
 
     def _kill(self, action: steps.Kill) -> str | None:
         try:
@@ -173,7 +186,7 @@ class Performer:
 
     def _remove(self, action: steps.RemoveContainer) -> str | None:
         try:
-            self._session.workloads.remove(action.name, force=True)
+            self._session.workloads.remove(action.name, force=True, volumes=action.volumes)
         except NotFound:
             return None
         return None

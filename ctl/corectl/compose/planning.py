@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from corectl.compose import labels
@@ -17,6 +17,7 @@ from corectl.compose.dependencies import dependencies, layers
 from corectl.compose.existing import Existing, Replica
 from corectl.compose.materials import Material, Store, materials
 from corectl.compose.model import Network, Service
+from corectl.compose.mounting import volume_request
 from corectl.compose.printing import image_of, service_hash
 from corectl.compose.project import Project
 from corectl.compose.steps import (
@@ -24,6 +25,7 @@ from corectl.compose.steps import (
     Await,
     CreateContainer,
     CreateNetwork,
+    CreateVolume,
     Plan,
     RemoveContainer,
     RemoveNetwork,
@@ -56,14 +58,15 @@ def plan_up(
     store: Store,
     options: UpOptions,
     *,
-    others: Sequence[str] = (),
+    networks: Iterable[str] = (),
+    volumes: Iterable[str] = (),
 ) -> Plan:
     """Steps that bring ``existing`` to what the project says.
 
-    ``digests`` are those of images by reference; ``others`` names of networks that are there and
-    not the project's. InvalidArgument, NotFound, Unimplemented.
+    ``digests`` are those of images by reference; ``networks`` and ``volumes`` are names of all
+    that are there. InvalidArgument, NotFound, Unimplemented.
     """
-    return _Up(project, existing, digests, store, options, others).plan()
+    return _Up(project, existing, digests, store, options, set(networks), set(volumes)).plan()
 
 
 class _Up:
@@ -74,15 +77,19 @@ class _Up:
         digests: Mapping[str, str],
         store: Store,
         options: UpOptions,
-        others: Sequence[str],
+        networks: set[str],
+        volumes: set[str],
     ) -> None:
         self._project, self._existing, self._digests = project, existing, digests
-        self._store, self._options, self._others = store, options, others
+        self._store, self._options = store, options
+        self._others, self._there = networks, volumes
         self._plan = Plan()
         # by service: the steps after which its containers run, those whose containers were made
         self._started: dict[str, list[int]] = {}
         self._fresh: set[str] = set()
+        self._made: dict[str, list[int]] = {}
         self._networks: dict[str, int] = {}
+        self._volumes: dict[str, int] = {}
         self._gone: dict[str, int] = {}
         self._settled: dict[tuple[str, str], int] = {}
 
@@ -90,6 +97,7 @@ class _Up:
         """Everything; networks first, then services with those that they need before them."""
         self._orphans()
         self._all_networks()
+        self._all_volumes()
         for layer in layers(self._project.services):
             for name in layer:
                 self._service(name)
@@ -110,7 +118,11 @@ class _Up:
             return self._gone[replica.id]
         before = list(after)
         if replica.alive:
-            before = [self._plan.add(StopContainer(replica.name, self._options.timeout), after)]
+            before = [
+                self._plan.add(
+                    StopContainer(replica.name, replica.service, self._options.timeout), after
+                )
+            ]
         volumes = self._options.renew_volumes
         step = self._plan.add(RemoveContainer(replica.name, volumes), before)
         self._gone[replica.id] = step
@@ -137,6 +149,19 @@ class _Up:
                 before = [self._plan.add(RemoveNetwork(network.name), inside)]
             self._networks[name] = self._plan.add(CreateNetwork(network.name, made), before)
 
+    def _all_volumes(self) -> None:
+        services = self._project.services.values()
+        used = sorted({v.source for s in services for v in s.volumes if v.type == "volume"} - {""})
+        for name in used:
+            volume = self._project.volumes[name]
+            if volume.name in self._there:
+                continue
+            if volume.external:
+                hint = f"make it with: corectl volume create {volume.name}"
+                raise NotFound(f"volume '{volume.name}': not found", hint=hint)
+            made = volume_request(self._project, name)
+            self._volumes[name] = self._plan.add(CreateVolume(volume.name, made))
+
     def _service(self, name: str) -> None:
         service = self._project.services[name]
         count = self._options.scale.get(name, service.replicas)
@@ -145,15 +170,20 @@ class _Up:
         there = {replica.number: replica for replica in self._existing.of([name])}
         ready = self._ready(name)
         before = [self._networks[n] for n in service.networks if n in self._networks]
+        before += [self._volumes[v.source] for v in service.volumes if v.source in self._volumes]
         if any(":" in text for text in (service.network_mode, service.ipc, service.pid)):
             # it is made into a namespace of theirs
             before += ready
+        for need in dependencies(service):
+            if need in service.volumes_from or f"{need}:ro" in service.volumes_from:
+                before += self._made[need]
         surplus = [replica for number, replica in there.items() if number > count]
         for replica in surplus:
             self._remove(replica)
         files = list(materials(self._project, name, self._store))
         make = _Maker(self._project, name, files, self._digests.get(image_of(self._project, name)))
         started: list[int] = []
+        self._made[name] = []
         for number in range(1, count + 1):
             step = self._replica(service, name, number, there.get(number), make, before, ready)
             if step is not None:
@@ -177,12 +207,15 @@ class _Up:
             if replica.alive and not self._to_restart(service):
                 return None
             if replica.alive:
-                after.append(self._plan.add(StopContainer(title, self._options.timeout), ready))
+                after.append(
+                    self._plan.add(StopContainer(title, name, self._options.timeout), ready)
+                )
         else:
             if replica is not None:
                 after.append(self._remove(replica))
             after = [self._plan.add(CreateContainer(title, name, make.config(number)), after)]
             self._fresh.add(name)
+            self._made[name] += after
         if not self._options.start:
             return None
         return self._plan.add(StartContainer(title, name), [*after, *ready])

@@ -70,7 +70,7 @@ def _stops(plan: Plan, replicas: Sequence[Replica], timeout: int | None) -> dict
             by_service[name] = []
             for replica in replicas:
                 if replica.service == name and replica.alive:
-                    step = plan.add(StopContainer(replica.name, timeout), after)
+                    step = plan.add(StopContainer(replica.name, name, timeout), after)
                     found[replica.id] = step
                     by_service[name].append(step)
         left -= set(free)

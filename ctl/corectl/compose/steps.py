@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-__all__ = ["CONDITIONS", "Action", "Await", "Build", "CreateContainer", "CreateNetwork", "Kill", "Plan", "Pull",
-           "Push", "RemoveContainer", "RemoveImage", "RemoveNetwork", "RemoveVolume", "Restart",
-           "StartContainer", "Step", "StopContainer"]  # fmt: skip
+__all__ = ["CONDITIONS", "Action", "Await", "Build", "CreateContainer", "CreateNetwork",
+           "CreateVolume", "Kill", "Plan", "Pull", "Push", "RemoveContainer", "RemoveImage",
+           "RemoveNetwork", "RemoveVolume", "Restart", "StartContainer", "Step",
+           "StopContainer"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,14 @@ class RemoveNetwork(Action):
     kind: ClassVar[str] = "Network"
     doing: ClassVar[str] = "Removing"
     done: ClassVar[str] = "Removed"
+
+
+@dataclass(frozen=True, slots=True)
+class CreateVolume(Action):
+    request: Any
+    kind: ClassVar[str] = "Volume"
+    doing: ClassVar[str] = "Creating"
+    done: ClassVar[str] = "Created"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +122,7 @@ class Await(Action):
 class StopContainer(Action):
     """``timeout`` in seconds; None is the container's own."""
 
+    service: str
     timeout: int | None = None
     doing: ClassVar[str] = "Stopping"
     done: ClassVar[str] = "Stopped"
@@ -120,7 +130,6 @@ class StopContainer(Action):
 
 @dataclass(frozen=True, slots=True)
 class Restart(StopContainer):
-    service: str = ""
     doing: ClassVar[str] = "Restarting"
     done: ClassVar[str] = "Restarted"
 

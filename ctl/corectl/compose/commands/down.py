@@ -44,7 +44,7 @@ def down(
             images=_images(project, existing, rmi) if rmi else (),
         )
         plan = plan_down(replicas, existing, options, everything=everything)
-        apply(application, plan)
+        apply(application, plan, None if application.dry_run else project)
         if everything and not application.dry_run:
             store(application, name).remove()
 

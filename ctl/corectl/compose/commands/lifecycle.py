@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import click
 
@@ -10,7 +10,6 @@ from corectl.commands.lifecycle import signal_number
 from corectl.compose.application import Application
 from corectl.compose.applying import apply, changing
 from corectl.compose.existing import Replica, look
-from corectl.compose.performing import missing_verb
 from corectl.compose.project import Project
 from corectl.compose.removal import plan_stop
 from corectl.compose.steps import (
@@ -69,7 +68,7 @@ def _starts(replicas: Sequence[Replica], project: Project | None, *, wait: bool)
             if not _needs(replicas, service).keys() & (left - {service})
         ] or sorted(left)
         for service in free:
-            after = []
+            after: list[int] = []
             for need, condition in _needs(replicas, service).items():
                 after += begun.get(need, ())
                 if word := CONDITIONS.get(condition):
@@ -117,7 +116,7 @@ def restart(
     name, project, replicas = _chosen(application, services)
     plan = Plan()
     for replica in replicas:
-        plan.add(Restart(replica.name, timeout, replica.service))
+        plan.add(Restart(replica.name, replica.service, timeout))
     with changing(application, name):
         apply(application, plan, project)
 
@@ -189,25 +188,15 @@ def wait(context: click.Context, services: Sequence[str], down_project: bool) ->
     return code or 0
 
 
-def _each(word: str) -> Callable[[Application, Sequence[str]], None]:
-    def act(application: Application, services: Sequence[str]) -> None:
-        workloads = application.session.workloads
-        verb = getattr(workloads, word, None)
-        if verb is None:
-            raise missing_verb(word)
-        for replica in _chosen(application, services)[2]:
-            if replica.alive:
-                verb(replica.id)
-
-    return act
-
-
 @click.command()
 @_services
 @click.pass_obj
 def pause(application: Application, services: Sequence[str]) -> None:
     """Suspend containers."""
-    _each("pause")(application, services)
+    for replica in _chosen(application, services)[2]:
+        if replica.status == "running":
+            application.session.workloads.pause(replica.id)
+            click.echo(replica.name)
 
 
 @click.command()
@@ -215,4 +204,7 @@ def pause(application: Application, services: Sequence[str]) -> None:
 @click.pass_obj
 def unpause(application: Application, services: Sequence[str]) -> None:
     """Let suspended containers go on."""
-    _each("unpause")(application, services)
+    for replica in _chosen(application, services)[2]:
+        if replica.status == "paused":
+            application.session.workloads.unpause(replica.id)
+            click.echo(replica.name)

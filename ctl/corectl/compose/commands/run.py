@@ -7,6 +7,7 @@ import secrets
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,7 +21,7 @@ from corectl.compose.model import Service
 from corectl.compose.planning import UpOptions
 from corectl.compose.printing import image_of, service_hash
 from corectl.compose.project import Project
-from corectl.options import environment, mount
+from corectl.options import environment
 from cored.errors import NotFound
 
 if TYPE_CHECKING:
@@ -123,7 +124,6 @@ def _config(
         for endpoint in config.endpoints:
             del endpoint.aliases[:]
     config.env.extend(environment(options["env"], os.environ))
-    config.mounts.extend(mount(text) for text in options["volume"])
     for text in options["label"]:
         key, _, value = text.partition("=")
         config.labels[key] = value
@@ -135,16 +135,21 @@ def _config(
 def _changed(service: Service, options: dict[str, Any]) -> Service:
     from corectl.compose import forms, shorthand
     from corectl.compose.decoding import decode
+    from corectl.compose.paths import absolute
     from corectl.compose.tree import Place, graft
 
     changes: dict[str, Any] = {"container_name": "", "restart": ""}
     if not options["service_ports"]:
         changes["ports"] = ()
-    if options["publish"]:
-        place = Place("--publish", 1)
-        node = graft({"image": "x", "ports": list(options["publish"])}, place)
-        decoded = decode(Service, shorthand.lengthen_service(node, "run"), "run")
-        changes["ports"] = (*changes.get("ports", service.ports), *decoded.ports)
+    given = {"ports": list(options["publish"]), "volumes": list(options["volume"])}
+    node = shorthand.lengthen_service(graft(given, Place("command line", 1)), "run")
+    more = decode(Service, node, "run")
+    changes["ports"] = (*changes.get("ports", service.ports), *more.ports)
+    here = tuple(
+        replace(one, source=absolute(one.source, Path.cwd())) if one.type == "bind" else one
+        for one in more.volumes
+    )
+    changes["volumes"] = (*service.volumes, *here)
     if options["entrypoint"] is not None:
         node = forms.words(graft(options["entrypoint"], Place("--entrypoint", 1)), "run")
         changes["entrypoint"] = tuple(str(item.value) for item in node.items)
