@@ -327,7 +327,7 @@ def test_two_ups_at_once_and_two_projects_do_not_hurt_each_other(compose: Compos
         for arguments in (("up", "-d"), ("up", "-d"), ("-p", "other", "up", "-d"))
     ]
     for one in running:
-        out, errors = one.communicate(timeout=120)
+        _, errors = one.communicate(timeout=120)
         assert one.returncode == 0, errors
     assert sorted(compose.ps()) == ["shop-db-1", "shop-init-1", "shop-web-1"]
     assert compose("-p", "other", "exec", "web", "wget", "-qO-", "db:8080/index").stdout == "data\n"

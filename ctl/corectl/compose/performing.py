@@ -195,8 +195,12 @@ class Performer:
         pause = _SOON
         while True:
             found = replica(self._session.workloads.inspect(action.name).container)
+            code = found.exit_status
+            if found.status == "stopped":
+                # the record of the end may come after the end
+                code = self._session.workloads.wait(action.name).result().exit_status
             try:
-                ending = _settled(action, found.status, found.exit_status, found.health)
+                ending = _settled(action, found.status, code, found.health)
             except FailedPrecondition as error:
                 if action.required:
                     raise

@@ -175,14 +175,17 @@ def _with_names(tree: Node, project: str, enabled: set[str]) -> Node:
     place = Place(tree.place.file, tree.place.line)
     services = tree.mapping.get("services", Node({}, place))
     found = {}
+    default = False
     for name, node in services.mapping.items():
         networks = node.mapping.get("networks")
         joined = networks is not None and bool(networks.mapping)
+        if networks is not None and "default" in networks.mapping and name in enabled:
+            default = True
         if not joined and not {"network_mode", "provider"} & node.mapping.keys():
             found[name] = node.with_keys({"networks": graft({"default": None}, node.place)})
     tree = tree.with_keys({"services": services.with_keys(found)})
     outer = tree.mapping.get("networks", Node({}, place))
-    if enabled & found.keys() and "default" not in outer.mapping:
+    if (default or enabled & found.keys()) and "default" not in outer.mapping:
         tree = tree.with_keys({"networks": outer.with_keys({"default": graft({}, place)})})
     changes = {}
     for kind in ("networks", "volumes", "secrets", "configs"):
