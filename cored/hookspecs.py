@@ -42,10 +42,10 @@ T_co = TypeVar("T_co", covariant=True)
 class PluginKind(StrEnum):
     """The kinds of plugin in the order in which they open; values name the hooks."""
 
+    RUNTIME = "runtime"
     CONTENT_STORE = "content_store"
     SNAPSHOTTER = "snapshotter"
     DIFFER = "differ"
-    RUNTIME = "runtime"
     SANDBOX_CONTROLLER = "sandbox_controller"
     NETWORK = "network"
     SERVICE = "grpc_service"

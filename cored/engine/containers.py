@@ -137,10 +137,11 @@ class Containers:
         unpacked = await self._images.unpacked(image, config.platform)
         chosen = await self._roots.ready(unpacked, config.snapshotter)
         async with self._ids.reserved(config.namespaces.user) as ids:
+            self.networking.check(config)
+            config = await self.networking.named(config)
             config = _completed(exposed(config, unpacked.config.exposed_ports), unpacked.config)
             recipe = self._recipe(names.new_id(), config, unpacked.config, ids)
             recipe = replace(recipe, borrowed=await self._sharing.borrowed(config))
-            self.networking.check(config)
             await asyncio.to_thread(recipe.check)
             volumes = unpacked.config.volumes
             recipe = replace(recipe, config=await self.storage.settled(config, volumes, self.find))

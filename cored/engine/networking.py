@@ -47,6 +47,17 @@ class Networking:
         for text in config.dns.servers:
             _address(text)
 
+    async def named(self, config: ContainerConfig) -> ContainerConfig:
+        """With its networks under their own names; they may be asked for by id. NotFound."""
+        first = config.network
+        if first and first not in _ALONE and not first.startswith(SHARED):
+            first = await self.connections.name(first)
+        endpoints = [
+            replace(one, network=await self.connections.name(one.network))
+            for one in config.endpoints
+        ]
+        return replace(config, network=first, endpoints=tuple(endpoints))
+
     async def join(
         self, id: str, pid: int, name: str, hostname: str, config: ContainerConfig, place: Path
     ) -> None:

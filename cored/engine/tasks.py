@@ -13,8 +13,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import structlog
-
 from cored import log, scope
 from cored.abc import events
 from cored.abc.events import EventBus
@@ -48,12 +46,16 @@ SpecHook = Callable[[str, str, dict[str, Any]], None]
 
 @dataclass(slots=True)
 class _Entry:
-    """A task, and by exec id: the watchers of its processes, and the gates that order events."""
+    """A task, and by exec id: the watchers of its processes, and the gates that order events.
+
+    ``over`` are the processes whose exits have been published.
+    """
 
     task: Task
     watchers: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     pids: dict[str, int] = field(default_factory=dict)
     gates: dict[str, asyncio.Lock] = field(default_factory=dict)
+    over: set[str] = field(default_factory=set)
 
     def gate(self, exec_id: str) -> asyncio.Lock:
         """Held while a process starts, so that its exit is not published before its start."""
@@ -174,16 +176,13 @@ class Tasks:
     async def _delete(self, id: str, exec_id: str) -> Exit:
         key = (scope.namespace(), id)
         entry = self._entry(id)
-        state = await entry.task.state(exec_id)
-        if state.status in (Status.RUNNING, Status.PAUSED, Status.PAUSING):
-            what = f"process {exec_id!r} of task {id!r}" if exec_id else f"task {id!r}"
-            raise FailedPrecondition(f"{what}: must be stopped before deletion: is {state.status}")
-        if state.status is Status.STOPPED:
-            await entry.exit_published(exec_id)
+        if exec_id not in entry.over:
+            await self._must_have_stopped(entry, id, exec_id)
         exit = await entry.task.delete(exec_id)
         if exec_id:
             entry.gates.pop(exec_id, None)
             entry.pids.pop(exec_id, None)
+            entry.over.discard(exec_id)
             watcher = entry.watchers.pop(exec_id, None)
             if watcher is not None:
                 watcher.cancel()
@@ -194,6 +193,15 @@ class Tasks:
                 watcher.cancel()
             await self._bus.publish(events.TaskDelete(id, exit.pid, exit.status, exit.exited_at))
         return exit
+
+    async def _must_have_stopped(self, entry: _Entry, id: str, exec_id: str) -> None:
+        """FailedPrecondition unless it has, or never ran; then its exit has been published."""
+        state = await entry.task.state(exec_id)
+        if state.status in (Status.RUNNING, Status.PAUSED, Status.PAUSING):
+            what = f"process {exec_id!r} of task {id!r}" if exec_id else f"task {id!r}"
+            raise FailedPrecondition(f"{what}: must be stopped before deletion: is {state.status}")
+        if state.status is Status.STOPPED:
+            await entry.exit_published(exec_id)
 
     async def kill(self, id: str, signal: int, exec_id: str = "", all: bool = False) -> None:
         """Send a signal to one process, or to all of the task."""
@@ -302,7 +310,7 @@ class Tasks:
 
     async def _publish_exit(self, key: tuple[str, str], entry: _Entry, exec_id: str) -> None:
         namespace, id = key
-        structlog.contextvars.bind_contextvars(namespace=namespace, container=id)
+        log.context(namespace=namespace, container=id)
         try:
             with scope.entered(Scope(namespace)):
                 exit = await entry.task.wait(exec_id)
@@ -318,6 +326,7 @@ class Tasks:
                 events.TaskExit(id, exec_id or id, pid, exit.status, exit.exited_at),
                 namespace=namespace,
             )
+            entry.over.add(exec_id)
         # before the loop turns, and the events are on their way
         entry.task.tell_exit(exec_id)
 

@@ -12,7 +12,6 @@ from contextlib import aclosing
 from typing import Any
 
 import grpc
-import structlog
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
@@ -31,8 +30,10 @@ _NUMBERS = itertools.count(1)
 _LOG = log.get("rpc")  # made once: it costs more than a call
 
 
-def bind(service: Service, max_message_size: int, lasting: Lasting) -> grpc.GenericRpcHandler:
-    """The handler of all RPCs that ``service`` implements; the others answer UNIMPLEMENTED.
+def bind(
+    service: Service, max_message_size: int, lasting: Lasting
+) -> dict[str, grpc.RpcMethodHandler]:
+    """Handlers of all RPCs that ``service`` implements, by path.
 
     An answer of more than ``max_message_size`` bytes is RESOURCE_EXHAUSTED.
     """
@@ -44,16 +45,20 @@ def bind(service: Service, max_message_size: int, lasting: Lasting) -> grpc.Gene
             if method.name in service.lasting:
                 last = lasting.streaming if method.server_streaming else lasting.unary
                 implementation = last(implementation)
-            handlers[method.name] = _handler(
+            handlers[_path(method)] = _handler(
                 method, implementation, service.scoped, max_message_size
             )
-    return grpc.method_handlers_generic_handler(service.service, handlers)
+    return handlers
+
+
+def _path(method: Any) -> str:
+    return f"/{method.containing_service.full_name}/{method.name}"
 
 
 def _handler(
     method: Any, implementation: Callable[..., Any], scoped: bool, max_message_size: int
 ) -> grpc.RpcMethodHandler:
-    path = f"/{method.containing_service.full_name}/{method.name}"
+    path = _path(method)
     streams_in, streams_out = method.client_streaming, method.server_streaming
     parse = _parser(method)
     # what a stream carries is parsed as it is read; one request here, where a failure has its code
@@ -150,9 +155,7 @@ def _enter(path: str, context: Any, scoped: bool) -> None:
             namespace = value
         elif key == "containerd-lease" and lease is None:
             lease = value
-    structlog.contextvars.bind_contextvars(
-        request=next(_NUMBERS), method=path, namespace=namespace or ""
-    )
+    log.context(request=next(_NUMBERS), method=path, namespace=namespace or "")
     if namespace:
         check_namespace(namespace)
     elif scoped:

@@ -56,7 +56,7 @@ def network_options() -> Sequence[Callable[..., Any]]:
 
 def first_network(options: Mapping[str, Any]) -> str:
     """The network that the others are beside."""
-    return options["network"][0].partition(",")[0] if options["network"] else ""
+    return str(_endpoint(options["network"][0]).network) if options["network"] else ""
 
 
 def endpoints(options: Mapping[str, Any]) -> list[pb.Endpoint]:

@@ -15,7 +15,7 @@ from cored.abc.runtime import CreateOptions, Exit
 from cored.errors import AlreadyExists, NotFound
 from cored_runtime_shim.oci import OciRuntime
 
-__all__ = ["KILLED", "OWN", "Bundle", "bundles"]
+__all__ = ["KILLED", "OWN", "Bundle", "bundles", "remove_tree"]
 
 # runtime names that mean our own shim
 OWN = frozenset({"", "io.containerd.runc.v2", "io.containerd.cored.v2"})
@@ -162,6 +162,10 @@ class Bundle:
 
     def remove(self) -> None:
         """Unmount and delete; fine when part of it is gone."""
+        remove_tree(self.discard())
+
+    def discard(self) -> Path:
+        """The quick part of :meth:`remove`: it is no bundle any more, but files somewhere else."""
         linux.unmount_all(self.path / "rootfs", lazy=True)
         self._remove_socket()
         # in one step: half a bundle would be found by the next daemon
@@ -170,7 +174,7 @@ class Bundle:
         away = gone / f"{self.namespace}.{self.id}.{time.time_ns()}"
         with suppress(FileNotFoundError):
             self.path.rename(away)
-            _remove_tree(away)
+        return away
 
     def _remove_socket(self) -> None:
         """A shim removes its own, unless it was killed."""
@@ -190,7 +194,8 @@ def _exit(path: Path) -> Exit | None:
     return Exit(record["pid"], record["status"], record["exited_at"])
 
 
-def _remove_tree(path: Path) -> None:
+def remove_tree(path: Path) -> None:
+    """Delete what is left of a bundle."""
     while path.exists():
         with suppress(FileNotFoundError):  # its shim, which ends, removes files too
             shutil.rmtree(path)
@@ -200,7 +205,7 @@ def bundles(state: Path) -> Iterator[Bundle]:
     """All bundles of earlier daemons; what those were about to remove goes now."""
     for kind in (state, state / ".sandboxes"):
         for away in (kind / _GONE).glob("*"):
-            _remove_tree(away)
+            remove_tree(away)
     for namespace in sorted(state.iterdir()):
         if namespace.name.startswith(".") or not namespace.is_dir():
             continue

@@ -15,6 +15,8 @@ from cored_runtime_shim.settings import KINDS
 
 __all__ = ["OciRuntime", "features_of", "kind_of", "version_of"]
 
+# whose state directories, and the FIFO in them, the shim knows
+_KNOWN = r"runc version 1\.[0-3]\.|crun version 1\.8\."
 # the first crun that takes specs of version 1.2
 _CRUN_FOR_1_2 = (1, 15)
 _PATIENCE = 10.0
@@ -56,7 +58,7 @@ class OciRuntime:
     def known(self) -> bool:
         """Whether the shim may do without ``start`` and ``delete`` commands (coreshim.fast)."""
         plain = not self.options and not self.systemd_cgroup
-        return plain and re.match(r"runc version 1\.[0-3]\.", self.version) is not None
+        return plain and re.match(_KNOWN, self.version) is not None
 
     def takes(self, spec: bytes) -> bool:
         """Whether it starts containers with a spec of this version: older cruns are strict."""

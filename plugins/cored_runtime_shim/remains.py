@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cored import linux, log
+from cored.abc.runtime import Exit
 from cored_runtime_shim.bundle import Bundle, bundles
 from cored_runtime_shim.task import killed
 
@@ -52,13 +53,22 @@ def forget_other_boots(state: Path, boot: str = "") -> None:
     if mark.exists():
         for bundle in bundles(state):
             _sweep(bundle, processes=False)
-            pid, exit = bundle.pid, bundle.exit
+            pid, exit = bundle.pid, _exit_before(bundle)
             if pid or exit is not None:
                 bundle.settle(exit or killed(pid))
             else:
                 bundle.remove()
     # only now: whoever is killed before this begins again
     mark.write_text(boot)
+
+
+def _exit_before(bundle: Bundle) -> Exit | None:
+    """The exit recorded before the host went down, if it got to the disk."""
+    try:
+        return bundle.exit
+    except ValueError:
+        (bundle.path / "exit.json").unlink()
+        return None
 
 
 def _sweep(bundle: Bundle, *, processes: bool = True) -> None:

@@ -16,7 +16,7 @@ from cored._pb.containerd.v1.types import task_pb2
 from cored.abc.runtime import ExecOptions, Exit, ProcessState, Status, Stdio, Task
 from cored.abc.values import Labels, Typed
 from cored.errors import CoredError, FailedPrecondition, NotFound, Unavailable
-from cored_runtime_shim.bundle import KILLED, Bundle
+from cored_runtime_shim.bundle import KILLED, OWN, Bundle
 from cored_runtime_shim.line import Line
 
 __all__ = ["ShimTask", "killed"]
@@ -52,6 +52,7 @@ class ShimTask(Task):
         self._destroy = destroy
         self._forget = forget
         self._death: asyncio.Task[Exit] | None = None
+        self._ending: asyncio.Task[None] | None = None  # that it is not forgotten half-way
         self._over = False
         self._pid = 0
 
@@ -155,7 +156,13 @@ class ShimTask(Task):
             exit = Exit(found.pid, found.exit_status, _ns(found))
             if not exec_id:
                 self._over = True
-                await self._shut_down()
+                ending = asyncio.create_task(
+                    self._shut_down(self._files.shared), name=f"end of the shim of {self.id}"
+                )
+                if self._files.runtime in OWN:  # nobody needs to wait for ours
+                    self._ending = ending
+                else:
+                    await ending
         except Unavailable:
             if not self._line.gone.done():
                 raise
@@ -205,9 +212,9 @@ class ShimTask(Task):
             raise FailedPrecondition(f"task {self.id!r}: has ended, its shim died")
         return await self._line.call(method, request, answer)
 
-    async def _shut_down(self) -> None:
+    async def _shut_down(self, shared: bool) -> None:
         """Let the shim end; it has nothing left to do."""
-        if not self._files.shared:
+        if not shared:
             try:
                 await self._line.call("Shutdown", pb.ShutdownRequest(id=self.id), Empty())
             except Unavailable as error:

@@ -1,4 +1,4 @@
-"""What ``runc start`` and ``runc delete`` do, without a process for it.
+"""What ``start`` and ``delete`` of runc and crun do, without a process for it.
 
 Used where the manager knows the runtime's version (``"fast"`` in the bundle's ``runtime``) and the
 spec has no hooks; everything unexpected falls back to the command.
@@ -9,19 +9,27 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Collection
 
 from coreshim.loop import READ, Future, Loop
 
-__all__ = ["cgroups_of", "release", "remove_cgroups", "sweep"]
+__all__ = ["cgroups_of", "delete", "remove_cgroups", "start"]
 
 _PATIENCE = 10.0
 
 
-async def release(loop: Loop, place: str, ended: Future) -> bool:
-    """Let the init of the state directory ``place`` go on to its program; False if it cannot be.
+async def start(loop: Loop, kind: str, place: str, ended: Future) -> bool:
+    """Let the init of a runtime's state directory ``place`` go on to its program; False if not."""
+    return _release_crun(place) if kind == "crun" else await _release(loop, place, ended)
 
-    runc's init waits in open(2) of ``exec.fifo`` for a reader, and then writes one byte.
-    """
+
+def delete(kind: str, place: str, cgroups: Collection[str]) -> bool:
+    """Remove a stopped container's cgroups and state directory; False if something resists."""
+    return _sweep_crun(place, cgroups) if kind == "crun" else _sweep(place)
+
+
+async def _release(loop: Loop, place: str, ended: Future) -> bool:
+    """runc's init waits in open(2) of ``exec.fifo`` for a reader, and then writes one byte."""
     path = os.path.join(place, "exec.fifo")
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -48,6 +56,22 @@ async def release(loop: Loop, place: str, ended: Future) -> bool:
     finally:
         loop.abandon(watching, ended)
         loop.unwatch(fd)
+        os.close(fd)
+    return True
+
+
+def _release_crun(place: str) -> bool:
+    """crun's init has the fifo open and reads a byte from it."""
+    path = os.path.join(place, "exec.fifo")
+    try:
+        # without a reader: no init
+        fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        os.unlink(path)  # first, as crun does: who finds it may start the container
+        os.write(fd, b"\0")
+    finally:
         os.close(fd)
     return True
 
@@ -84,8 +108,8 @@ def _lines(pid: str) -> list[str]:
         return []  # it has ended already
 
 
-def sweep(place: str) -> bool:
-    """Remove a stopped container's cgroups and state directory; False if something resists."""
+def _sweep(place: str) -> bool:
+    """runc's state says where all of the container's cgroups are."""
     try:
         with open(os.path.join(place, "state.json")) as file:
             state = json.load(file)
@@ -98,5 +122,28 @@ def sweep(place: str) -> bool:
                 continue
         shutil.rmtree(place)
     except (OSError, ValueError, KeyError, AttributeError):
+        return False
+    return True
+
+
+def _sweep_crun(place: str, cgroups: Collection[str]) -> bool:
+    """crun's state does not say where all of the container's ``cgroups`` are."""
+    if not cgroups:
+        return False
+    try:
+        with open(os.path.join(place, "status")) as file:
+            state = json.load(file)
+        inside = state["cgroup-path"]
+        if state["systemd-cgroup"] or state["scope"] or not inside.strip("/"):
+            return False
+        for path in cgroups:
+            if not path.endswith(inside):
+                return False
+            try:
+                os.rmdir(path)
+            except FileNotFoundError:
+                continue
+        shutil.rmtree(place)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return False
     return True

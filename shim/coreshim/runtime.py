@@ -34,10 +34,11 @@ class OciRuntime:
         self._command = command({**choice, "systemd_cgroup": (
             options["systemd_cgroup"] or choice.get("systemd_cgroup", False)
         )})  # fmt: skip
+        self.kind: str = choice.get("kind", _kind(self.binary))
         # gVisor's, whose processes are not the host's
-        self._sandboxed = choice.get("kind", _kind(self.binary)) == "runsc"
+        self._sandboxed = self.kind == "runsc"
         # the runtime's insides are known and nothing but itself wants to hear of its steps
-        self.fast = bool(choice.get("fast")) and not _has_hooks(bundle)
+        self.fast = bool(choice.get("fast")) and _plain(bundle)
 
     async def create(self, files: Mapping[int, int], pid_file: str, console: str) -> None:
         """``create``: the container's init, stopped before its program, with ``files`` as stdio."""
@@ -191,10 +192,15 @@ def _message(log: str) -> str:
     return last.replace("\n", " ")
 
 
-def _has_hooks(bundle: str) -> bool:
-    """Whether config.json may have hooks. Read as text: its objects would stay in memory."""
+def _plain(bundle: str) -> bool:
+    """Whether config.json has none of the things that make start and delete do more.
+
+    Hooks, a class of caches, and crun's annotations. Read as text: its objects would stay in
+    memory.
+    """
     with open(os.path.join(bundle, "config.json"), "rb") as file:
-        return b'"hooks"' in file.read()
+        text = file.read()
+    return not any(word in text for word in (b'"hooks"', b'"intelRdt"', b'"run.oci.'))
 
 
 def chosen(bundle: str, namespace: str, binary: str, root: str) -> dict[str, Any]:
@@ -235,7 +241,8 @@ def command(choice: Mapping[str, Any]) -> list[str]:
 
 
 def _kind(binary: str) -> str:
-    return "runsc" if os.path.basename(binary).startswith("runsc") else "runc"
+    name = os.path.basename(binary)
+    return next((kind for kind in ("runsc", "crun") if name.startswith(kind)), "runc")
 
 
 def _inner(pid_file: str) -> str:

@@ -428,7 +428,7 @@ class TaskService:
     async def _start_init(self, process: Process) -> None:
         oci = self._oci()
         assert process.reaped is not None
-        if not oci.fast or not await fast.release(self._loop, oci.state, process.reaped):
+        if not oci.fast or not await fast.start(self._loop, oci.kind, oci.state, process.reaped):
             await oci.simple("start")
 
     async def _start_exec(self, process: Process) -> None:
@@ -476,12 +476,14 @@ class TaskService:
             print(f"after the exit of init: {failure}", file=sys.stderr)
 
     async def _delete_stopped(self) -> None:
-        if self._oci().fast and self._own_pids and fast.sweep(self._oci().state):
+        oci = self._oci()
+        own = oci.fast and self._own_pids
+        if own and fast.delete(oci.kind, oci.state, self._cgroups):
             return
         try:
-            await self._oci().simple("delete")
+            await oci.simple("delete")
         except Failure:
-            await self._oci().simple("delete", "--force")
+            await oci.simple("delete", "--force")
 
     async def _undo(self, runtime: OciRuntime) -> None:
         """After a create that failed: nothing of it stays."""

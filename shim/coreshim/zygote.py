@@ -19,6 +19,9 @@ from coreshim.warmup import warm_up
 
 __all__ = ["run"]
 
+# the next fork waits until the shim that was taken has got going, ms
+_LEISURE = 10
+
 _PRELOADED = (fast, metrics, stdio, task)
 
 
@@ -48,19 +51,25 @@ def run(fd: int) -> None:
     ours = (taken, awake.fileno(), wake.fileno())
     waiting = _fork(channel, take, ours)
     while True:
-        for ready, events in poll.poll():
-            if ready == channel.fileno() and events & (select.POLLHUP | select.POLLERR):
-                signal.set_wakeup_fd(-1)
+        found = dict(poll.poll(-1 if waiting else _LEISURE))
+        events = found.get(channel.fileno(), 0)
+        if events & (select.POLLHUP | select.POLLERR):
+            signal.set_wakeup_fd(-1)
+            if waiting:
                 os.kill(waiting, signal.SIGKILL)
                 os.waitpid(waiting, 0)
-                return
-            if ready == taken:
-                os.read(taken, 1)
+            return
+        if not waiting and (events or not found):
+            poll.modify(channel, 0)
+            waiting = _fork(channel, take, ours)
+        if taken in found:
+            os.read(taken, 1)
+            waiting = 0
+            poll.modify(channel, select.POLLIN)  # the next request is in a hurry
+        if awake.fileno() in found:
+            awake.recv(4096)
+            if waiting in _reaped():  # killed by somebody before there was work for it
                 waiting = _fork(channel, take, ours)
-            elif ready == awake.fileno():
-                awake.recv(4096)
-                if waiting in _reaped():  # killed by somebody before there was work for it
-                    waiting = _fork(channel, take, ours)
 
 
 def _reaped() -> set[int]:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import daemons
-from tests.bench import api, containers, pull
+from tests.bench import api, containers, networks, pull
 from tests.bench.compare import Row, interleaved
 from tests.bench.debian import debian_image
 from tests.daemons import Daemon
@@ -70,8 +70,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=20, help="of ctr run --rm")
     parser.add_argument("--import-rounds", type=int, default=5, help="of import + unpack")
     parser.add_argument("--cycle-rounds", type=int, default=5, help="of whole lives of tasks")
+    parser.add_argument("--cycle-with", nargs="*", default=["runc", "crun"], help="OCI runtimes")
     parser.add_argument("--shims", type=int, default=200, help="containers for idle and restart")
     parser.add_argument("--restart-rounds", type=int, default=3, help="of restart")
+    parser.add_argument("--network-rounds", type=int, default=10, help="of network")
     parser.add_argument("--pull-rounds", type=int, default=3, help="of pulls by each client")
     parser.add_argument("--pull-with", nargs="*", choices=pull.PEERS, default=pull.PEERS)
     parser.add_argument("--containerd", default="containerd", help="another one than Debian's")
@@ -137,7 +139,7 @@ def _processor(daemon: Daemon) -> float:
 
 _SECTIONS: dict[str, Callable[[Daemon, Daemon, Path | None, Any], list[Row]]] = {
     "run": lambda ours, peer, _, options: [_run(ours, peer, options.rounds)],
-    "cycle": lambda ours, peer, _, options: containers.cycle(ours, peer, options.cycle_rounds),
+    "cycle": lambda ours, peer, _, o: containers.cycle(ours, peer, o.cycle_rounds, o.cycle_with),
     "idle": lambda ours, peer, _, options: containers.idle(ours, peer, options.shims),
     "restart": lambda ours, peer, _, o: containers.restart(ours, peer, o.shims, o.restart_rounds),
     "unary": lambda ours, peer, _, o: api.unary(ours, peer, o.api_rounds, o.records),
@@ -145,6 +147,7 @@ _SECTIONS: dict[str, Callable[[Daemon, Daemon, Path | None, Any], list[Row]]] = 
     "events": lambda ours, peer, _, o: [
         api.events(ours, peer, o.api_rounds, o.subscribers, o.events)
     ],
+    "network": lambda ours, peer, _, o: networks.rows(o.network_rounds),
     "pull": lambda ours, peer, _, o: pull.rows(o.cache, o.pull_rounds, o.pull_with, o.containerd),
     "import": lambda ours, peer, image, o: _import(ours, peer, image, o.import_rounds),
 }

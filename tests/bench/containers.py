@@ -5,11 +5,14 @@ from __future__ import annotations
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+from google.protobuf.any_pb2 import Any as AnyMessage
+
+from cored._pb.containerd.runc.v1 import oci_pb2
 from cored._pb.containerd.services.snapshots.v1 import snapshots_pb2
 from cored._pb.containerd.services.tasks.v1 import tasks_pb2
 from cored._pb.containerd.v1.types import task_pb2
@@ -26,8 +29,15 @@ _CYCLES = {1: 10, 8: 5, 16: 3}
 _SETTLED = 30.0
 
 
-def cycle(ours: Daemon, peer: Daemon, rounds: int) -> list[Row]:
-    """Create, start, wait and delete of a task that does nothing, through the API."""
+def cycle(ours: Daemon, peer: Daemon, rounds: int, runtimes: Sequence[str]) -> list[Row]:
+    """Create, start, wait and delete of a task that does nothing, through the API.
+
+    Both daemons are asked for the same OCI runtime, in the same words: runc's options.
+    """
+    return [row for runtime in runtimes for row in _cycles(ours, peer, rounds, runtime)]
+
+
+def _cycles(ours: Daemon, peer: Daemon, rounds: int, runtime: str) -> list[Row]:
     most = max(_CYCLES)
     names = [f"cycle{number}" for number in range(most)]
     taken: dict[tuple[int, int], list[list[float]]] = {}
@@ -38,7 +48,9 @@ def cycle(ours: Daemon, peer: Daemon, rounds: int) -> list[Row]:
             for name in names:
                 daemon.ctr("containers", "create", _IMAGE, name, "true")
                 stack.callback(daemon.ctr, "containers", "rm", name)
-            lives[id(daemon)] = [stack.enter_context(_life(daemon, name)) for name in names]
+            lives[id(daemon)] = [
+                stack.enter_context(_life(daemon, name, runtime)) for name in names
+            ]
         for number in range(rounds + 1):
             for daemon in (ours, peer) if number % 2 else (peer, ours):
                 for at_a_time, each in _CYCLES.items():
@@ -52,7 +64,7 @@ def cycle(ours: Daemon, peer: Daemon, rounds: int) -> list[Row]:
     rows = []
     for at_a_time in (1, 16):
         mine, theirs = taken[id(ours), at_a_time], taken[id(peer), at_a_time]
-        what = f"create+start+wait+delete, {at_a_time} at a time"
+        what = f"{runtime}: create…delete, {at_a_time} at a time"
         rows.append(_row(what, mine, theirs, statistics.median, 0.5 if at_a_time == 1 else None))
         rows.append(_row("  the same, p99", mine, theirs, _p99, None))
     mine, theirs = speeds[id(ours)], speeds[id(peer)]
@@ -114,7 +126,7 @@ def _of_ours(answer: tasks_pb2.ListTasksResponse) -> int:
 
 
 @contextmanager
-def _life(daemon: Daemon, name: str) -> Iterator[Callable[[], None]]:
+def _life(daemon: Daemon, name: str, runtime: str) -> Iterator[Callable[[], None]]:
     """A container's task, from its creation to its end, over a connection of its own."""
     with closing(Connection(str(daemon.address), "default")) as link:
         asked = snapshots_pb2.MountsRequest(snapshotter="overlayfs", key=name)
@@ -122,7 +134,13 @@ def _life(daemon: Daemon, name: str) -> Iterator[Callable[[], None]]:
             "/containerd.services.snapshots.v1.Snapshots/Mounts", asked.SerializeToString()
         )
         mounts = snapshots_pb2.MountsResponse.FromString(answer).mounts
-        create = tasks_pb2.CreateTaskRequest(container_id=name, rootfs=mounts).SerializeToString()
+        options = AnyMessage(
+            type_url="containerd.runc.v1.Options",
+            value=oci_pb2.Options(binary_name=runtime).SerializeToString(),
+        )
+        create = tasks_pb2.CreateTaskRequest(
+            container_id=name, rootfs=mounts, options=options
+        ).SerializeToString()
         start = tasks_pb2.StartRequest(container_id=name).SerializeToString()
         wait = tasks_pb2.WaitRequest(container_id=name).SerializeToString()
         delete = tasks_pb2.DeleteTaskRequest(container_id=name).SerializeToString()

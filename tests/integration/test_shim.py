@@ -36,12 +36,13 @@ def crun_cgroups(private_mounts: None) -> None:
         subprocess.run(["mount", "-t", "cgroup", "-o", "hugetlb", "cgroup", place], check=True)
 
 
-@pytest.fixture(params=["runc", "runc-fast", "crun"])
+@pytest.fixture(params=["runc", "runc-fast", "crun", "crun-fast"])
 def zygote(request: pytest.FixtureRequest, short_tmp: Path) -> Iterator[Zygote]:
-    if request.param == "crun":
+    name, _, fast = request.param.partition("-")
+    if name == "crun":
         request.getfixturevalue("crun_cgroups")
-    binary = "/usr/bin/crun" if request.param == "crun" else "/usr/sbin/runc"
-    with shims.zygote(short_tmp, binary, fast=request.param == "runc-fast") as running:
+    binary = "/usr/bin/crun" if name == "crun" else "/usr/sbin/runc"
+    with shims.zygote(short_tmp, binary, fast=bool(fast)) as running:
         yield running
     left = Path("/proc/self/mounts").read_text()
     assert str(short_tmp) not in left

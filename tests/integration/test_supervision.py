@@ -241,6 +241,25 @@ def test_after_a_reboot_no_pid_is_believed(place: Place) -> None:
             path.rmdir()
 
 
+def test_an_end_that_did_not_reach_the_disk_before_a_power_cut_is_unknown(place: Place) -> None:
+    box = place.container("before")
+    pid = box.run("sleep", "1000")
+    shim = parent(pid)
+    box.call("Kill", signal=9)
+    eventually(lambda: box.state().status == STOPPED)
+    place.daemon.kill()
+    os.kill(shim, signal.SIGKILL)
+    (place.state / ".boot").write_text("another boot")
+    (place.state / "default/before/exit.json").write_bytes(b"")
+    place.restart()
+    box = place.container("before")
+    assert (box.state().status, box.state().exit_status) == (STOPPED, 137)
+    box.call("Delete")
+    assert not (place.state / "default/before").exists()
+    for path in Path("/sys/fs/cgroup").glob(f"*/{CGROUP}/before"):
+        path.rmdir()
+
+
 def test_a_damaged_bundle_does_not_keep_the_daemon_from_serving(place: Place) -> None:
     box = place.container("well")
     box.run("sleep", "1000")

@@ -95,11 +95,14 @@ def test_a_source_that_begins_with_a_dot_is_here(monkeypatch: pytest.MonkeyPatch
     assert mount(".:/x").source == "/usr"
 
 
-@pytest.mark.parametrize(
-    "text", ["relative:/x", "/x", "/x:y", ":/x", "/x:", "/a:/b:zz", "/a:/b:ro:x"]
-)
+def test_a_volume_has_a_name_or_none() -> None:
+    assert (mount("data:/x").name, mount("data:/x").target) == ("data", "/x")
+    assert (mount("/x").name, mount("/x").target) == ("", "/x")
+
+
+@pytest.mark.parametrize("text", ["/x:y", ":/x", "/x:", "/a:/b:zz", "/a:/b:ro:x"])
 def test_a_volume_that_makes_no_sense_is_refused(text: str) -> None:
-    with pytest.raises(InvalidArgument, match="absolute paths"):
+    with pytest.raises(InvalidArgument, match="an absolute path"):
         mount(text)
 
 

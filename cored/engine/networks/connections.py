@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,12 @@ class Connections:
         places = {path.name for path in self._state.iterdir()}
         for id in sorted({*self._attached, *places} - set(living)):
             await self.release(id)
+        for attachment in [one for one in self._all() if not one.finished]:
+            # a daemon died while its container joined one more network
+            await self._leave(attachment)
         networks = await asyncio.to_thread(self._catalog.list)
-        for network in networks:
+        # those of a directory may have other runtimes' containers, which we do not know
+        for network in filter(lambda one: one.made_here, networks):
             valid = [one for one in self._all() if one.network.name == network.name]
             try:
                 await self._network.collect(network.config, valid)
@@ -77,6 +82,10 @@ class Connections:
         await self._resolvers.adopt(
             {one.network.name: _serving(one) for one in self._all() if _serving(one)}
         )
+
+    async def name(self, network: str) -> str:
+        """A network's own name, however it was called. NotFound."""
+        return (await self._catalog.get(network)).name
 
     def place(self, id: str) -> Path:
         """Where the network namespace of a container is kept."""
@@ -99,6 +108,7 @@ class Connections:
         ``names`` are the container's in every network, beside each endpoint's aliases. All or
         nothing.
         """
+        await self.leave_all(id)  # what could not be detached when its earlier life ended
         try:
             for number, endpoint in enumerate(endpoints):
                 await self._attach(id, endpoint, f"eth{number}", () if number else ports, names)
@@ -131,10 +141,7 @@ class Connections:
     async def leave_all(self, id: str) -> None:
         """Detach a container from all; the namespace stays. What fails is tried again later."""
         for attachment in reversed(self._attached.get(id, [])[:]):
-            try:
-                await self._detach(attachment)
-            except CoredError as error:
-                log.get("networks").warning("detaching a container", container=id, error=str(error))
+            await self._leave(attachment)
 
     async def release(self, id: str) -> None:
         """Detach a container and remove its namespace; fine when it has none."""
@@ -190,12 +197,28 @@ class Connections:
         await self._resolvers.enter(network.name, _serving(made), id, entries)
         return made
 
+    async def _leave(self, attachment: Attachment) -> None:
+        try:
+            await self._detach(attachment)
+        except CoredError as error:
+            log.get("networks").warning(
+                "detaching a container", container=attachment.container_id, error=str(error)
+            )
+
     async def _detach(self, attachment: Attachment) -> None:
         id = attachment.container_id
         name = attachment.network.name
         await asyncio.to_thread(self._resolvers.leave, name, id)
+        if not namespaces.exists(attachment.netns):
+            # the machine was started anew: say so, instead of a path that is none
+            attachment = replace(attachment, netns="")
         await self._network.detach(attachment)
-        rest = [one for one in self._attached.get(id, ()) if one is not attachment]
+        ifname = attachment.ifname
+        rest = [
+            one
+            for one in self._attached.get(id, ())
+            if (one.network.name, one.ifname) != (name, ifname)
+        ]
         if rest:
             self._attached[id] = rest
         else:

@@ -7,7 +7,9 @@ watches the directory. What it does not know it asks the host's own servers.
 from __future__ import annotations
 
 import asyncio
+import grp
 import os
+import pwd
 import select
 import shutil
 import signal
@@ -78,6 +80,8 @@ class Resolvers:
         if not self._state.exists():
             return
         for place in sorted(self._state.iterdir()):
+            for half in place.glob("hosts/.*"):
+                half.unlink()  # a crash came between
             if place.name not in networks:
                 await asyncio.to_thread(self._end, place.name)
             elif self.available:
@@ -117,8 +121,10 @@ class Resolvers:
             "--bind-dynamic",
             *(f"--listen-address={gateway}" for gateway in gateways),
             "--no-hosts",
+            # a name without a dot is a container's or nobody's, and not for others to hear of
+            "--domain-needed",
             f"--hostsdir={place}/hosts",
-            "--user=root",
+            *self._user(),
             # names of containers change from second to second
             "--local-ttl=0",
             "--no-negcache",
@@ -131,6 +137,19 @@ class Resolvers:
         end = time.monotonic() + _PATIENCE
         while not self._pid(network) and time.monotonic() < end:
             time.sleep(0.005)
+
+    def _user(self) -> list[str]:
+        """Who serves once the port is open: nobody in particular, who may come to the files."""
+        for place in (self._state, *self._state.parents):
+            if not place.stat().st_mode & 0o001:
+                log.get("networks").warning(
+                    "a name server runs as root: others may not enter a directory above its files",
+                    directory=str(place),
+                    hint=f"chmod o+x {place}",
+                )
+                return ["--user=root"]
+        nobody = pwd.getpwnam("nobody")
+        return ["--user=nobody", f"--group={grp.getgrgid(nobody.pw_gid).gr_name}"]
 
     def _pid(self, network: str) -> int:
         """The server's pid; 0 when it does not run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -243,14 +244,18 @@ def _networks(one: pb.Container) -> dict[str, Any]:
     ports: dict[str, Any] = {}
     networks: dict[str, Any] = {}
     for connection in one.connections:
-        address = connection.addresses[0] if connection.addresses else ""
-        plain, _, length = address.partition("/")
+        plain, _, length = _first(connection.addresses, six=False).partition("/")
+        plain6, _, length6 = _first(connection.addresses, six=True).partition("/")
         networks[connection.network] = {
             "IPAddress": plain,
             "IPPrefixLen": int(length or 0),
-            "Gateway": connection.gateways[0] if connection.gateways else "",
+            "Gateway": _first(connection.gateways, six=False),
+            "GlobalIPv6Address": plain6,
+            "GlobalIPv6PrefixLen": int(length6 or 0),
+            "IPv6Gateway": _first(connection.gateways, six=True),
             "MacAddress": connection.mac,
             "Aliases": list(connection.aliases) or None,
+            "InterfaceName": connection.ifname,
         }
         for port in connection.ports:
             key = f"{port.container}/{port.protocol or 'tcp'}"
@@ -264,3 +269,8 @@ def _networks(one: pb.Container) -> dict[str, Any]:
         "MacAddress": first.get("MacAddress", ""),
         "Networks": networks,
     }
+
+
+def _first(addresses: Iterable[str], *, six: bool) -> str:
+    """The first address of IPv6, or of IPv4; '' where there is none."""
+    return next((one for one in addresses if (":" in one) == six), "")
