@@ -89,7 +89,7 @@ class Containers:
         self._ids = IdRanges(store, namespaces)
         self._lives = Lives()
         self.naming = asyncio.Lock()
-        self.execs = Execs(tasks)
+        self.execs = Execs(tasks, host)
         self.health = HealthChecks(self.execs, bus)
         self.storage = Storage(volumes, store, self.running)
         self.views = Views(

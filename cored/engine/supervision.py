@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 from cored import log, scope
@@ -21,7 +22,7 @@ from cored.engine import restarts
 from cored.engine.health import HealthChecks
 from cored.engine.lives import Key, Lives
 from cored.engine.networking import Networking
-from cored.engine.recipe import Recipe
+from cored.engine.recipe import Recipe, joinable
 from cored.engine.restarts import Backoff
 from cored.engine.sharing import Sharing, renewed
 from cored.engine.storage import Storage
@@ -95,6 +96,8 @@ class Supervision:
         try:
             await self.storage.ready(config)
             if key not in self._tasks.known():
+                # gone with a reboot
+                await asyncio.to_thread(self._recipe(record.id, config).share_memory)
                 await self._new_task(record, config, fifos or Stdio())
             await self._join(record)
             self._oom.discard(key)
@@ -137,7 +140,9 @@ class Supervision:
             self.lives.remember(key, exit)
             self.health.end(id)
             with suppress(NotFound):  # a containerd client has deleted the task itself
+                stdio = (await self._tasks.state(id)).stdio
                 await self._tasks.delete(id)
+                await asyncio.to_thread(_remove_left, joinable(stdio))
             await self.networking.leave(id)
             with suppress(NotFound):  # or the whole container
                 # much may have been changed meanwhile: networks, limits, policies
@@ -272,3 +277,12 @@ class Supervision:
         key = (scope.namespace(), id)
         task = self._tasks.known().get(key)
         return task.pid if task is not None and key in self.lives else 0
+
+
+def _remove_left(stdio: Stdio) -> None:
+    """The pipes of a corectl that has left its container to itself, and so has left them here."""
+    for path in map(Path, filter(None, (stdio.stdin, stdio.stdout, stdio.stderr))):
+        if path.parent.name.startswith("corectl-"):
+            path.unlink(missing_ok=True)
+            with suppress(OSError):  # others are in it; or corectl was faster
+                path.parent.rmdir()

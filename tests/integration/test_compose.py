@@ -347,7 +347,7 @@ services:
     networks: [default, back]
   db:
     image: busybox
-    command: nc -lk -p 5432 -e /usr/local/database
+    command: nc -ll -p 5432 -e /usr/local/database
     stop_signal: KILL
     configs: [{source: database, target: /usr/local/database, mode: 0555}]
     volumes: ["rows:/var/lib/database"]
