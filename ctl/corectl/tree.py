@@ -40,6 +40,8 @@ _ROOT = {
     "inspect": ("inspection:inspect", "Show everything about containers, as JSON."),
     "pull": ("transfers:pull", "Fetch images from their registries and unpack them."),
     "push": ("transfers:push", "Send an image to a registry."),
+    "build": ("builds:build", "Make an image from a Dockerfile."),
+    "builder": ("", "Work with the builder's cache: ls, prune."),
     "tag": ("images:tag", "Give an image one more name."),
     "images": ("images:ls", "List images."),
     "rmi": ("images:rm", "Remove images."),
@@ -59,7 +61,12 @@ _ROOT = {
     "plugins": ("daemon:plugins", "List the daemon's plugins and how they fare."),
     "version": ("daemon:version", "Show the versions of corectl and the daemon."),
 }
+_BUILDER = {
+    "ls": ("builder:ls", "List what the cache of builds holds."),
+    "prune": ("builder:prune", "Remove what the cache of builds holds."),
+}
 _IMAGE = {
+    "build": ("builds:build", "Make an image from a Dockerfile."),
     "history": ("image_details:history", "Show the steps that made an image."),
     "import": ("transfers:import_", "Load an OCI layout or docker-archive tar; prints names."),
     "inspect": ("image_details:inspect", "Show everything about images, as JSON."),
@@ -118,6 +125,7 @@ _VOLUME = {
 }
 _RUNTIME = {"ls": ("runtimes:ls", "List the runtimes, and whether they work here.")}
 _GROUPS = {
+    "builder": _BUILDER,
     "container": _CONTAINER,
     "volume": _VOLUME,
     "runtime": _RUNTIME,

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import daemons
-from tests.bench import api, containers, networks, pull
+from tests.bench import api, build, containers, networks, pull
 from tests.bench.compare import Row, interleaved
 from tests.bench.debian import debian_image
 from tests.daemons import Daemon
@@ -67,6 +67,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--blob", type=int, default=256, help="MiB of content written and read")
     parser.add_argument("--subscribers", type=int, default=100, help="of events")
     parser.add_argument("--events", type=int, default=200, help="that each of them gets")
+    parser.add_argument("--build-rounds", type=int, default=5, help="of builds by each")
     parser.add_argument("--rounds", type=int, default=20, help="of ctr run --rm")
     parser.add_argument("--import-rounds", type=int, default=5, help="of import + unpack")
     parser.add_argument("--cycle-rounds", type=int, default=5, help="of whole lives of tasks")
@@ -139,6 +140,9 @@ def _processor(daemon: Daemon) -> float:
 
 _SECTIONS: dict[str, Callable[[Daemon, Daemon, Path | None, Any], list[Row]]] = {
     "run": lambda ours, peer, _, options: [_run(ours, peer, options.rounds)],
+    "build": lambda ours, _, __, options: build.rows(
+        ours, ours.home / "busybox.tar", options.build_rounds
+    ),
     "cycle": lambda ours, peer, _, o: containers.cycle(ours, peer, o.cycle_rounds, o.cycle_with),
     "idle": lambda ours, peer, _, options: containers.idle(ours, peer, options.shims),
     "restart": lambda ours, peer, _, o: containers.restart(ours, peer, o.shims, o.restart_rounds),
