@@ -386,3 +386,43 @@ def test_the_classic_pair_keeps_its_data(compose: Compose) -> None:
     compose("down")
     compose("up", "-d", "--wait")
     assert compose(*notes).stdout == "first\nsecond\n"
+
+
+def test_images_are_built_when_they_are_missing_or_that_is_asked_for(compose: Compose) -> None:
+    compose.write(
+        """
+services:
+  a:
+    build:
+      context: .
+      args: {WORD: "${WORD:-one}"}
+      dockerfile_inline: |
+        FROM busybox
+        ARG WORD
+        RUN echo $$WORD > /word
+        CMD ["sleep", "1000"]
+    stop_signal: KILL
+  b:
+    build:
+      context: .
+      additional_contexts: {base: "service:a"}
+      dockerfile_inline: |
+        FROM base
+        RUN cp /word /copied
+    command: sleep 1000
+    stop_signal: KILL
+"""
+    )
+    compose("up", "-d")
+    assert compose("exec", "b", "cat", "/copied").stdout == "one\n"
+    before = compose.ids()
+    compose("up", "-d")
+    assert compose.ids() == before
+    compose.environ["WORD"] = "two"
+    compose("build", "-q")
+    compose("up", "-d")
+    assert compose("exec", "b", "cat", "/copied").stdout == "two\n"
+    compose("down", "--rmi", "local", "-t", "0")
+    images = compose.daemon.corectl("images", "--format", "{{.Repository}}").stdout.decode()
+    assert "shop-" not in images
+    compose.daemon.corectl("builder", "prune", "-f")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from corectl.compose import imaging, running
 from corectl.compose.application import Application
+from corectl.compose.building import Builder, BuildOptions
 from corectl.compose.existing import Existing, look
 from corectl.compose.locking import locked
 from corectl.compose.materials import Store, materials
@@ -38,10 +39,16 @@ def store(application: Application, project: str) -> Store:
     return Store(f"{application.session.address}\0{application.session.namespace}", project)
 
 
-def apply(application: Application, plan: Plan, project: Project | None = None) -> None:
+def apply(
+    application: Application,
+    plan: Plan,
+    project: Project | None = None,
+    *,
+    build: BuildOptions | None = None,
+) -> None:
     """Carry a plan out, or only say it where the run is dry."""
     report = running.Report(quiet=application.quiet, dry=application.dry_run)
-    perform = _nothing if application.dry_run else _performer(application, project)
+    perform = _nothing if application.dry_run else _performer(application, project, build)
     running.run(plan, perform, width=application.width, report=report)
 
 
@@ -49,12 +56,17 @@ def _nothing(action: Action, cancelled: threading.Event) -> str:
     return ""
 
 
-def _performer(application: Application, project: Project | None) -> Performer:
+def _performer(
+    application: Application, project: Project | None, build: BuildOptions | None
+) -> Performer:
     if project is None:
         return Performer(application.session)
     place = store(application, project.name)
     files = {name: list(materials(project, name, place)) for name in project.services}
-    return Performer(application.session, place, files, project.services)
+    builder = None
+    if build is not None:
+        builder = Builder(application.session, project, build)
+    return Performer(application.session, place, files, project.services, builder)
 
 
 def prepare_images(
@@ -74,7 +86,7 @@ def prepare_images(
         there = imaging.digests(project, workloads)
     plan = imaging.builds(project, there, everything=build) if may_build else Plan()
     if plan.steps:
-        apply(application, plan, project)
+        apply(application, plan, project, build=BuildOptions(quiet=application.quiet))
         there = imaging.digests(project, workloads)
     if not application.dry_run:
         for name in project.services:

@@ -6,6 +6,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
+from corectl.compose.building import built_after
 from corectl.compose.model import Service
 from corectl.compose.printing import image_of
 from corectl.compose.project import Project
@@ -52,11 +53,20 @@ def pulls(project: Project, workloads: Workloads, there: dict[str, str], policy:
 def builds(project: Project, there: dict[str, str], *, everything: bool) -> Plan:
     """A step for each image to build: those that are missing, or all."""
     plan = Plan()
-    for name, service in project.services.items():
-        image = image_of(project, name)
-        asked = everything or image not in there or service.pull_policy == "build"
-        if service.build is not None and asked:
-            plan.add(Build(image, name))
+    wanted = {
+        name: service.build
+        for name, service in project.services.items()
+        if service.build is not None
+        and (everything or image_of(project, name) not in there or service.pull_policy == "build")
+    }
+    steps: dict[str, int] = {}
+    while wanted:
+        # those that others begin with come first; a circle is for the builder to tell
+        free = [n for n, one in wanted.items() if not built_after(one) & wanted.keys()]
+        for name in free or list(wanted):
+            after = [steps[other] for other in built_after(wanted[name]) if other in steps]
+            steps[name] = plan.add(Build(image_of(project, name), name), after)
+        wanted = {name: one for name, one in wanted.items() if name not in steps}
     return plan
 
 

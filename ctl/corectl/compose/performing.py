@@ -13,19 +13,15 @@ from corectl.compose.hooks import run_hooks
 from corectl.compose.materials import Material, Store
 from corectl.compose.model import Service
 from corectl.compose.running import Cancelled
-from cored.errors import AlreadyExists, CoredError, FailedPrecondition, NotFound, Unimplemented
+from cored.errors import AlreadyExists, CoredError, FailedPrecondition, NotFound
 
 if TYPE_CHECKING:
+    from corectl.compose.building import Builder
     from corectl.session import Session
 
-__all__ = ["Performer", "missing_verb"]
+__all__ = ["Performer"]
 
 _SOON, _LATER = 0.03, 0.25
-
-
-def missing_verb(what: str) -> Unimplemented:
-    """The error for what this client or its daemon has no call for."""
-    return Unimplemented(f"{what}: this daemon does not have it yet")
 
 
 class Performer:
@@ -37,9 +33,11 @@ class Performer:
         store: Store | None = None,
         files: Mapping[str, list[Material]] | None = None,
         services: Mapping[str, Service] | None = None,
+        builder: Builder | None = None,
     ) -> None:
         self._session, self._store = session, store
         self._files, self._services = files or {}, services or {}
+        self._builder = builder
 
     def __call__(self, action: steps.Action, cancelled: threading.Event) -> str:
         """Do it; how it ended where that is not the usual. CoredError."""
@@ -122,7 +120,9 @@ class Performer:
         return None
 
     def _build(self, action: steps.Build) -> str | None:
-        raise missing_verb(f"service '{action.service}': build")
+        assert self._builder is not None
+        self._builder.build(action.service)
+        return None
 
     def _remove_image(self, action: steps.RemoveImage) -> str | None:
         try:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import click
 
+from corectl.compose import imaging
 from corectl.compose.application import Application
 from corectl.compose.applying import apply
-from corectl.compose.printing import image_of
-from corectl.compose.steps import Build, Plan, Pull, Push
+from corectl.compose.building import BuildOptions
+from corectl.compose.steps import Plan, Pull, Push
 
 __all__ = ["build", "pull", "push"]
 
@@ -34,8 +35,6 @@ def pull(
     quiet: bool,
 ) -> None:
     """Fetch the services' images."""
-    from corectl.compose import imaging
-
     project = application.project(services).chosen(services, dependencies=include_deps)
     workloads = application.session.workloads
     there = imaging.digests(project, workloads) if policy == "missing" else {}
@@ -96,8 +95,12 @@ def build(
 ) -> None:
     """Build the services' images."""
     project = application.project(services).chosen(services, dependencies=with_dependencies)
-    plan = Plan()
-    for name, service in project.services.items():
-        if service.build is not None:
-            plan.add(Build(image_of(project, name), name))
-    apply(application, plan, project)
+    options = BuildOptions(
+        no_cache=no_cache,
+        pull=pulling,
+        push=pushing,
+        args=tuple(build_arg),
+        quiet=quiet or application.quiet,
+    )
+    plan = imaging.builds(project, {}, everything=True)
+    apply(application, plan, project, build=options)
