@@ -70,6 +70,7 @@ async def opened(config: Config, plugins: Plugins, stack: AsyncExitStack) -> Seq
     await plugins.open(PluginKind.DIFFER, stack)
     await plugins.open(PluginKind.SANDBOX_CONTROLLER, stack)
     await plugins.open(PluginKind.NETWORK, stack)
+    await plugins.open(PluginKind.VOLUME_DRIVER, stack)
     exchange = plugins.require(Exchange)
     sandboxes = Sandboxes(
         plugins.open_of(PluginKind.SANDBOX_CONTROLLER), metadata.sandboxes, exchange
@@ -143,7 +144,11 @@ async def _open_images(
         metadata.snapshotters,
         Roots(snapshotters, unpacker, metadata.leases),
         await _networking(config, plugins, stack),
-        Volumes(directory(config.root / "volumes", 0o711), {"local": LocalDriver()}, exchange),
+        Volumes(
+            directory(config.root / "volumes", 0o711),
+            {"local": LocalDriver(), **plugins.open_of(PluginKind.VOLUME_DRIVER)},
+            exchange,
+        ),
         exchange,
         directory(config.root / "containers", 0o700),
         await asyncio.to_thread(probe),

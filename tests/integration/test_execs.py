@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -129,7 +130,10 @@ def test_execs_end_with_their_container_and_are_shown_while_they_run(daemon: Dae
     assert running.wait(20) == 137
 
 
-def test_detach_keys_leave_a_container_that_can_be_attached_again(daemon: Daemon) -> None:
+def test_detach_keys_leave_a_container_that_can_be_attached_again(
+    daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     with terminal(daemon, "run", "-it", "--name", "left", "busybox", "sh") as first:
         first.type(b"A=kept; echo ready-$A\n")
         first.sees(b"ready-kept")
@@ -144,6 +148,8 @@ def test_detach_keys_leave_a_container_that_can_be_attached_again(daemon: Daemon
     with terminal(daemon, "attach", "left") as third:
         third.type(b"exit 5\n")
         assert third.ends() == 5
+    # the pipes that the first one has left
+    assert list(tmp_path.iterdir()) == []
     daemon.corectl("rm", "left", check=True)
 
 

@@ -104,7 +104,7 @@ def test_a_volume_has_a_name_or_none() -> None:
     "text", ["relative/a:/x", "x", "/x:y", ":/x", "/x:", "/a:/b:zz", "/a:/b:ro:x"]
 )
 def test_a_volume_that_makes_no_sense_is_refused(text: str) -> None:
-    with pytest.raises(InvalidArgument, match="absolute path"):
+    with pytest.raises(InvalidArgument, match="an absolute path"):
         mount(text)
 
 

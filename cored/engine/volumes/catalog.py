@@ -16,9 +16,9 @@ from pathlib import Path
 
 from cored import linux, scope
 from cored.abc.events import Action, EventBus
+from cored.abc.volumes import ANONYMOUS, Volume, VolumeDriver
 from cored.engine import names
 from cored.engine.revival import revived
-from cored.engine.volumes.values import ANONYMOUS, Volume, VolumeDriver
 from cored.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from cored.trees import disk_usage, remove_tree
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cored import linux
 from cored.abc.values import Mount
-from cored.engine.volumes.values import Volume, VolumeDriver
+from cored.abc.volumes import Volume, VolumeDriver
 from cored.errors import InvalidArgument, from_mount_error
 
 __all__ = ["LocalDriver"]
