@@ -72,6 +72,10 @@ class Networking:
         servers = await self.connections.servers(id)
         await asyncio.to_thread(_write, place, hostname, config, joined, servers)
 
+    async def rename(self, id: str, name: str) -> None:
+        """Let the others of its networks find a container by another name."""
+        await self.connections.rename(id, [name, id[:12]])
+
     async def leave(self, id: str) -> None:
         """Take a container out of all networks and let go of its namespace."""
         await self.connections.release(id)

@@ -152,13 +152,8 @@ class Supervision:
             exit = await self._tasks.wait(id)
             self.lives.remember(key, exit)
             self.health.end(id)
-            with suppress(NotFound):  # a containerd client has deleted the task itself
-                left = Stdio()
-                if config.terminal and config.open_stdin:  # others cannot be detached from
-                    left = joinable((await self._tasks.state(id)).stdio)
-                await self._tasks.delete(id)
-                _remove_left(left)
-            await self.networking.leave(id)
+            # the kernel takes its time with both
+            await asyncio.gather(self._freed(id, config), self.networking.leave(id))
             with suppress(NotFound):  # or the whole container
                 # much may have been changed meanwhile: networks, limits, policies
                 await self._after(key, await self._store.get(id), exit)
@@ -169,6 +164,14 @@ class Supervision:
             self.lives.over(key)
         self.lives.settle(key, exit)
         return exit
+
+    async def _freed(self, id: str, config: ContainerConfig) -> None:
+        with suppress(NotFound):  # a containerd client has deleted the task itself
+            left = Stdio()
+            if config.terminal and config.open_stdin:  # others cannot be detached from
+                left = joinable((await self._tasks.state(id)).stdio)
+            await self._tasks.delete(id)
+            _remove_left(left)
 
     async def _after(self, key: Key, record: Container, exit: Exit) -> None:
         config, state = decoded(record)
