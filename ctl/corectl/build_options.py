@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import sys
@@ -218,6 +217,8 @@ class Given:
         if self["iidfile"]:
             Path(self["iidfile"]).write_text(result.config_digest)
         if self["metadata_file"]:
+            import json
+
             target = result.target
             document = {
                 "containerimage.config.digest": result.config_digest,

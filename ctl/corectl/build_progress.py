@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -119,6 +118,8 @@ def _say(line: str) -> None:
 
 
 def _json(events: Iterable[pb.BuildEvent], steps: Steps) -> Iterator[pb.BuildEvent]:
+    import json
+
     from google.protobuf.json_format import MessageToDict
 
     for event in events:

@@ -26,12 +26,12 @@ from cored.engine.unpack import Unpacker
 from cored.errors import DeadlineExceeded
 from cored.oci import mediatypes, platforms
 from cored.scope import Scope
-from cored_service_build.bases import Bases
+from cored_service_build.base_images import Bases
 from cored_service_build.building import Build
 from cored_service_build.cache import Cache
-from cored_service_build.dockerfile import parse
 from cored_service_build.dockerfile.ignore import read as read_ignore
 from cored_service_build.dockerfile.lint import lint
+from cored_service_build.dockerfile.parser import parse
 from cored_service_build.dockerfile.scopes import platform_arguments
 from cored_service_build.graph import plan
 from cored_service_build.layers import Layers

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cored.engine.gather import together
-from cored.engine.workload import Binding
 from cored.errors import CoredError, FailedPrecondition, by_code
-from cored_service_build.bases import Bases
+from cored.oci.mounts import Bind
+from cored_service_build.base_images import Bases
 from cored_service_build.cache import Made
 from cored_service_build.dockerfile.parser import Dockerfile, Stage
 from cored_service_build.graph import Plan, base_stage
@@ -146,7 +146,7 @@ class Build:
                 path = self.spool / f"script-{step.id}"
                 path.write_text(script)
                 path.chmod(0o755)
-                binds.append(Binding(os.fspath(path), "/dev/pipes/script", True))
+                binds.append(Bind(os.fspath(path), "/dev/pipes/script", True))
             variables = {**env, **there.env}
             wanted = replace(
                 work,

@@ -38,6 +38,8 @@ MIGRATIONS = (
 )
 
 Inputs = Mapping[str, Any]
+# ns; a write for each step of each build would cost more than all else of a build that is cached
+_EXACT = 60 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,8 @@ class Cache:
     async def find(self, key: str, snapshotter: str, snapshots: Snapshotter) -> Made | None:
         """What was made under a key, if all of it is still there; held by the current lease."""
         row = self._db.read.execute(
-            "SELECT made, snapshotter, created_at FROM steps WHERE namespace = ? AND key = ?",
+            "SELECT made, snapshotter, created_at, used_at FROM steps"
+            " WHERE namespace = ? AND key = ?",
             (scope.namespace(), key),
         ).fetchone()
         if row is None or row[1] != snapshotter:
@@ -94,12 +97,13 @@ class Cache:
             await self.forget(key)
             return None
         now, namespace = time.time_ns(), scope.namespace()
-        await self._db.write(
-            lambda c: c.execute(
-                "UPDATE steps SET used_at = ? WHERE namespace = ? AND key = ?",
-                (now, namespace, key),
+        if now - row[3] > _EXACT:
+            await self._db.write(
+                lambda c: c.execute(
+                    "UPDATE steps SET used_at = ? WHERE namespace = ? AND key = ?",
+                    (now, namespace, key),
+                )
             )
-        )
         return replace(made, created_at=row[2])
 
     async def put(

@@ -14,9 +14,8 @@ from pathlib import Path
 
 from cored import scope
 from cored.abc.values import Mount as FileMount
-from cored.engine.workload import Binding
 from cored.errors import InvalidArgument, NotFound
-from cored.oci.mounts import Tmpfs
+from cored.oci.mounts import Bind, Tmpfs
 from cored_service_build.dockerfile.instructions import Mount
 from cored_service_build.layers import mounted
 from cored_service_build.places import Place
@@ -47,7 +46,7 @@ class Caches:
 class Mounted:
     """What a step gets of its mounts."""
 
-    binds: list[Binding] = field(default_factory=list)
+    binds: list[Bind] = field(default_factory=list)
     tmpfs: list[Tmpfs] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
     secrets: list[bytes] = field(default_factory=list)
@@ -111,7 +110,7 @@ class Mounts:
         writable = _yes(mount, "rw", "readwrite")
         if writable and source.is_dir():
             source = await self._discarding(source, stack)
-        there.binds.append(Binding(os.fspath(source), self._target(mount), not writable))
+        there.binds.append(Bind(os.fspath(source), self._target(mount), not writable))
 
     async def _discarding(self, lower: Path, stack: AsyncExitStack) -> Path:
         """A directory whose changes go nowhere."""
@@ -138,7 +137,7 @@ class Mounts:
         if not place.exists():
             await self._new_cache(mount, place)
         read_only = _yes(mount, "ro", "readonly")
-        there.binds.append(Binding(os.fspath(place), target, read_only))
+        there.binds.append(Bind(os.fspath(place), target, read_only))
 
     async def _new_cache(self, mount: Mount, place: Path) -> None:
         made = place.with_name(f"{place.name}.new-{uuid.uuid4().hex}")
@@ -181,7 +180,7 @@ class Mounts:
         os.chown(place, int(mount.get("uid") or 0), int(mount.get("gid") or 0))
         place.chmod(int(mount.get("mode") or "0400", 8))
         where = os.path.join(self.directory, target) if target else f"/run/secrets/{id}"
-        there.binds.append(Binding(os.fspath(place), where, True))
+        there.binds.append(Bind(os.fspath(place), where, True))
 
     def _ssh(self, mount: Mount, there: Mounted, number: int) -> None:
         id = mount.get("id") or "default"
@@ -192,7 +191,7 @@ class Mounts:
             return
         target = mount.get("target", "dst", "destination")
         where = target or f"/run/buildkit/ssh_agent.{number}"
-        there.binds.append(Binding(agent, where))
+        there.binds.append(Bind(agent, where))
         there.env["SSH_AUTH_SOCK"] = where
 
 

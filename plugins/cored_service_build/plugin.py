@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -22,7 +21,6 @@ async def _opened(context: PluginContext) -> AsyncIterator[Service]:
     from cored.database import Database
     from cored.engine.containers import Containers
     from cored.engine.export import Exporter
-    from cored.engine.host import probe
     from cored.engine.images import Images
     from cored.engine.pull import Puller
     from cored.engine.push import Pusher
@@ -49,7 +47,7 @@ async def _opened(context: PluginContext) -> AsyncIterator[Service]:
         context.require(Tasks),
         containers,
         context.require(Containers).networking,
-        await asyncio.to_thread(probe),
+        context.require(Containers).host,
         work,
     )
     async with Database.opened(context.root / "cache.db", MIGRATIONS) as database:

@@ -18,10 +18,10 @@ from cored.abc.values import Mount, Typed
 from cored.engine.networking import Networking
 from cored.engine.recipe import Recipe
 from cored.engine.tasks import Tasks
-from cored.engine.workload import Binding, ContainerConfig
+from cored.engine.workload import ContainerConfig
 from cored.errors import CoredError, NotFound
 from cored.oci.manifest import ImageConfig
-from cored.oci.mounts import Tmpfs
+from cored.oci.mounts import Bind, Tmpfs
 from cored.oci.resources import Resources
 from cored.oci.security import Host
 from cored.oci.values import Platform
@@ -45,7 +45,7 @@ class Work:
     directory: str
     user: str
     network: str
-    binds: Sequence[Binding] = ()
+    binds: Sequence[Bind] = ()
     tmpfs: Sequence[Tmpfs] = ()
     privileged: bool = False
     memory_limit: int = 0
@@ -84,13 +84,12 @@ class Runner:
             user=work.user,
             hostname="build",
             network="" if work.network == "default" else work.network,
-            mounts=tuple(work.binds),
             tmpfs=tuple(work.tmpfs),
             privileged=work.privileged,
             resources=_limits(work),
             extra_hosts=work.add_hosts,
         )
-        recipe = Recipe(id, config, _NO_IMAGE, self.state / id, self.host)
+        recipe = Recipe(id, config, _NO_IMAGE, self.state / id, self.host, binds=tuple(work.binds))
         self.networking.check(config)
         await asyncio.to_thread(recipe.prepare)
         try:

@@ -30,6 +30,7 @@ _AHEAD = 8
 
 class BuildService(Service):
     service = "cored.build.v1.Build"
+    lasting = frozenset({"Build"})
 
     def __init__(
         self, builder: Builder, exporter: Exporter, pusher: Pusher, content: ContentStore

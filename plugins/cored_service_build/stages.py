@@ -53,7 +53,8 @@ class StageRun:
             except WordError as error:
                 raise self._located(entry, str(error)) from error
             except CoredError as error:
-                if entry in triggers or "\n" in error.message:
+                name = self._build.file.source.name
+                if entry in triggers or error.message.startswith(f"{name}:"):
                     raise
                 located = self._located(entry, f"{entry.word.upper()}: {error.message}", error.hint)
                 raise by_code(error.code)(located.message) from error

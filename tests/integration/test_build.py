@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.builds import Shop
-from tests.daemons import Daemon
+from tests.daemons import CORECTL, Daemon
 
 pytestmark = pytest.mark.root
 
@@ -377,7 +377,10 @@ def test_outputs(shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("FROM busybox\nRUN echo lost; echo why >&2; exit 7\n", ["exit code 7", "| lost", "| why"]),
+        (
+            "FROM busybox\nRUN echo lost; echo why >&2; exit 7\n",
+            ["Dockerfile:2: RUN: ", "exit code 7", "| lost", "| why", ">>> RUN"],
+        ),
         ("FROM busybox\nCOPY absent /\n", ["Dockerfile:2: COPY: 'absent': not found", ">>> COPY"]),
         ("FROM busybox\nUSER nosuch\nRUN true\n", ["Dockerfile:3", "nosuch"]),
         ("FROM a AS b\nFROM b AS a\nCOPY --from=c / /\nFROM a AS c\n", ["needs itself: "]),
@@ -397,7 +400,7 @@ def test_errors_show_where_and_why(shop: Shop, text: str, told: list[str]) -> No
 def test_check_warns_without_a_daemon(shop: Shop) -> None:
     context = shop.context("FROM busybox as x\nMAINTAINER me\n")
     done = subprocess.run(
-        [*shop.daemon.corectl.__globals__["CORECTL"], "--address", "/nonexistent", "build",
+        [*CORECTL, "--address", "/nonexistent", "build",
          "--check", str(context)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -409,7 +412,7 @@ def test_check_warns_without_a_daemon(shop: Shop) -> None:
 @pytest.fixture
 def slow(shop: Shop) -> Iterator[subprocess.Popen[bytes]]:
     context = shop.context("FROM busybox\nRUN echo kept > /kept\nRUN echo begun; sleep 1000\n")
-    words = [*shop.daemon.corectl.__globals__["CORECTL"], "--address", str(shop.daemon.address)]
+    words = [*CORECTL, "--address", str(shop.daemon.address)]
     with subprocess.Popen(
         [*words, "build", "--progress=plain", str(context)], stderr=subprocess.PIPE
     ) as process:
@@ -419,10 +422,6 @@ def slow(shop: Shop) -> Iterator[subprocess.Popen[bytes]]:
                 break
         yield process
         process.kill()
-
-
-def _steps(shop: Shop) -> list[str]:
-    return [line for line in shop("ps", "-a", "-q").split() if line.startswith("build-")]
 
 
 def test_a_cancelled_build_stops_at_once_and_keeps_what_finished(
@@ -464,7 +463,7 @@ def test_pruning_forgets_and_collection_frees(shop: Shop) -> None:
 
 def test_two_builds_at_once_share_their_steps(shop: Shop) -> None:
     context = shop.context(f"FROM busybox\nRUN sleep 1; echo {time.time_ns()} > /shared\n")
-    words = [*shop.daemon.corectl.__globals__["CORECTL"], "--address", str(shop.daemon.address)]
+    words = [*CORECTL, "--address", str(shop.daemon.address)]
     both = [
         subprocess.Popen(
             [*words, "build", "--progress=plain", "-t", f"both:{n}", str(context)],
@@ -475,3 +474,76 @@ def test_two_builds_at_once_share_their_steps(shop: Shop) -> None:
     told = [process.communicate()[1] for process in both]
     assert sum("CACHED" in text for text in told) == 1, told
     assert shop.ran("both:0", "cat", "/shared") == shop.ran("both:1", "cat", "/shared")
+
+
+def test_a_killed_daemon_keeps_what_was_finished_and_leaves_nothing_else(
+    shop: Shop, slow: subprocess.Popen[bytes]
+) -> None:
+    shop.daemon.kill()
+    slow.wait(20)
+    shop.daemon.start()
+    shop("builder", "ls")  # answered when the builder has cleaned up
+    assert _containers(shop) == []
+    context = shop.context("FROM busybox\nRUN echo kept > /kept\nRUN echo after > /after\n")
+    told = shop.build(context, "--explain")
+    assert "cached  [2/3] RUN echo kept > /kept" in told
+    assert shop.tree(context)["after"][4] == "after\n"
+    assert "damaged" not in shop("content", "check", "--quick")
+    spool = shop.daemon.home / "root/grpc_service.build/spool"
+    assert list(spool.iterdir()) == []
+
+
+def test_an_application_of_several_languages_is_built_and_run(shop: Shop) -> None:
+    """A program compiled in one stage, its data made in another, both in the last."""
+    context = shop.context(
+        """ARG KIND=release
+FROM busybox AS compile
+WORKDIR /src
+COPY main.sh lib.sh ./
+RUN cat lib.sh main.sh > /app && chmod 755 /app
+FROM busybox AS data
+ARG KIND
+RUN for i in 1 2 3; do echo "$KIND $i"; done > /data
+FROM busybox
+WORKDIR /srv
+COPY --from=compile --chown=7:7 /app /usr/bin/app
+COPY --from=data /data .
+EXPOSE 8080
+USER 7
+ENTRYPOINT ["/usr/bin/app"]
+CMD ["data"]
+""",
+        {"lib.sh": "#!/bin/sh\nshow() { cat $1; id -u; }\n", "main.sh": 'show "$1"\n'},
+    )
+    shop.build(context, "-t", "app:1")
+    assert shop.ran("app:1") == "release 1\nrelease 2\nrelease 3\n7\n"
+    (context / "main.sh").write_text('show "$1"; echo new\n')
+    told = shop.build(context, "-t", "app:1", "--explain")
+    ran = [line.split("] ")[1] for line in told.splitlines() if line.startswith("ran ")]
+    assert ran == [
+        "COPY main.sh lib.sh ./",
+        "RUN cat lib.sh main.sh > /app && chmod 755 /app",
+        "COPY --from=compile --chown=7:7 /app /usr/bin/app",
+        "COPY --from=data /data .",
+    ]
+    assert shop.ran("app:1").endswith("7\nnew\n")
+
+
+def test_builds_work_on_snapshots_that_are_no_overlays(
+    daemon: Daemon, busybox: Path, tmp_path: Path
+) -> None:
+    shop = Shop(daemon, tmp_path, "plain")
+    daemon.ctr("namespaces", "create", "plain", "containerd.io/defaults/snapshotter=native")
+    shop("load", "-i", busybox)
+    context = shop.context(
+        "FROM busybox\nCOPY dir /d\nRUN rm /d/gone && rm -r /root && echo x > /d/new\n"
+        "COPY --link dir/gone /linked\n",
+        {"dir/gone": "g", "dir/kept": "k"},
+    )
+    tree = shop.tree(context)
+    assert {"d/kept", "d/new", "linked"} <= set(tree) and "d/gone" not in tree
+    assert "root" not in tree
+    shop.build(context, "-t", "plain:1")
+    assert shop.ran("plain:1", "cat", "/d/new") == "x\n"
+    shop("rmi", "plain:1", "busybox")
+    shop("builder", "prune")

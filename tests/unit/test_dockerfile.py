@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from cored_service_build.dockerfile import instructions as i
-from cored_service_build.dockerfile import parse
 from cored_service_build.dockerfile.ignore import read as read_ignore
 from cored_service_build.dockerfile.lint import lint
+from cored_service_build.dockerfile.parser import parse
 from cored_service_build.dockerfile.source import DockerfileError
 from cored_service_build.dockerfile.words import Expansion, WordError, split
 

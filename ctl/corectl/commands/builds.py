@@ -73,8 +73,8 @@ def build(session: Session, /, **options: Any) -> int:
 
 
 def _check(given: Given) -> int:
-    from cored_service_build.dockerfile import parse
     from cored_service_build.dockerfile.lint import lint
+    from cored_service_build.dockerfile.parser import parse
 
     from corectl.build_context import ignore_of
 
