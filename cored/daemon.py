@@ -1,7 +1,11 @@
 """Assembly of the daemon: the one place that names concrete classes; one exit stack for all.
 
-Everything opens here in order (lock, events, plugins by kind, metadata, engine, services, server)
-and closes in reverse. Containers are not among what closes: their shims live on their own.
+Everything opens in order and closes in reverse. The runtime is first, for it takes a while until
+its shims say that they are there. Then come two stages, modules that name the concrete classes:
+``first_stage.py`` (storage, tasks, containerd's central services), after which the server listens,
+and ``second_stage.py``, which is imported and opened while calls are answered already; calls of
+its services wait. ``tests/unit/test_daemon_startup.py`` guards what is imported when. Containers
+are not among what closes: their shims live on their own.
 """
 
 from __future__ import annotations
@@ -10,56 +14,19 @@ import asyncio
 import fcntl
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from types import ModuleType
 
-from cored import linux, log, proxies
-from cored.abc.content import ContentStore
-from cored.abc.events import EventBus
-from cored.abc.network import Network
-from cored.abc.records import ContainerStore, ImageStore, LeaseStore, NamespaceStore, SandboxStore
-from cored.abc.runtime import Runtime
-from cored.abc.service import Service
-from cored.archive.pool import WorkerPool
+from cored import log
 from cored.config import Config
-from cored.engine.check import Checker
-from cored.engine.check.repair import Repairer
-from cored.engine.checkpoints import Checkpoints
-from cored.engine.containers import Containers
-from cored.engine.events import Exchange
-from cored.engine.export import Exporter
-from cored.engine.host import probe
-from cored.engine.image_details import ImageDetails
-from cored.engine.image_mounts import ImageMounts
-from cored.engine.image_removal import ImageRemoval
-from cored.engine.images import Images
-from cored.engine.importing import Importer
-from cored.engine.loop import LoopHandler
-from cored.engine.memberships import Memberships
-from cored.engine.mounts import MountManager
-from cored.engine.networking import Networking
-from cored.engine.networks import Catalog, Connections, Resolvers
-from cored.engine.policy import Policy
-from cored.engine.pull import Puller
-from cored.engine.push import Pusher
-from cored.engine.registry import Registry
-from cored.engine.roots import Roots
-from cored.engine.sandboxes import Sandboxes
-from cored.engine.snapshotters import Snapshotters
-from cored.engine.streams import Streams
-from cored.engine.tasks import Tasks
-from cored.engine.transfers import end_transfers
-from cored.engine.unpack import Unpacker
-from cored.errors import FailedPrecondition, PermissionDenied, from_os_error
+from cored.directories import directory
+from cored.errors import FailedPrecondition, PermissionDenied
 from cored.hookspecs import PluginKind
-from cored.metadata.store import Metadata
 from cored.plugins import Context, Plugins, discover
-from cored.rpc.server import serve
-from cored.rpc.ttrpc_server import serve as serve_ttrpc
-from cored.services.shim_events import shim_events
 
-__all__ = ["Lock", "assembled", "directory", "make_plugins", "notify", "run"]
+__all__ = ["Lock", "assembled", "make_plugins", "notify", "run"]
 
 
 async def run(config: Config) -> None:
@@ -88,18 +55,35 @@ async def assembled(config: Config) -> AsyncIterator[Plugins]:
         stack.enter_context(Lock(directory(config.root, 0o711) / "lock"))
         directory(config.state, 0o711)
         plugins = make_plugins(config)
-        for kind, provider in proxies.providers(config):
-            plugins.offer(kind, provider, "configuration: proxy_plugins")
-        exchange = Exchange(lambda envelope: plugins.hook.cored_event(envelope=envelope))
-        plugins.provide(EventBus, exchange)  # type: ignore[type-abstract]
-        await _open_storage(config, plugins, exchange, stack)
-        await _open_engine(config, plugins, exchange, stack)
-        services = await _services(config, plugins, exchange, stack)
-        await stack.enter_async_context(
-            serve_ttrpc(Path(f"{config.address}.ttrpc"), shim_events(exchange))
-        )
-        await stack.enter_async_context(serve(config.address, services, config.grpc))
+        if config.proxies():
+            # imported here: few have any
+            from cored.proxies import providers
+
+            for kind, provider in providers(config):
+                plugins.offer(kind, provider, "configuration: proxy_plugins")
+        await plugins.open(PluginKind.RUNTIME, stack)
+        # in threads: shims say that they are there meanwhile, and then calls are answered
+        first = await asyncio.to_thread(_first_stage)
+        services = await first.opened(config, plugins, stack)
+        # closed when no call is in flight any more
+        rest = await stack.enter_async_context(AsyncExitStack())
+        server = await stack.enter_async_context(first.serving(config, plugins, services))
+        second = await asyncio.to_thread(_second_stage)
+        await server.add(await second.opened(config, plugins, rest))
+        await server.complete()
         yield plugins
+
+
+def _first_stage() -> ModuleType:
+    from cored import first_stage
+
+    return first_stage
+
+
+def _second_stage() -> ModuleType:
+    from cored import second_stage
+
+    return second_stage
 
 
 def notify(state: str) -> None:
@@ -139,24 +123,6 @@ class Lock:
         os.close(self._fd)
 
 
-def directory(path: Path, mode: int) -> Path:
-    """See that a directory is there."""
-    try:
-        path.mkdir(mode=mode, parents=True, exist_ok=True)
-    except OSError as error:
-        raise from_os_error(f"directory {path}", error) from error
-    return path
-
-
-def _empty(path: Path) -> Path:
-    """A directory for mounts of the moment, without those that a crash has left."""
-    directory(path, 0o700)
-    for place in path.iterdir():
-        linux.unmount_all(place, lazy=True)
-        place.rmdir()
-    return path
-
-
 def make_plugins(config: Config) -> Plugins:
     """All plugins of the installation, none of them open."""
     manager, failed = discover()
@@ -173,270 +139,3 @@ def make_plugins(config: Config) -> Plugins:
         )
 
     return Plugins(manager, failed, context, frozenset(config.disabled_plugins))
-
-
-async def _open_storage(
-    config: Config, plugins: Plugins, exchange: Exchange, stack: AsyncExitStack
-) -> None:
-    """Content, snapshots and the metadata over both; what follows sees them per namespace."""
-    await plugins.open(PluginKind.CONTENT_STORE, stack)
-    backend = plugins.named(PluginKind.CONTENT_STORE, config.content_store)
-    await plugins.open(PluginKind.SNAPSHOTTER, stack)
-    snapshotters = plugins.open_of(PluginKind.SNAPSHOTTER)
-    if config.snapshotter not in snapshotters:
-        log.get("daemon").warning(
-            "the default snapshotter is not open: name another one in requests, or in the config",
-            snapshotter=config.snapshotter,
-            open=list(snapshotters),
-        )
-    metadata = await stack.enter_async_context(
-        Metadata.opened(config.root, exchange, backend, snapshotters, config.gc)
-    )
-    plugins.replace(PluginKind.CONTENT_STORE, config.content_store, metadata.content)
-    for id, snapshotter in metadata.snapshotters.items():
-        plugins.replace(PluginKind.SNAPSHOTTER, id, snapshotter)
-    plugins.provide(Metadata, metadata)
-    plugins.provide(ContentStore, metadata.content)  # type: ignore[type-abstract]
-    plugins.provide(NamespaceStore, metadata.namespaces)  # type: ignore[type-abstract]
-    plugins.provide(ContainerStore, metadata.containers)  # type: ignore[type-abstract]
-    plugins.provide(ImageStore, metadata.images)  # type: ignore[type-abstract]
-    plugins.provide(LeaseStore, metadata.leases)  # type: ignore[type-abstract]
-    plugins.provide(SandboxStore, metadata.sandboxes)  # type: ignore[type-abstract]
-
-
-async def _open_engine(
-    config: Config, plugins: Plugins, exchange: Exchange, stack: AsyncExitStack
-) -> None:
-    """Workers, differs, runtime and networks, and what the daemon does with them."""
-    metadata = plugins.require(Metadata)
-    pool = await stack.enter_async_context(WorkerPool.opened(config.unpack_workers))
-    plugins.provide(WorkerPool, pool)
-    await plugins.open(PluginKind.DIFFER, stack)
-    await plugins.open(PluginKind.RUNTIME, stack)
-    await plugins.open(PluginKind.NETWORK, stack)
-    runtime: Runtime = plugins.named(PluginKind.RUNTIME, config.runtime)
-    adjusters = plugins.hook.cored_container_spec.get_hookimpls()
-    tasks = await stack.enter_async_context(
-        Tasks.opened(
-            runtime,
-            metadata.containers,
-            exchange,
-            (
-                lambda namespace, id, spec: plugins.hook.cored_container_spec(
-                    namespace=namespace, id=id, spec=spec
-                )
-            )
-            if adjusters
-            else None,
-        )
-    )
-    plugins.provide(Tasks, tasks)
-    checkpoints = Checkpoints(
-        tasks,
-        metadata.containers,
-        metadata.content,
-        pool,
-        directory(config.state / "checkpoints", 0o700),
-    )
-    checkpoints.clean()
-    plugins.provide(Checkpoints, checkpoints)
-    await plugins.open(PluginKind.SANDBOX_CONTROLLER, stack)
-    sandboxes = Sandboxes(
-        plugins.open_of(PluginKind.SANDBOX_CONTROLLER), metadata.sandboxes, exchange
-    )
-    plugins.provide(
-        Sandboxes, await stack.enter_async_context(sandboxes.opened(metadata.namespaces))
-    )
-    await _open_mounts(config, plugins, metadata, stack)
-    await _open_images(config, plugins, metadata, pool, stack)
-
-
-async def _open_mounts(
-    config: Config, plugins: Plugins, metadata: Metadata, stack: AsyncExitStack
-) -> None:
-    manager = MountManager(
-        metadata.activations,
-        directory(config.state / "mounts", 0o700),
-        {"loop": LoopHandler()},
-        (config.root,),
-    )
-    plugins.provide(MountManager, await stack.enter_async_context(manager.opened()))
-    metadata.gc.also(manager.sweep)
-
-
-async def _open_images(
-    config: Config,
-    plugins: Plugins,
-    metadata: Metadata,
-    pool: WorkerPool,
-    stack: AsyncExitStack,
-) -> None:
-    """Pull, import, and images as people name them."""
-    await end_transfers(metadata.leases, metadata.namespaces)
-    registry = await stack.enter_async_context(
-        Registry.opened([Path(root) for root in config.registry_config_dirs], config.registry)
-    )
-    plugins.provide(Registry, registry)
-    plugins.provide(Streams, Streams())
-    plugins.provide(Pusher, Pusher(registry, metadata.content, metadata.leases))
-    plugins.provide(Exporter, Exporter(metadata.content))
-    snapshotters = Snapshotters(metadata.snapshotters, metadata.namespaces, config.snapshotter)
-    plugins.provide(Snapshotters, snapshotters)
-    unpacker = Unpacker(metadata.content, snapshotters, pool, _empty(config.state / "unpack"))
-    hooks = plugins.hook
-    plugins.provide(
-        Puller,
-        Puller(
-            registry,
-            metadata.content,
-            metadata.images,
-            metadata.leases,
-            unpacker,
-            Policy(hooks.cored_image_pull, hooks.cored_image_manifest),
-        ),
-    )
-    spool = directory(config.root / "spool", 0o700)
-    plugins.provide(Checker, _checker(config, metadata, registry, unpacker, pool, spool))
-    plugins.provide(
-        Importer, Importer(metadata.content, metadata.images, metadata.leases, unpacker, spool)
-    )
-    images = Images(metadata.images, metadata.content)
-    plugins.provide(Images, images)
-    _open_image_care(plugins, metadata, images, unpacker)
-    containers = Containers(
-        metadata.containers,
-        metadata.namespaces,
-        plugins.require(Tasks),
-        images,
-        metadata.snapshotters,
-        Roots(snapshotters, unpacker, metadata.leases),
-        await _networking(config, plugins, stack),
-        directory(config.root / "containers", 0o700),
-        await asyncio.to_thread(probe),
-    )
-    plugins.provide(Containers, await stack.enter_async_context(containers.opened()))
-    plugins.provide(
-        Memberships,
-        Memberships(
-            containers,
-            metadata.containers,
-            metadata.namespaces,
-            plugins.require(Catalog),
-            plugins.require(Connections),
-        ),
-    )
-
-
-async def _networking(config: Config, plugins: Plugins, stack: AsyncExitStack) -> Networking:
-    """Networks as people use them, over the network plugin."""
-    catalog = Catalog(
-        config.root / "networks",
-        [Path(path) for path in config.network_config_dirs],
-        config.root / "addresses",
-    )
-    resolvers = Resolvers(directory(config.state / "resolvers", 0o755))
-    network: Network = plugins.named(PluginKind.NETWORK, config.network)
-    connections = Connections(network, catalog, resolvers, config.state / "netns")
-    plugins.provide(Catalog, catalog)
-    plugins.provide(Connections, await stack.enter_async_context(connections.opened()))
-    return Networking(connections)
-
-
-def _open_image_care(
-    plugins: Plugins, metadata: Metadata, images: Images, unpacker: Unpacker
-) -> None:
-    """Listings, removal and mounts of images."""
-    tasks, snapshotters = plugins.require(Tasks), plugins.require(Snapshotters)
-    details = ImageDetails(images, metadata.images, metadata.content, snapshotters)
-    plugins.provide(ImageDetails, details)
-    removal = ImageRemoval(
-        images,
-        details,
-        metadata.images,
-        metadata.containers,
-        metadata.content,
-        metadata.snapshotters,
-        metadata.gc,
-        lambda namespace, id: (namespace, id) in tasks.known(),
-    )
-    plugins.provide(ImageRemoval, removal)
-    plugins.provide(ImageMounts, ImageMounts(images, unpacker, snapshotters))
-
-
-def _checker(
-    config: Config,
-    metadata: Metadata,
-    registry: Registry,
-    unpacker: Unpacker,
-    pool: WorkerPool,
-    spool: Path,
-) -> Checker:
-    content, snapshotters = metadata.content, metadata.snapshotters
-    repairer = Repairer(
-        metadata.inventory, content, snapshotters, metadata.leases, registry, unpacker, pool, spool
-    )
-    return Checker(
-        metadata.inventory, content, snapshotters, metadata.leases, pool, repairer,
-        metadata.gc, config.state / "unpack",
-    )  # fmt: skip
-
-
-async def _services(
-    config: Config, plugins: Plugins, exchange: Exchange, stack: AsyncExitStack
-) -> Sequence[Service]:
-    from cored.services.containers import ContainersService
-    from cored.services.content import ContentService
-    from cored.services.diff import DiffService
-    from cored.services.events import EventsService
-    from cored.services.garbage import GarbageService
-    from cored.services.images import ImagesService
-    from cored.services.introspection import IntrospectionService
-    from cored.services.leases import LeasesService
-    from cored.services.mounts import MountsService
-    from cored.services.namespaces import NamespacesService
-    from cored.services.sandbox_controller import SandboxControllerService
-    from cored.services.sandbox_store import SandboxStoreService
-    from cored.services.snapshots import SnapshotsService
-    from cored.services.stores import StoresService
-    from cored.services.streaming import StreamingService
-    from cored.services.tasks import TasksService
-    from cored.services.transfer import TransferService
-    from cored.services.version import VersionService
-
-    metadata = plugins.require(Metadata)
-    tasks = plugins.require(Tasks)
-    await plugins.open(PluginKind.SERVICE, stack)
-    return (
-        VersionService(),
-        IntrospectionService(plugins, tasks, config.root, directory(config.opt, 0o711)),
-        NamespacesService(metadata.namespaces),
-        LeasesService(metadata.leases, metadata.gc),
-        ContentService(metadata.content),
-        ImagesService(metadata.images, metadata.gc),
-        SnapshotsService(metadata.snapshotters, plugins.require(Snapshotters).default),
-        DiffService(plugins.open_of(PluginKind.DIFFER)),
-        ContainersService(metadata.containers),
-        TasksService(tasks, metadata.containers, plugins.require(Checkpoints)),
-        EventsService(exchange),
-        MountsService(plugins.require(MountManager)),
-        SandboxStoreService(metadata.sandboxes),
-        SandboxControllerService(plugins.require(Sandboxes)),
-        GarbageService(metadata.gc),
-        StoresService(
-            plugins,
-            metadata.inventory.snapshotters,
-            plugins.require(Snapshotters),
-            plugins.require(Checker),
-        ),
-        StreamingService(plugins.require(Streams)),
-        TransferService(
-            plugins.require(Streams),
-            metadata.images,
-            metadata.leases,
-            plugins.require(Puller),
-            plugins.require(Pusher),
-            plugins.require(Importer),
-            plugins.require(Exporter),
-        ),
-        *plugins.open_of(PluginKind.SERVICE).values(),
-    )

@@ -14,7 +14,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from cored import log
 from cored.abc.snapshots import Snapshotter
 from cored.config import Config
-from cored.daemon import Lock, directory, make_plugins, notify
+from cored.daemon import Lock, make_plugins, notify
+from cored.directories import directory
 from cored.hookspecs import PluginKind
 from cored.rpc.server import serve
 from cored.services.content import ContentService
@@ -68,5 +69,6 @@ async def serving(config: Config) -> AsyncIterator[None]:
             _Content(plugins.named(PluginKind.CONTENT_STORE, config.content_store)),
             _Snapshots(plugins.open_of(PluginKind.SNAPSHOTTER), default),
         )
-        await stack.enter_async_context(serve(config.address, services, config.grpc))
+        server = await stack.enter_async_context(serve(config.address, services, config.grpc))
+        await server.complete()
         yield

@@ -123,6 +123,7 @@ class Daemon:
 def home(prefix: str) -> Iterator[Path]:
     """A private directory with a short path; all mounts below it are gone at the end."""
     path = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir="/tmp"))
+    path.chmod(0o711)
     try:
         yield path
     finally:

@@ -20,6 +20,7 @@ from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 from cored.abc.service import Service
 from cored.rpc.bind import bind
 from cored.rpc.lasting import Lasting
+from cored.rpc.methods import Methods
 
 
 class Server:
@@ -39,9 +40,11 @@ class Server:
 
     async def start(self) -> None:
         self.server = grpc.aio.server()
-        self.server.add_generic_rpc_handlers(
-            tuple(bind(service, 16 << 20, Lasting()) for service in self.services)
-        )
+        methods = Methods()
+        for service in self.services:
+            methods.add(bind(service, 16 << 20, Lasting()))
+        methods.complete()
+        self.server.add_generic_rpc_handlers((methods,))
         self.server.add_insecure_port(f"unix:{self.address}")
         await self.server.start()
 

@@ -14,6 +14,7 @@ from typing import ClassVar
 from cored.abc.values import Labels, Mount, Typed
 
 __all__ = [
+    "Action",
     "ContainerCreate",
     "ContainerDelete",
     "ContainerUpdate",
@@ -283,6 +284,18 @@ class SandboxExit(Event):
     sandbox_id: str
     exit_status: int
     exited_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Action(Event):
+    """What containerd has no event for: ``type`` container, volume, ...; docker's words."""
+
+    topic = "/cored/action"
+    message = "cored.workloads.v1.Action"
+    type: str
+    action: str
+    id: str
+    attributes: Labels = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

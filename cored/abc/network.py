@@ -40,7 +40,7 @@ class Attachment:
 
     ``netns`` is a path, '' when the namespace is gone; ``args`` are generic arguments (CNI_ARGS),
     ``capabilities`` those that go to plugins which declare them; ``result`` is in the version of
-    its list, empty when the attachment was begun and not finished.
+    its list, what there is so far when the attachment was begun and not ``finished``.
     """
 
     container_id: str
@@ -50,6 +50,7 @@ class Attachment:
     args: Mapping[str, str] = field(default_factory=dict)
     capabilities: Mapping[str, Any] = field(default_factory=dict)
     result: Mapping[str, Any] = field(default_factory=dict)
+    finished: bool = True
 
 
 class Network(ABC):

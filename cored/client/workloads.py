@@ -8,14 +8,16 @@ from google.protobuf.empty_pb2 import Empty
 
 from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 from cored.client.channel import Pending
+from cored.client.files import FileVerbs
 from cored.client.images import ImageVerbs
+from cored.client.processes import ProcessVerbs
 
 __all__ = ["Workloads"]
 
 _SERVICE = "/cored.workloads.v1.Workloads/"
 
 
-class Workloads(ImageVerbs):
+class Workloads(ImageVerbs, ProcessVerbs, FileVerbs):
     """The verbs of docker on a channel that has a namespace.
 
     ``container`` is an id, a unique prefix of one, or a name. Errors are those of
@@ -47,21 +49,26 @@ class Workloads(ImageVerbs):
         request = pb.KillRequest(container=container, signal=signal, all=everyone)
         self._channel.unary(f"{_SERVICE}Kill", request, Empty, timeout=timeout)
 
-    def stop(self, container: str, timeout_seconds: int = 0) -> None:
-        """Stop signal, then SIGKILL after the time-out; 0 is the container's own, or 10 s."""
-        request = pb.StopRequest(container=container, timeout_seconds=timeout_seconds)
+    def stop(self, container: str, timeout_seconds: int | None = None, *, signal: str = "") -> None:
+        """Stop signal, then SIGKILL after the time-out; None is the container's own, or 10 s."""
+        request = pb.StopRequest(
+            container=container,
+            timeout_seconds=timeout_seconds,
+            at_once=timeout_seconds == 0,
+            signal=signal,
+        )
         self._channel.unary(f"{_SERVICE}Stop", request, Empty)
 
-    def remove(self, container: str, *, force: bool = False) -> None:
-        """Remove it; with ``force`` also when it runs."""
-        request = pb.RemoveRequest(container=container, force=force)
+    def remove(self, container: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove it; with ``force`` also when it runs, with ``volumes`` its anonymous ones, too."""
+        request = pb.RemoveRequest(container=container, force=force, volumes=volumes)
         self._channel.unary(f"{_SERVICE}Remove", request, Empty)
 
     def containers(
-        self, *, everyone: bool = False, filters: Iterable[str] = ()
+        self, *, everyone: bool = False, filters: Iterable[str] = (), size: bool = False
     ) -> list[pb.Container]:
-        """Those that run, or all."""
-        request = pb.ListRequest(all=everyone, filters=filters)
+        """Those that run, or all, that pass docker's filters."""
+        request = pb.ListRequest(all=everyone, filters=filters, size=size)
         answer = self._channel.unary(f"{_SERVICE}List", request, pb.ListResponse)
         return list(answer.containers)
 

@@ -29,16 +29,26 @@ class Cache:
 
     directory: Path
 
+    def tidy(self) -> None:
+        """Remove what a crash has left half-written; nobody may write meanwhile."""
+        for path in self.directory.glob(".*.new"):
+            path.unlink()
+
     def put(self, attachment: Attachment) -> None:
-        """Keep an attachment, durably and in one step."""
+        """Keep an attachment in one step; durably when nothing of it is there yet.
+
+        What it comes to may be lost with the machine: then all but its addresses is lost, too,
+        and those are found by its id.
+        """
         path = self._path(attachment)
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             new = path.with_name(f".{path.name}.new")
             with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                 json.dump(_encoded(attachment), file)
-                file.flush()
-                os.fdatasync(file.fileno())
+                if not attachment.finished and not attachment.result:
+                    file.flush()
+                    os.fdatasync(file.fileno())
             new.replace(path)
         except OSError as error:
             raise from_os_error(f"network attachment {path}", error) from error
@@ -92,6 +102,7 @@ def _encoded(attachment: Attachment) -> dict[str, Any]:
         "cniArgs": [[key, value] for key, value in attachment.args.items()],
         "capabilityArgs": dict(attachment.capabilities),
         "result": dict(attachment.result),
+        **({} if attachment.finished else {"unfinished": True}),
     }
 
 
@@ -106,4 +117,5 @@ def _decoded(table: Mapping[str, Any]) -> Attachment:
         args={key: value for key, value in table.get("cniArgs") or ()},
         capabilities=table.get("capabilityArgs") or {},
         result=table.get("result") or {},
+        finished=not table.get("unfinished"),
     )

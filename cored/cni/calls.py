@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from cored.abc.network import NetworkList
+from cored.abc.network import Attachment, NetworkList
 from cored.errors import (
     AlreadyExists,
     CoredError,
@@ -18,7 +18,7 @@ from cored.errors import (
     Unavailable,
 )
 
-__all__ = ["Call", "Caller", "failure"]
+__all__ = ["Call", "Caller", "failure", "prepared", "request"]
 
 # codes of the specification; those from 100 on are the plugins' own
 _ERRORS: Mapping[int, type[CoredError]] = {
@@ -75,6 +75,41 @@ class Caller(Protocol):
 
     async def vacate(self, network: NetworkList) -> None:
         """Remove what plugins made for a network as a whole, if they know how."""
+
+
+def request(network: NetworkList, plugin: Mapping[str, Any]) -> dict[str, Any]:
+    """A plugin's table as it is sent (section 3, "Deriving request configuration")."""
+    kept = {
+        key: value
+        for key, value in plugin.items()
+        if key not in ("capabilities", "runtimeConfig", "prevResult")
+        and not key.startswith("cni.dev/")
+    }
+    return {**kept, "cniVersion": network.version, "name": network.name}
+
+
+def prepared(
+    command: str,
+    attachment: Attachment,
+    plugin: Mapping[str, Any],
+    previous: Mapping[str, Any] | None,
+) -> Call:
+    """A call of one of the plugins that an attachment's network has."""
+    config = request(attachment.network, plugin)
+    declared = plugin.get("capabilities") or {}
+    given = {key: value for key, value in attachment.capabilities.items() if declared.get(key)}
+    if given:
+        config["runtimeConfig"] = given
+    if previous is not None:
+        config["prevResult"] = previous
+    return Call(
+        command,
+        attachment.container_id,
+        attachment.netns,
+        attachment.ifname,
+        attachment.args,
+        config,
+    )
 
 
 def failure(network: str, type: str, table: Mapping[str, Any]) -> CoredError:

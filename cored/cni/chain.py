@@ -12,7 +12,7 @@ from cored import log
 from cored.abc.network import Attachment, Network, NetworkList
 from cored.cni import lists, results
 from cored.cni.cache import Cache
-from cored.cni.calls import Call, Caller
+from cored.cni.calls import Call, Caller, prepared, request
 from cored.errors import AlreadyExists, CoredError, InvalidArgument
 
 __all__ = ["Chain"]
@@ -36,15 +36,19 @@ class Chain(Network):
                     f" network {wanted.network.name!r} already"
                 )
             network = await self._spoken(wanted.network)
-            made = replace(wanted, network=network, result={})
+            made = replace(wanted, network=network, result={}, finished=False)
             await asyncio.to_thread(self._cache.put, made)
             try:
                 for plugin in network.plugins:
+                    if made.result:
+                        # a later DEL, also another daemon's, is to know how far this came
+                        await asyncio.to_thread(self._cache.put, made)
                     answer = await self._call("ADD", made, plugin, made.result or None)
                     # a plugin that answers in another version, or nothing, is forgiven
                     if answer is not None:
                         result = results.to_json(results.from_json(answer), network.version)
                         made = replace(made, result=result)
+                made = replace(made, finished=True)
                 await asyncio.to_thread(self._cache.put, made)
             except BaseException as error:
                 await asyncio.shield(self._undo(made, error))
@@ -66,6 +70,7 @@ class Chain(Network):
 
     async def collect(self, network: NetworkList, valid: Sequence[Attachment]) -> None:
         names = {(one.container_id, one.ifname) for one in valid}
+        network = await self._spoken(network)
         async with self._guard(network).alone():
             for kept in await self.attachments():
                 name = (kept.container_id, kept.ifname)
@@ -76,7 +81,7 @@ class Chain(Network):
             table = [{"containerID": id, "ifname": ifname} for id, ifname in sorted(names)]
             failed: list[CoredError] = []
             for plugin in network.plugins:
-                config = _request(network, plugin) | {"cni.dev/valid-attachments": table}
+                config = request(network, plugin) | {"cni.dev/valid-attachments": table}
                 try:
                     await self._caller.call(plugin["type"], Call("GC", config=config))
                 except CoredError as error:
@@ -85,10 +90,11 @@ class Chain(Network):
                 raise failed[0]
 
     async def status(self, network: NetworkList) -> None:
+        network = await self._spoken(network)
         if not lists.at_least(network.version, "1.1.0"):
             return
         for plugin in network.plugins:
-            call = Call("STATUS", config=_request(network, plugin))
+            call = Call("STATUS", config=request(network, plugin))
             await self._caller.call(plugin["type"], call)
 
     async def vacate(self, network: NetworkList) -> None:
@@ -141,21 +147,7 @@ class Chain(Network):
         plugin: Mapping[str, Any],
         previous: Mapping[str, Any] | None,
     ) -> Mapping[str, Any] | None:
-        config = _request(attachment.network, plugin)
-        declared = plugin.get("capabilities") or {}
-        given = {key: value for key, value in attachment.capabilities.items() if declared.get(key)}
-        if given:
-            config["runtimeConfig"] = given
-        if previous is not None:
-            config["prevResult"] = previous
-        call = Call(
-            command,
-            attachment.container_id,
-            attachment.netns,
-            attachment.ifname,
-            attachment.args,
-            config,
-        )
+        call = prepared(command, attachment, plugin, previous)
         return await self._caller.call(plugin["type"], call)
 
     async def _spoken(self, network: NetworkList) -> NetworkList:
@@ -227,14 +219,3 @@ class _Guard:
             async with self._gate:
                 self._collecting = False
                 self._gate.notify_all()
-
-
-def _request(network: NetworkList, plugin: Mapping[str, Any]) -> dict[str, Any]:
-    """The plugin's table as it is sent (section 3, "Deriving request configuration")."""
-    kept = {
-        key: value
-        for key, value in plugin.items()
-        if key not in ("capabilities", "runtimeConfig", "prevResult")
-        and not key.startswith("cni.dev/")
-    }
-    return {**kept, "cniVersion": network.version, "name": network.name}

@@ -112,12 +112,16 @@ def document(network: NetworkList) -> dict[str, Any]:
 
 
 def chosen(network: NetworkList, spoken: Iterable[Sequence[str]]) -> NetworkList:
-    """The list in the newest of its versions that every plugin speaks; as it is if none is."""
+    """The list in the newest of its versions that every plugin speaks; as it is if none is.
+
+    The choice is all that is left of its versions: what is kept of an attachment goes by it.
+    """
     offered = [set(versions) for versions in spoken]
     common = [v for v in network.versions if all(v in versions for versions in offered)]
     if not common:
         return network
-    return replace(network, version=max(common, key=VERSIONS.index))
+    newest = max(common, key=VERSIONS.index)
+    return replace(network, version=newest, versions=(newest,))
 
 
 def _without_name(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -38,10 +39,12 @@ async def read(
     follow: Callable[[], bool] | None = None,
     tail: int = -1,
     since: int = 0,
+    until: int = 0,
 ) -> AsyncIterator[LogRecord]:
     """The records of a log, across rotation; the last ``tail`` ones if that is not negative.
 
-    With ``follow`` it goes on as long as that answers True, and then to the end.
+    Those from ``since`` to ``until`` (ns, 0 is none). With ``follow`` it goes on as long as that
+    answers True, and then to the end.
     """
     with ExitStack() as stack:
         files = await asyncio.to_thread(LogFiles.opened, path)
@@ -54,8 +57,12 @@ async def read(
             while lines := await asyncio.to_thread(files.next_lines):
                 for line in lines:
                     record = _record(path, line)
+                    if until and record.time > until:
+                        return
                     if record.time >= since:
                         yield record
+            if until and time.time_ns() > until:
+                return
             if files.lost:
                 log.get("logs").warning("rotated faster than it is read", path=str(path))
                 files.lost = False

@@ -47,6 +47,17 @@ class Networking:
         for text in config.dns.servers:
             _address(text)
 
+    async def named(self, config: ContainerConfig) -> ContainerConfig:
+        """With its networks under their own names; they may be asked for by id. NotFound."""
+        first = config.network
+        if first and first not in _ALONE and not first.startswith(SHARED):
+            first = await self.connections.name(first)
+        endpoints = [
+            replace(one, network=await self.connections.name(one.network))
+            for one in config.endpoints
+        ]
+        return replace(config, network=first, endpoints=tuple(endpoints))
+
     async def join(
         self, id: str, pid: int, name: str, hostname: str, config: ContainerConfig, place: Path
     ) -> None:
@@ -60,6 +71,10 @@ class Networking:
         joined = await self.connections.join(id, names, _endpoints(config), config.ports)
         servers = await self.connections.servers(id)
         await asyncio.to_thread(_write, place, hostname, config, joined, servers)
+
+    async def rename(self, id: str, name: str) -> None:
+        """Let the others of its networks find a container by another name."""
+        await self.connections.rename(id, [name, id[:12]])
 
     async def leave(self, id: str) -> None:
         """Take a container out of all networks and let go of its namespace."""
@@ -130,7 +145,7 @@ def exposed(config: ContainerConfig, image_ports: Iterable[str]) -> ContainerCon
         return config
     there = {(port.container, port.protocol) for port in config.ports}
     added = []
-    for text in image_ports:
+    for text in (*image_ports, *config.exposed):
         number, _, protocol = text.partition("/")
         first, _, last = number.partition("-")
         for port in range(int(first), int(last or first) + 1):

@@ -8,13 +8,14 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from cored import linux
 from cored.abc.runtime import Stdio
 from cored.abc.values import Mount
-from cored.engine import devices
+from cored.engine import cdi, devices, init
 from cored.engine.networks import files
+from cored.engine.sharing import Borrowed
 from cored.engine.workload import Binding, ContainerConfig
 from cored.errors import InvalidArgument, NotFound, from_mount_error
 from cored.oci.manifest import ImageConfig
@@ -24,9 +25,11 @@ from cored.oci.security import Host
 from cored.oci.spec import SpecOptions, build, environment
 from cored.oci.users import IdRange, User, groups, resolve, simple
 
-__all__ = ["Borrowed", "Recipe", "command_of"]
+__all__ = ["Recipe", "command_of", "joinable"]
 
-_LOGS = {"json-file": ("max-size", "max-file"), "none": ()}
+_LOGS = {"json-file": ("max-size", "max-file", "labels", "env"), "none": ()}
+# of these, what a reader of the log wants to know, and its writer does not
+_READERS = ("labels", "env")
 # of what a cgroup may be called
 _GROUP = re.compile(r"(/[A-Za-z0-9_.@:-]+)*/?")
 
@@ -43,17 +46,11 @@ def command_of(config: ContainerConfig, image: ImageConfig) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Borrowed:
-    """What a container has of another whose network it shares; ``files`` is the other's place."""
-
-    netns: str
-    files: Path
-    hostname: str
-
-
-@dataclass(frozen=True, slots=True)
 class Recipe:
-    """One container's; ``place`` is its directory among ours, ``ids`` its user namespace's."""
+    """One container's; ``place`` is its directory among ours, ``ids`` its user namespace's.
+
+    ``binds`` are what of the host is mounted in it, volumes too.
+    """
 
     id: str
     config: ContainerConfig
@@ -62,10 +59,11 @@ class Recipe:
     host: Host
     ids: IdRange | None = None
     borrowed: Borrowed | None = None
+    binds: tuple[Bind, ...] = ()
 
     @property
     def hostname(self) -> str:
-        if self.borrowed is not None:
+        if self.borrowed is not None and self.borrowed.hostname:
             return self.borrowed.hostname
         if self.config.network == "host" and not self.config.hostname:
             return os.uname().nodename
@@ -73,8 +71,17 @@ class Recipe:
 
     @property
     def command(self) -> tuple[str, ...]:
-        """What it runs."""
+        """What it runs, after the init if there is one."""
         return command_of(self.config, self.image)
+
+    @property
+    def fifos(self) -> Stdio:
+        """Where somebody may join it later, when nobody is there now."""
+        return Stdio(
+            str(self.place / "stdin") if self.config.open_stdin else "",
+            str(self.place / "stdout"),
+            "" if self.config.terminal else str(self.place / "stderr"),
+        )
 
     @property
     def cgroup(self) -> str:
@@ -102,8 +109,10 @@ class Recipe:
         return tuple(found)
 
     def stdio(self, fifos: Stdio) -> Stdio:
-        """The log, with a copy to whoever is attached through FIFOs."""
+        """The log, with a copy to whoever is attached through FIFOs, those given or our own."""
         terminal = self.config.terminal
+        if not (fifos.stdin or fifos.stdout or fifos.stderr):
+            fifos = self.fifos
         return Stdio(
             fifos.stdin,
             self._logged(fifos.stdout),
@@ -114,7 +123,8 @@ class Recipe:
     def _logged(self, fifo: str) -> str:
         """A URI as the shim knows it (``coreshim.sinks``)."""
         logging = self.config.logging
-        options = {**logging.options, **({"copy": fifo} if fifo else {})}
+        options = {k: v for k, v in logging.options.items() if k not in _READERS}
+        options |= {"copy": fifo} if fifo else {}
         query = f"?{urlencode(options, quote_via=quote)}" if options else ""
         if logging.driver == "none":
             return f"none://{query}" if fifo else ""
@@ -123,6 +133,9 @@ class Recipe:
     def check(self) -> None:
         """InvalidArgument, NotFound for what can be told before anything is made."""
         _ = self.command
+        if self.config.init:
+            init.program()
+        cdi.found(self.config.cdi_devices)
         for bind in self.config.mounts:
             _check_bind(bind)
         self._check_logging()
@@ -163,12 +176,28 @@ class Recipe:
         (self.place / "hosts").write_text(files.hosts([] if host else names, (), (), base))
         resolv_conf = files.resolv_conf(files.host_resolv_conf(), self.config.dns, (), local=host)
         (self.place / "resolv.conf").write_text(resolv_conf)
+        ours = self.fifos
+        for path in filter(None, (ours.stdin, ours.stdout, ours.stderr)):
+            os.mkfifo(path, 0o600)
+        self.share_memory()
         for bind in self.config.mounts:
             if bind.create_source:
                 Path(bind.source).mkdir(parents=True, exist_ok=True)
 
+    def share_memory(self) -> None:
+        """See that the /dev/shm is there that others may have, too. Blocks."""
+        place = self.place / "shm"
+        if self.config.namespaces.ipc != "shareable" or place.is_mount():
+            return
+        place.mkdir(mode=0o700, exist_ok=True)
+        size = f"size={self.config.shm_size or 64 << 20}"
+        options = ("nosuid", "noexec", "nodev", "mode=1777", size)
+        linux.mount_all([Mount("tmpfs", "shm", options=options)], place)
+
     def discard(self) -> None:
         """Remove the directory; fine when it is gone."""
+        if (self.place / "shm").is_mount():
+            linux.unmount_all(self.place / "shm", lazy=True)
         shutil.rmtree(self.place, ignore_errors=not self.place.exists())
 
     def user(self, rootfs: Sequence[Mount]) -> User:
@@ -188,15 +217,22 @@ class Recipe:
     def spec(self, user: User) -> dict[str, object]:
         """The OCI spec. InvalidArgument, NotFound, FailedPrecondition. Blocks."""
         config = self.config
+        borrowed = self.borrowed or Borrowed()
         binds = [
-            Bind(str((self.borrowed.files if self.borrowed else self.place) / name), f"/etc/{name}")
+            Bind(str((borrowed.files or self.place) / name), f"/etc/{name}")
             for name in ("hostname", "hosts", "resolv.conf")
         ]
-        binds += [Bind(b.source, b.target, b.read_only) for b in config.mounts]
+        # somebody's own file in the place of one of ours
+        there = {bind.target for bind in self.binds}
+        binds = [bind for bind in binds if bind.target not in there] + list(self.binds)
+        command = self.command
+        if config.init:
+            binds.append(Bind(init.program(), init.PLACE, read_only=True))
+            command = (init.PLACE, "--", *command)
         given = devices.everything() if config.privileged else []
-        return build(
+        document = build(
             SpecOptions(
-                args=self.command,
+                args=command,
                 env=environment(self.image.env, config.env, self.hostname, config.terminal),
                 id=self.id,
                 working_directory=config.working_directory or self.image.working_dir or "/",
@@ -220,17 +256,34 @@ class Recipe:
                 security=config.security,
                 oom_score_adj=config.oom_score_adj,
                 host_network=config.network == "host",
-                netns=self.borrowed.netns if self.borrowed else "",
+                joined=borrowed.paths,
+                shm=str(self.place / "shm")
+                if config.namespaces.ipc == "shareable"
+                else borrowed.shm,
+                umask=config.umask,
+                annotations=config.annotations,
                 namespaces=config.namespaces,
                 ids=self.ids,
                 host=self.host,
             )
         )
+        for edits in cdi.found(config.cdi_devices):
+            edits.apply(document)
+        return document
 
     def _limits(self) -> Resources:
         """Without what this kernel does not have (see :attr:`warnings`)."""
         limits = self.config.resources
         return limits if self.host.blkio_weight else replace(limits, blkio_weight=0)
+
+
+def joinable(stdio: Stdio) -> Stdio:
+    """The FIFOs in the streams of a task: what :meth:`Recipe.stdio` has put there."""
+
+    def copy(uri: str) -> str:
+        return dict(parse_qsl(urlsplit(uri).query)).get("copy", "") if "://" in uri else uri
+
+    return Stdio(stdio.stdin, copy(stdio.stdout), copy(stdio.stderr), stdio.terminal)
 
 
 def _check_bind(bind: Binding) -> None:

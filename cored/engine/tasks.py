@@ -13,8 +13,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import structlog
-
 from cored import log, scope
 from cored.abc import events
 from cored.abc.events import EventBus
@@ -312,7 +310,7 @@ class Tasks:
 
     async def _publish_exit(self, key: tuple[str, str], entry: _Entry, exec_id: str) -> None:
         namespace, id = key
-        structlog.contextvars.bind_contextvars(namespace=namespace, container=id)
+        log.context(namespace=namespace, container=id)
         try:
             with scope.entered(Scope(namespace)):
                 exit = await entry.task.wait(exec_id)

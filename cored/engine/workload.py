@@ -22,7 +22,12 @@ __all__ = [
     "ContainerState",
     "ContainerView",
     "DeviceRequest",
+    "Health",
+    "HealthCheck",
     "Logging",
+    "Probe",
+    "RestartPolicy",
+    "VolumeMount",
     "decoded",
     "encoded",
 ]
@@ -40,6 +45,45 @@ class Binding:
     target: str
     read_only: bool = False
     create_source: bool = False
+    propagation: str = ""
+    shallow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeMount:
+    """A volume at a place of the container; without a ``name`` it gets one of its own.
+
+    ``anonymous`` is for the record: its name was made up, and it goes with the container.
+    """
+
+    name: str = ""
+    target: str = ""
+    read_only: bool = False
+    no_copy: bool = False
+    driver: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    subpath: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPolicy:
+    """``name`` is no, on-failure, always or unless-stopped, '' the first; ``maximum`` 0 is all."""
+
+    name: str = ""
+    maximum: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """How to see whether it is well: ``test`` as images have it, times in ns; 0 is the default."""
+
+    test: tuple[str, ...] = ()
+    interval: int = 0
+    timeout: int = 0
+    retries: int = 0
+    start_period: int = 0
+    start_interval: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,21 +148,61 @@ class ContainerConfig:
     publish_all: bool = False
     dns: Dns = field(default_factory=Dns)
     extra_hosts: tuple[str, ...] = ()
+    restart: RestartPolicy = field(default_factory=RestartPolicy)
+    health: HealthCheck | None = None
+    init: bool = False
+    stop_timeout: int | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    umask: int | None = None
+    volumes_from: tuple[str, ...] = ()
+    volumes: tuple[VolumeMount, ...] = ()
+    cdi_devices: tuple[str, ...] = ()
+    exposed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerState:
-    """How it went so far; times in ns, 0 for not yet."""
+    """How it went so far; times in ns, 0 for not yet.
+
+    ``restarts`` counts those of its policy; ``restarting`` says that one is awaited; ``stopped``
+    that somebody has stopped it.
+    """
 
     started_at: int = 0
     exited_at: int = 0
     exit_status: int = 0
     error: str = ""
+    restarts: int = 0
+    restarting: bool = False
+    stopped: bool = False
+    oom_killed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One look at a container's health; times in ns, ``exit_code`` -1 when it took too long."""
+
+    started_at: int
+    ended_at: int
+    exit_code: int
+    output: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """``status`` is starting, healthy or unhealthy; ``log`` has the last looks."""
+
+    status: str = "starting"
+    failing_streak: int = 0
+    log: tuple[Probe, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerView:
-    """A container as listings show it; ``status`` is created, running, paused or stopped."""
+    """A container as listings show it.
+
+    ``status`` is created, running, paused, restarting or stopped.
+    """
 
     record: Container
     config: ContainerConfig
@@ -128,6 +212,8 @@ class ContainerView:
     pid: int = 0
     warnings: tuple[str, ...] = ()
     connections: tuple[Connection, ...] = ()
+    health: Health | None = None
+    execs: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -153,6 +239,12 @@ def decoded(record: Container) -> tuple[ContainerConfig, ContainerState]:
         else ContainerConfig(record.image),
         revived(ContainerState, json.loads(state.value)) if state else ContainerState(),
     )
+
+
+def with_config(record: Container, config: ContainerConfig) -> Container:
+    """The record with another configuration."""
+    _, state = decoded(record)
+    return replace(record, extensions={**record.extensions, **encoded(config, state)})
 
 
 def with_state(record: Container, state: ContainerState) -> Container:

@@ -11,7 +11,7 @@ from cored.errors import InvalidArgument, NotFound, Unimplemented
 from cored.oci import digest, mediatypes, platforms
 from cored.oci.values import Descriptor, Platform
 
-__all__ = ["ImageConfig", "Index", "Manifest", "descriptor", "parse", "parse_config"]
+__all__ = ["ImageConfig", "ImageHealth", "Index", "Manifest", "descriptor", "parse", "parse_config"]
 
 _MOST_CHILDREN = 4096
 
@@ -66,6 +66,18 @@ class Index:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageHealth:
+    """docker's HEALTHCHECK: ``test`` is NONE, CMD and words, or CMD-SHELL, a line; times in ns."""
+
+    test: tuple[str, ...] = ()
+    interval: int = 0
+    timeout: int = 0
+    retries: int = 0
+    start_period: int = 0
+    start_interval: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ImageConfig:
     """What an image says of itself and of how to run it."""
 
@@ -81,6 +93,8 @@ class ImageConfig:
     exposed_ports: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     created: str = ""
+    health: ImageHealth | None = None
+    shell: tuple[str, ...] = ()
 
 
 def descriptor(document: Any) -> Descriptor:
@@ -143,7 +157,17 @@ def parse_config(data: bytes) -> ImageConfig:
         exposed_ports=tuple(config.get("ExposedPorts") or {}),
         labels=_map(config, "Labels"),
         created=_text(document, "created"),
+        health=_health(config.get("Healthcheck")),
+        shell=_list(config, "Shell"),
     )
+
+
+def _health(found: Any) -> ImageHealth | None:
+    if not isinstance(found, dict):
+        return None
+    names = ("Interval", "Timeout", "Retries", "StartPeriod", "StartInterval")
+    numbers = [value if isinstance(value := found.get(n), int) else 0 for n in names]
+    return ImageHealth(_list(found, "Test"), *numbers)
 
 
 def _subject(document: Mapping[str, Any]) -> Descriptor | None:

@@ -28,11 +28,13 @@ _VALUES = "size mode uid gid nr_inodes nr_blocks mpol huge"
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """A bind mount."""
+    """``propagation`` '' is rprivate; ``shallow`` leaves out what is mounted below the source."""
 
     source: str
     target: str
     read_only: bool = False
+    propagation: str = ""
+    shallow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +51,13 @@ def document(
     *,
     writable: bool = False,
     shm_size: int = 0,
-    host_ipc: bool = False,
+    shm: str = "",
     ids: Sequence[Mapping[str, int]] = (),
 ) -> list[dict[str, Any]]:
     """``mounts``: the usual ones, then these. InvalidArgument.
 
-    ``writable`` is for /sys; ``ids`` are the mappings that the owners of binds are seen through.
+    ``writable`` is for /sys; ``shm`` is the /dev/shm of others, '' for one of its own; ``ids``
+    are the mappings that the owners of binds are seen through.
     """
     control = "rw" if writable else "ro"
     mounts = [
@@ -69,8 +72,8 @@ def document(
     ]  # fmt: skip
     # the host's queues, where the IPC namespace is the host's
     mounts.append(_mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"))
-    if host_ipc:
-        mounts.append(_mount("/dev/shm", "bind", "/dev/shm", "rbind", "nosuid", "noexec", "nodev"))
+    if shm:
+        mounts.append(_mount("/dev/shm", "bind", shm, "rbind", "nosuid", "noexec", "nodev"))
     else:
         size = f"size={shm_size or _SHM}"
         shared = ("nosuid", "noexec", "nodev", "mode=1777", size)
@@ -78,7 +81,10 @@ def document(
     asked = [_tmpfs(one) for one in tmpfs]
     for bind in binds:
         mode = "ro" if bind.read_only else "rw"
-        mount = _mount(bind.target, "bind", bind.source, "rbind", "rprivate", mode)
+        kind, propagation = "bind" if bind.shallow else "rbind", bind.propagation or "rprivate"
+        if propagation.removeprefix("r") not in ("private", "shared", "slave"):
+            raise InvalidArgument(f"mount {bind.target!r}: propagation {propagation!r} is unknown")
+        mount = _mount(bind.target, "bind", bind.source, kind, propagation, mode)
         asked.append({**mount, "uidMappings": ids, "gidMappings": ids} if ids else mount)
     replaced = {mount["destination"] for mount in asked}
     mounts = [mount for mount in mounts if mount["destination"] not in replaced] + asked

@@ -32,7 +32,8 @@ class SpecOptions:
     """All that differs from one container to the next.
 
     ``id`` is for what has to be different; ``throttled`` are the resources' throttles with the
-    numbers of their devices; ``ids`` are the host's ids for a user namespace.
+    numbers of their devices; ``ids`` are the host's ids for a user namespace; ``joined`` are
+    others' namespaces by kind, and ``shm`` is the /dev/shm that goes with their IPC.
     """
 
     args: Sequence[str]
@@ -59,7 +60,9 @@ class SpecOptions:
     security: Security = field(default_factory=Security)
     oom_score_adj: int = 0
     host_network: bool = False
-    netns: str = ""
+    joined: Mapping[str, str] = field(default_factory=dict)
+    shm: str = ""
+    umask: int | None = None
     namespaces: Namespaces = field(default_factory=Namespaces)
     ids: IdRange | None = None
     host: Host = field(default_factory=Host)
@@ -81,7 +84,7 @@ def build(options: SpecOptions) -> dict[str, Any]:
             options.tmpfs,
             writable=options.privileged,
             shm_size=options.shm_size,
-            host_ipc="ipc" not in inside,
+            shm="/dev/shm" if "ipc" not in inside else options.shm,
             ids=_id_maps(options),
         ),
         "annotations": dict(options.annotations),
@@ -124,6 +127,7 @@ def _process(options: SpecOptions) -> dict[str, Any]:
             "uid": options.user.uid,
             "gid": options.user.gid,
             "additionalGids": list(options.user.groups),
+            **({} if options.umask is None else {"umask": options.umask}),
         },
         "args": list(options.args),
         "env": list(options.env),
@@ -159,7 +163,10 @@ def _namespaces(options: SpecOptions) -> list[str]:
     for kind, value in (
         ("ipc", wanted.ipc), ("pid", wanted.pid), ("uts", wanted.uts), ("cgroup", wanted.cgroup),
     ):  # fmt: skip
-        if value not in ("", "private", "host"):
+        shared = kind in ("ipc", "pid") and value.startswith("container:")
+        # docker's: one that others may share, as each of ours may be
+        shareable = kind == "ipc" and value == "shareable"
+        if value not in ("", "private", "host") and not (shared or shareable):
             raise InvalidArgument(f"{kind} namespace {value!r}: unknown", hint="private or host")
     found = ["mount"]
     found += [kind for kind in ("ipc", "pid", "uts") if getattr(wanted, kind) != "host"]
@@ -178,11 +185,9 @@ def _namespaces(options: SpecOptions) -> list[str]:
 
 
 def _namespace(kind: str, options: SpecOptions) -> dict[str, str]:
-    """One that is its own, or, of networks, another container's."""
-    return {
-        "type": kind,
-        **({"path": options.netns} if kind == "network" and options.netns else {}),
-    }
+    """One that is its own, or another container's."""
+    path = options.joined.get(kind, "")
+    return {"type": kind, "path": path} if path else {"type": kind}
 
 
 def _id_maps(options: SpecOptions) -> list[dict[str, int]]:

@@ -12,7 +12,6 @@ from contextlib import aclosing
 from typing import Any
 
 import grpc
-import structlog
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
@@ -31,8 +30,10 @@ _NUMBERS = itertools.count(1)
 _LOG = log.get("rpc")  # made once: it costs more than a call
 
 
-def bind(service: Service, max_message_size: int, lasting: Lasting) -> grpc.GenericRpcHandler:
-    """The handler of all RPCs that ``service`` implements; the others answer UNIMPLEMENTED.
+def bind(
+    service: Service, max_message_size: int, lasting: Lasting
+) -> dict[str, grpc.RpcMethodHandler]:
+    """Handlers of all RPCs that ``service`` implements, by path.
 
     An answer of more than ``max_message_size`` bytes is RESOURCE_EXHAUSTED.
     """
@@ -44,22 +45,24 @@ def bind(service: Service, max_message_size: int, lasting: Lasting) -> grpc.Gene
             if method.name in service.lasting:
                 last = lasting.streaming if method.server_streaming else lasting.unary
                 implementation = last(implementation)
-            handlers[method.name] = _handler(
-                method, implementation, service.scoped, max_message_size
-            )
-    return grpc.method_handlers_generic_handler(service.service, handlers)
+            handlers[_path(method)] = _handler(method, implementation, service, max_message_size)
+    return handlers
+
+
+def _path(method: Any) -> str:
+    return f"/{method.containing_service.full_name}/{method.name}"
 
 
 def _handler(
-    method: Any, implementation: Callable[..., Any], scoped: bool, max_message_size: int
+    method: Any, implementation: Callable[..., Any], service: Service, max_message_size: int
 ) -> grpc.RpcMethodHandler:
-    path = f"/{method.containing_service.full_name}/{method.name}"
+    path = _path(method)
     streams_in, streams_out = method.client_streaming, method.server_streaming
     parse = _parser(method)
     # what a stream carries is parsed as it is read; one request here, where a failure has its code
     open_ = (lambda requests: requests) if streams_in else parse
     close = _serialiser(method, max_message_size)
-    call = (_streaming if streams_out else _unary)(path, implementation, scoped, open_, close)
+    call = (_streaming if streams_out else _unary)(path, implementation, service, open_, close)
     make = {
         (False, False): grpc.unary_unary_rpc_method_handler,
         (False, True): grpc.unary_stream_rpc_method_handler,
@@ -102,13 +105,13 @@ def _serialiser(method: Any, max_message_size: int) -> Callable[[Any], bytes]:
 def _unary(
     path: str,
     implementation: Callable[..., Any],
-    scoped: bool,
+    service: Service,
     open_: Callable[[Any], Any],
     close: Callable[[Any], bytes],
 ) -> Callable[..., Any]:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
-            _enter(path, context, scoped)
+            _enter(path, context, service)
             return close(await implementation(open_(request)))
         except BaseException as error:
             await _fail(path, context, error)
@@ -119,13 +122,13 @@ def _unary(
 def _streaming(
     path: str,
     implementation: Callable[..., Any],
-    scoped: bool,
+    service: Service,
     open_: Callable[[Any], Any],
     close: Callable[[Any], bytes],
 ) -> Callable[..., Any]:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         try:
-            _enter(path, context, scoped)
+            _enter(path, context, service)
             async with aclosing(implementation(open_(request))) as answers:
                 async for message in answers:
                     yield close(message)
@@ -137,25 +140,24 @@ def _streaming(
     return call
 
 
-def _enter(path: str, context: Any, scoped: bool) -> None:
+def _enter(path: str, context: Any, service: Service) -> None:
     """Set the scope and log context that the call's headers ask for.
 
     Nothing is reset: each call runs in a task, and so in a context, of its own; and a generator
     may be closed from another one.
     """
-    namespace = lease = None
+    namespace: str | None = service.namespace or None
+    lease = None
     for key, value in context.invocation_metadata() or ():
         # the first one of each counts
         if key == "containerd-namespace" and namespace is None:
             namespace = value
         elif key == "containerd-lease" and lease is None:
             lease = value
-    structlog.contextvars.bind_contextvars(
-        request=next(_NUMBERS), method=path, namespace=namespace or ""
-    )
+    log.context(request=next(_NUMBERS), method=path, namespace=namespace or "")
     if namespace:
         check_namespace(namespace)
-    elif scoped:
+    elif service.scoped:
         raise FailedPrecondition(
             "namespace is required", hint="send the metadata header containerd-namespace"
         )

@@ -1,4 +1,7 @@
-"""The gRPC server on the daemon's unix socket, with health and reflection."""
+"""The gRPC server on the daemon's unix socket, with health and reflection.
+
+It listens before all services are open.
+"""
 
 from __future__ import annotations
 
@@ -11,50 +14,81 @@ from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from cored.abc.service import Service
 from cored.config import GrpcConfig
 from cored.errors import FailedPrecondition, InvalidArgument
 from cored.rpc.bind import bind
 from cored.rpc.lasting import Lasting
+from cored.rpc.methods import Methods
 
-__all__ = ["serve"]
+__all__ = ["Server", "serve"]
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+class Server:
+    """What answers on the socket: more services with :meth:`add`, until :meth:`complete`.
+
+    Calls of services that are not there wait in the meantime.
+    """
+
+    def __init__(self, config: GrpcConfig) -> None:
+        self._config = config
+        self._names: list[str] = []
+        self._methods = Methods()
+        self._lasting = Lasting()
+        self._status = health.aio.HealthServicer()
+        self._server = grpc.aio.server(options=_options(config), handlers=(self._methods,))
+        health_pb2_grpc.add_HealthServicer_to_server(self._status, self._server)
+
+    async def add(self, services: Sequence[Service]) -> None:
+        """Answer the calls of more services."""
+        for service in services:
+            self._methods.add(bind(service, self._config.max_message_size, self._lasting))
+            await self._status.set(service.service, _SERVING)
+            self._names.append(service.service)
+
+    async def complete(self) -> None:
+        """There are all: calls of others are UNIMPLEMENTED."""
+        # imported here: it takes as long as half of the services, and few ask
+        from cored.rpc.reflection import NAME, reflection
+
+        self._methods.add(reflection((*self._names, health.SERVICE_NAME, NAME)))
+        self._methods.complete()
+
+    async def start(self, address: str) -> None:
+        """Listen on the unix socket ``address``."""
+        # nobody may connect between bind and chmod
+        previous = os.umask(0o177)
+        try:
+            self._server.add_insecure_port(f"unix:{address}")
+            await self._server.start()
+        finally:
+            os.umask(previous)
+
+    async def stop(self) -> None:
+        """Take no more calls, and let those in flight finish."""
+        await self._status.enter_graceful_shutdown()
+        self._lasting.end()
+        await self._server.stop(self._config.shutdown_grace)
 
 
 @asynccontextmanager
 async def serve(
     address: str, services: Sequence[Service], config: GrpcConfig
-) -> AsyncIterator[grpc.aio.Server]:
+) -> AsyncIterator[Server]:
     """Serve on the socket ``address`` until the body ends; then let calls in flight finish."""
-    server = grpc.aio.server(options=_options(config))
-    lasting = Lasting()
-    for service in services:
-        server.add_generic_rpc_handlers((bind(service, config.max_message_size, lasting),))
-    names = [service.service for service in services]
-    status = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    for name in ("", *names):
-        await status.set(name, health_pb2.HealthCheckResponse.SERVING)
-    reflection.enable_server_reflection(
-        (*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server
-    )
+    server = Server(config)
+    await server.add(services)
     _make_way(Path(address))
-    # nobody may connect between bind and chmod
-    previous = os.umask(0o177)
-    try:
-        server.add_insecure_port(f"unix:{address}")
-        await server.start()
-    finally:
-        os.umask(previous)
+    await server.start(address)
     try:
         os.chown(address, config.uid, config.gid)
         Path(address).chmod(config.mode)
         yield server
     finally:
-        await status.enter_graceful_shutdown()
-        lasting.end()
-        await server.stop(config.shutdown_grace)
+        await server.stop()
         Path(address).unlink(missing_ok=True)
 
 

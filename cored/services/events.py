@@ -24,6 +24,7 @@ from cored._pb.containerd.events import (  # noqa: F401  (registers the messages
 )
 from cored._pb.containerd.services.events.v1 import events_pb2 as pb
 from cored._pb.containerd.types import event_pb2
+from cored._pb.cored.workloads.v1 import processes_pb2  # noqa: F401  (as above)
 from cored.abc.events import ContainerCreate, Envelope, Event, EventBus, TaskCreate
 from cored.abc.service import Service
 from cored.abc.values import Typed

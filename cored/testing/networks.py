@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import threading
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,7 @@ class NetworkContract:
 
     knows: frozenset[str] = frozenset()
     version = "1.0.0"
+    lives = 8
 
     def config(
         self, place: Path, name: str = "net", number: int = 1, **changes: Any
@@ -183,9 +185,9 @@ class NetworkContract:
             with world.server(two.netns, 80, kind) as server:
                 server.settimeout(0.3)
                 with pytest.raises(OSError):
-                    await self._says(world, one.netns, "10.2.0.2", 80, kind, server)
+                    await self._says(world, one.netns, "10.2.0.2", 80, kind, server, 0.5)
                 with pytest.raises(OSError):
-                    await self._says(world, one.netns, "fd00:2::2", 80, kind, server)
+                    await self._says(world, one.netns, "fd00:2::2", 80, kind, server, 0.5)
 
     async def test_nobody_sends_under_another_s_hardware_address(
         self, world: World, network: Network, tmp_path: Path
@@ -311,6 +313,22 @@ class NetworkContract:
         await asyncio.gather(*map(network.detach, made))
         assert await network.attachments() == []
 
+    async def test_many_lives_leave_nothing(
+        self, world: World, network: Network, tmp_path: Path
+    ) -> None:
+        """``CORED_LIVES`` in the environment says how many; a thousand take a while."""
+        config = self.config(tmp_path, macspoofchk=True)
+        netns = world.namespace("many")
+        ports = [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]
+        before = None
+        for number in range(int(os.environ.get("CORED_LIVES") or self.lives) + 1):
+            capabilities = {"portMappings": ports}
+            wanted = Attachment(f"c{number}", netns, "eth0", config, capabilities=capabilities)
+            await network.detach(await network.attach(wanted))
+            before = before or self.state(world, tmp_path)
+        assert self.state(world, tmp_path) == before
+        assert await network.attachments() == []
+
     async def test_a_check_sees_what_is_lost(
         self, world: World, network: Network, tmp_path: Path
     ) -> None:
@@ -395,8 +413,15 @@ class NetworkContract:
         return self.state(world, place)
 
     async def _says(
-        self, world: World, netns: str, address: str, port: int, kind: int, server: socket.socket
+        self,
+        world: World,
+        netns: str,
+        address: str,
+        port: int,
+        kind: int,
+        server: socket.socket,
+        patience: float = 6.0,
     ) -> str:
         """:meth:`World.says`, in this thread: the namespaces are its own."""
         assert threading.current_thread() is threading.main_thread()
-        return world.says(netns, address, port, kind, server)
+        return world.says(netns, address, port, kind, server, patience)

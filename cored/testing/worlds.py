@@ -57,13 +57,22 @@ class World:
         made.settimeout(6)  # an address of IPv6 may take two seconds to be ours
         return made
 
-    def says(self, netns: str, address: str, port: int, kind: int, server: socket.socket) -> str:
+    def says(
+        self,
+        netns: str,
+        address: str,
+        port: int,
+        kind: int,
+        server: socket.socket,
+        patience: float = 6.0,
+    ) -> str:
         """Send from ``netns`` and be answered by ``server``; the sender as it sees it.
 
-        OSError when nothing comes through.
+        OSError when nothing comes through, in so many seconds.
         """
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with self.opened(netns, family, kind) as client:
+            client.settimeout(patience)
             client.connect((address, port))
             if kind == socket.SOCK_DGRAM:
                 client.send(b"hello")

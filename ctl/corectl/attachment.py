@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -24,11 +25,13 @@ from cored.errors import (
 
 if TYPE_CHECKING:
     from corectl.fifos import Fifos
+    from corectl.keys import DetachKeys
+    from cored._pb.cored.workloads.v1 import processes_pb2
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
     from cored.client.channel import Pending
     from cored.client.workloads import Workloads
 
-__all__ = ["LOST", "Attachment"]
+__all__ = ["LOST", "Attachment", "ExecAttachment"]
 
 # what calls end with when the daemon goes away under them
 LOST = (Disconnected, Unavailable, Cancelled)
@@ -41,8 +44,9 @@ _SILENCE = 10.0
 class Attachment:
     """Joins a container that exists, with the pipes it was made with, to this process.
 
-    ``terminal`` when the container has one, ``raw`` when keys go to it. :meth:`run` returns its
-    exit code, also when the daemon dies meanwhile and another one comes.
+    ``terminal`` when the container has one, ``raw`` when keys go to it; ``keys`` leave it, and
+    without ``proxy`` signals stay here. :meth:`run` returns its exit code, also when the daemon
+    dies meanwhile and another one comes; 0 when it was left, and ``detached`` says so.
     """
 
     def __init__(
@@ -54,11 +58,15 @@ class Attachment:
         *,
         terminal: bool,
         raw: bool,
+        keys: DetachKeys | None = None,
+        proxy: bool = True,
     ) -> None:
         self._workloads = workloads
         self._container, self._name = container, name
         self._fifos = fifos
         self._terminal, self._raw = terminal, raw
+        self._keys, self._proxy = keys, proxy
+        self.detached = False
         self._pending: Pending[pb.WaitResponse] | None = None
         self._abandoned = threading.Event()
 
@@ -69,7 +77,9 @@ class Attachment:
         begins, and cannot be missed by one that removes itself.
         """
         forwarder = Forwarder(self._name, self._send, resized=self._resize, abandon=self._abandon)
-        relays = Relays(self._fifos, broken=forwarder.interrupt)
+        relays = Relays(
+            self._fifos, broken=forwarder.interrupt, keys=self._keys, detached=self._detach
+        )
         with ExitStack() as stack:
             stack.enter_context(forwarder)
             if self._raw:
@@ -78,7 +88,7 @@ class Attachment:
             forwarder.start()
             try:
                 if wait_first:
-                    self._pending = self._workloads.wait(self._container)
+                    self._pending = self._ask()
                 forwarder.pid = self._begun(start)
                 if self._terminal:
                     self._resize()
@@ -86,6 +96,8 @@ class Attachment:
             finally:
                 if self._pending is not None:
                     self._pending.cancel()
+            if self.detached:
+                return 0
             if not relays.drain(_SILENCE):
                 say(f"{self._name}: its output stays open after its end: some may be missing")
             return status
@@ -118,9 +130,13 @@ class Attachment:
         while True:
             try:
                 if self._pending is None:
-                    self._pending = self._workloads.wait(self._container)
+                    self._pending = self._ask()
+                if self.detached:
+                    return 0
                 return self._pending.result().exit_status
             except LOST as error:
+                if self.detached:
+                    return 0
                 self._pending = None
                 if relays.open:
                     # it lives on under its shim, and so do we
@@ -131,9 +147,28 @@ class Attachment:
                     ) from error
                 self._abandoned.wait(_RETRY)
 
+    def _ask(self) -> Pending[pb.WaitResponse]:
+        return self._workloads.wait(self._container)
+
+    def _kill(self, number: int) -> None:
+        self._workloads.kill(self._container, number, timeout=_CALL)
+
+    def _set_size(self, width: int, height: int) -> None:
+        self._workloads.resize(self._container, width, height, timeout=_CALL)
+
+    def _detach(self) -> None:
+        self.detached = True
+        pending = self._pending
+        if pending is not None:
+            pending.interrupt()
+
     def _send(self, number: int) -> bool:
+        if not self._proxy:
+            if number == signal.SIGINT:
+                self._detach()
+            return True
         try:
-            self._workloads.kill(self._container, number, timeout=_CALL)
+            self._kill(number)
         except (NotFound, FailedPrecondition):
             # ended, or not started yet
             return True
@@ -156,7 +191,33 @@ class Attachment:
         if size is None:
             return
         try:
-            self._workloads.resize(self._container, *size, timeout=_CALL)
+            self._set_size(*size)
         except (NotFound, FailedPrecondition, Unavailable, DeadlineExceeded):
             # ended already, or nobody to tell: the next change of size tells again
             return
+
+
+class ExecAttachment(Attachment):
+    """The same with one more command in a container, which :meth:`begin` starts."""
+
+    _exec_id = ""
+
+    def begin(self, request: processes_pb2.ExecRequest) -> int:
+        """Start it; its pid."""
+        started = self._workloads.exec(request)
+        self._exec_id = started.exec_id
+        return started.pid
+
+    def _begun(self, start: Callable[[], int]) -> int:
+        # nothing is known of a command whose start was not answered
+        return start()
+
+    def _ask(self) -> Pending[pb.WaitResponse]:
+        return self._workloads.wait_exec(self._container, self._exec_id)
+
+    def _kill(self, number: int) -> None:
+        if self._exec_id:
+            self._workloads.kill_exec(self._container, self._exec_id, number, timeout=_CALL)
+
+    def _set_size(self, width: int, height: int) -> None:
+        self._workloads.resize_exec(self._container, self._exec_id, width, height, timeout=_CALL)

@@ -56,7 +56,8 @@ class Fifos:
         """Remove pipes and directory; who has them open is not disturbed."""
         for path in filter(None, (self.stdin, self.stdout, self.stderr)):
             Path(path).unlink(missing_ok=True)
-        self.directory.rmdir()
+        with suppress(FileNotFoundError):  # the daemon has, when the container ended
+            self.directory.rmdir()
         if self.directory.parent == _OURS:
             with suppress(OSError):  # another corectl's are in it
                 _OURS.rmdir()

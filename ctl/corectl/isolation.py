@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ["device", "isolation_options", "namespaces", "security", "sysctls", "tmpfs"]
 
-_SHARED = {"ipc": "IPC", "pid": "process", "uts": "host name"}
+_OTHERS = "private, host, container:NAME"
+_SHARED = {
+    "ipc": ("IPC namespace", _OTHERS),
+    "pid": ("process namespace", _OTHERS),
+    "uts": ("host name", "private, host"),
+}
 
 
 def isolation_options() -> Sequence[Callable[..., Any]]:
@@ -39,8 +44,8 @@ def isolation_options() -> Sequence[Callable[..., Any]]:
         option("--sysctl", multiple=True, metavar="NAME=VALUE", help="Kernel setting of its own."),
         option("--group-add", multiple=True, metavar="GROUP", help="A further group of the user."),
         *(
-            option(f"--{kind}", default="", metavar="private|host", help=f"{what} namespace.")
-            for kind, what in _SHARED.items()
+            option(f"--{kind}", default="", metavar="MODE", help=f"{what}: {modes}.")
+            for kind, (what, modes) in _SHARED.items()
         ),
         option("--cgroupns", default="", metavar="private|host", help="cgroup namespace."),
         option("--userns", default="", metavar="host|auto|USER", help="User namespace."),

@@ -14,7 +14,7 @@ from cored.errors import InvalidArgument
 if TYPE_CHECKING:
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
-__all__ = ["limit_options", "resources", "ulimit"]
+__all__ = ["changeable_options", "changed", "limit_options", "resources", "ulimit"]
 
 _NANO = 1_000_000_000
 _THROTTLES = ("read_bps", "write_bps", "read_iops", "write_iops")
@@ -54,6 +54,29 @@ def limit_options() -> Sequence[Callable[..., Any]]:
         option("--cgroup-parent", default="", help="The cgroup that its own is made in."),
         option("--ulimit", multiple=True, metavar="NAME=SOFT[:HARD]", help="A limit as nofile."),
     )
+
+
+_CHANGEABLE = {
+    "memory", "memory_swap", "memory_reservation", "cpus", "cpu_shares", "cpu_period", "cpu_quota",
+    "cpuset_cpus", "cpuset_mems", "pids_limit", "blkio_weight",
+}  # fmt: skip
+
+
+def changeable_options() -> Sequence[Callable[..., Any]]:
+    """Those of the limits that update takes."""
+    found = []
+    for option in limit_options():
+        probe = click.command()(option(lambda: None))
+        if probe.params[0].name in _CHANGEABLE:
+            found.append(option)
+    return found
+
+
+def changed(options: Mapping[str, Any]) -> pb.Resources:
+    """What update's options ask for. InvalidArgument."""
+    none: dict[str, Any] = {f"device_{kind}": () for kind in _THROTTLES}
+    none |= {"memory_swappiness": -1, "oom_kill_disable": False, "cgroup_conf": ()}
+    return resources({**none, **options})
 
 
 def resources(options: Mapping[str, Any]) -> pb.Resources:

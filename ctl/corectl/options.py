@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from corectl import files
+from corectl.care import care_options, gpus, health, restart_policy
 from corectl.isolation import device, isolation_options, namespaces, security, sysctls, tmpfs
 from corectl.limits import limit_options, resources, ulimit
+from corectl.mounts import sorted_mounts
 from corectl.networking import dns, endpoints, first_network, network_options, ports
 from corectl.sizes import count
 from cored.errors import InvalidArgument
@@ -18,7 +20,7 @@ from cored.errors import InvalidArgument
 if TYPE_CHECKING:
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
-__all__ = ["container_config", "container_options", "environment", "mount"]
+__all__ = ["container_config", "container_options", "environment"]
 
 
 def container_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,9 +42,21 @@ def _options() -> Sequence[Callable[..., Any]]:
             "-v",
             "--volume",
             multiple=True,
-            metavar="SRC:DST[:ro]",
-            help="Bind mount from the host.",
+            metavar="[SRC:]DST[:ro]",
+            help="A volume, or a directory of the host.",
         ),
+        option("--mount", multiple=True, metavar="KEY=VALUE,...", help="type=bind|volume|tmpfs."),
+        option("--volumes-from", multiple=True, metavar="CONTAINER[:ro]", help="Its volumes, too."),
+        option("--env-file", multiple=True, metavar="FILE", help="Lines of NAME=VALUE."),
+        option("--label-file", multiple=True, metavar="FILE", help="Lines of NAME=VALUE."),
+        option("--annotation", multiple=True, metavar="NAME=VALUE", help="For the runtime."),
+        option("--umask", default="", metavar="MODE", help="As 0027."),
+        option("--gpus", default="", metavar="all|N|device=…", help="GPUs, by their CDI files."),
+        option("--cidfile", default="", metavar="FILE", help="Write the id there."),
+        option(
+            "--pidfile", default="", metavar="FILE", help="Write its first process's pid there."
+        ),
+        option("--volume-driver", default="", help="Of volumes that -v makes [local]."),
         option("-w", "--workdir", default="", help="Working directory."),
         option("-u", "--user", default="", metavar="UID[:GID]", help="User, by number or name."),
         option("--entrypoint", default=None, help="In place of the image's entrypoint."),
@@ -50,10 +64,10 @@ def _options() -> Sequence[Callable[..., Any]]:
         *network_options(),
         *isolation_options(),
         *limit_options(),
+        *care_options(),
         option("--log-driver", default="", metavar="json-file|none", help="Where output is kept."),
         option("--log-opt", multiple=True, metavar="NAME=VALUE", help="As max-size=10m."),
         option("-l", "--label", multiple=True, metavar="NAME[=VALUE]", help="Label."),
-        option("--stop-signal", default="", help="Signal that stops it."),
         option(
             "--pull",
             type=click.Choice(["missing", "always", "never"]),
@@ -74,6 +88,8 @@ def container_config(options: Mapping[str, Any]) -> pb.ContainerConfig:
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
     entrypoint = options["entrypoint"]
+    binds, volumes, in_memory = sorted_mounts(options)
+    cdi = [text for text in options["device"] if not text.startswith("/") and "=" in text]
     return pb.ContainerConfig(
         image=options["image"],
         name=options["name"],
@@ -81,14 +97,24 @@ def container_config(options: Mapping[str, Any]) -> pb.ContainerConfig:
         entrypoint=None
         if entrypoint is None
         else pb.Entrypoint(args=[entrypoint] if entrypoint else []),
-        env=environment(options["env"], os.environ),
+        env=[*files.environment(options["env_file"]), *environment(options["env"], os.environ)],
         working_directory=options["workdir"],
         user=options["user"],
         terminal=options["tty"],
         open_stdin=options["interactive"],
-        mounts=[mount(text) for text in options["volume"]],
+        mounts=binds,
+        volumes=volumes,
+        volumes_from=options["volumes_from"],
         hostname=options["hostname"],
-        labels={name: value for name, _, value in (s.partition("=") for s in options["label"])},
+        labels=files.pairs((*files.lines(options["label_file"]), *options["label"])),
+        annotations=files.pairs(options["annotation"]),
+        restart=restart_policy(options["restart"]),
+        health=health(options),
+        init=options["init"],
+        stop_timeout=options["stop_timeout"],
+        umask=files.mode(options["umask"]),
+        cdi_devices=[*gpus(options["gpus"]), *cdi],
+        exposed=files.ports(options["expose"]),
         auto_remove=options["auto_remove"],
         privileged=options["privileged"],
         read_only=options["read_only"],
@@ -112,9 +138,9 @@ def container_config(options: Mapping[str, Any]) -> pb.ContainerConfig:
         security=security(options["security_opt"]),
         ulimits=[ulimit(text) for text in options["ulimit"]],
         sysctls=sysctls(options["sysctl"]),
-        devices=[device(text) for text in options["device"]],
+        devices=[device(text) for text in options["device"] if text not in cdi],
         device_cgroup_rules=options["device_cgroup_rule"],
-        tmpfs=[tmpfs(text) for text in options["tmpfs"]],
+        tmpfs=[*in_memory, *(tmpfs(text) for text in options["tmpfs"])],
         shm_size=count(options["shm_size"]),
         oom_score_adj=options["oom_score_adj"],
         groups=options["group_add"],
@@ -135,26 +161,6 @@ def environment(given: Sequence[str], ours: Mapping[str, str]) -> list[str]:
         elif name in ours:
             found.append(f"{name}={ours[name]}")
     return found
-
-
-def mount(text: str) -> pb.BindMount:
-    """SRC:DST[:ro|rw] as docker's -v; a source that begins with a dot is relative to here."""
-    from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
-
-    hint = "write SOURCE:TARGET or SOURCE:TARGET:ro, both absolute paths"
-    parts = text.split(":")
-    if len(parts) not in (2, 3) or not all(parts):
-        raise InvalidArgument(f"--volume '{text}': not understood", hint=hint)
-    source, target, *modes = parts
-    words = modes[0].split(",") if modes else []
-    if unknown := set(words) - {"ro", "rw"}:
-        raise InvalidArgument(f"--volume '{text}': unknown option {min(unknown)}", hint=hint)
-    if source.split("/")[0] in (".", ".."):
-        source = os.path.normpath(Path.cwd() / source)
-    for kind, path in (("source", source), ("target", target)):
-        if not path.startswith("/"):
-            raise InvalidArgument(f"--volume '{text}': {kind} '{path}' is relative", hint=hint)
-    return pb.BindMount(source=source, target=target, read_only="ro" in words, create_source=True)
 
 
 def _option(text: str) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from corectl.fifos import Fifos
+from corectl.keys import DetachKeys
 
 __all__ = ["Relays"]
 
@@ -52,7 +53,8 @@ class Relays:
 
     The output ends are open for reading before the container is made: nothing it writes is lost,
     and nothing blocks if it never comes. ``broken`` is called, once, when nobody reads our
-    standard output any more; what comes after is read and dropped.
+    standard output any more; what comes after is read and dropped. ``detached`` is when ``keys``
+    were typed. BlockingIOError when somebody else reads the pipes.
     """
 
     def __init__(
@@ -63,6 +65,8 @@ class Relays:
         stdout: int = 1,
         stderr: int = 2,
         broken: Callable[[], None],
+        keys: DetachKeys | None = None,
+        detached: Callable[[], None] | None = None,
     ) -> None:
         self._stop = _Stop()
         self._broken = broken
@@ -71,11 +75,18 @@ class Relays:
         for path, target in ((fifos.stdout, stdout), (fifos.stderr, stderr)):
             if path:
                 source = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                try:
+                    _claim(source)
+                except BlockingIOError:
+                    os.close(source)
+                    raise
                 _enlarge(source)
                 self._outputs.append(_Output(source, target, self._stop, self._lost))
         if fifos.stdin:
             self._input = threading.Thread(
-                target=_copy_in, args=(stdin, fifos.stdin, self._stop), daemon=True
+                target=_copy_in,
+                args=(stdin, fifos.stdin, self._stop, keys, detached),
+                daemon=True,
             )
 
     def __enter__(self) -> Self:
@@ -168,7 +179,13 @@ class _Output:
             self._writing = False
 
 
-def _copy_in(source: int, path: str, stop: _Stop) -> None:
+def _copy_in(
+    source: int,
+    path: str,
+    stop: _Stop,
+    keys: DetachKeys | None = None,
+    detached: Callable[[], None] | None = None,
+) -> None:
     """From a descriptor into a pipe; closing it tells the container that the input ended."""
     target = _open_writer(path, stop)
     if target is None:
@@ -182,6 +199,9 @@ def _copy_in(source: int, path: str, stop: _Stop) -> None:
             data = _read(source) if ready else None
             if data == b"":
                 return
+            left = False
+            if keys is not None and data:
+                data, left = keys.feed(data)
             rest = memoryview(data or b"")
             while rest:
                 ready, ended = stop.wait(target, select.POLLOUT)
@@ -193,6 +213,9 @@ def _copy_in(source: int, path: str, stop: _Stop) -> None:
                     continue
                 except BrokenPipeError:
                     return
+            if left and detached is not None:
+                detached()
+                return
     finally:
         os.close(target)
 
@@ -233,6 +256,13 @@ def _write(fd: int, data: bytes) -> None:
             poll = select.poll()
             poll.register(fd, select.POLLOUT)
             poll.poll()
+
+
+def _claim(fd: int) -> None:
+    """Be the only one who reads a pipe: of two, each would get a part."""
+    import fcntl
+
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _enlarge(fd: int) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cored.client.channel import Channel
     from cored.client.networks import Networks
+    from cored.client.volumes import Volumes
     from cored.client.workloads import Workloads
 
 __all__ = ["Session"]
@@ -52,6 +53,13 @@ class Session:
         from cored.client.networks import Networks
 
         return Networks(self.channel)
+
+    @property
+    def volumes(self) -> Volumes:
+        """The volumes."""
+        from cored.client.volumes import Volumes
+
+        return Volumes(self.channel)
 
     def close(self) -> None:
         """Close the connections."""

@@ -19,9 +19,25 @@ _ROOT = {
     "kill": ("lifecycle:kill", "Send containers a signal."),
     "rm": ("lifecycle:rm", "Remove containers."),
     "wait": ("lifecycle:wait", "Wait until containers end; print their exit codes."),
+    "restart": ("lifecycle:restart", "Stop containers, and start them again."),
+    "pause": ("lifecycle:pause", "Freeze all processes of containers."),
+    "unpause": ("lifecycle:unpause", "Let paused containers go on."),
+    "rename": ("lifecycle:rename", "Give a container another name."),
+    "update": ("lifecycle:update", "Change limits and restart policies of containers."),
+    "exec": ("execs:exec_", "Run a command in a running container."),
+    "attach": ("execs:attach", "Join a running container's streams."),
+    "cp": ("files:cp", "Copy files between a container and here."),
+    "diff": ("files:diff", "Show what a container changed of its image."),
+    "commit": ("files:commit", "Make an image of what a container has become."),
+    "export": ("files:export", "Write a container's filesystem as a tar."),
+    "top": ("watching:top", "Show a container's processes."),
+    "stats": ("watching:stats", "Show what containers use."),
+    "events": ("watching:events", "Show what happens."),
+    "container": ("", "Work with containers: all of the above, and ls, prune."),
+    "volume": ("", "Work with volumes: create, ls, inspect, rm, prune."),
     "ps": ("listing:ps", "List containers."),
-    "logs": ("listing:logs", "Show what a container wrote."),
-    "inspect": ("listing:inspect", "Show everything about containers, as JSON."),
+    "logs": ("logs:logs", "Show what a container wrote."),
+    "inspect": ("inspection:inspect", "Show everything about containers, as JSON."),
     "pull": ("transfers:pull", "Fetch images from their registries and unpack them."),
     "push": ("transfers:push", "Send an image to a registry."),
     "tag": ("images:tag", "Give an image one more name."),
@@ -75,8 +91,34 @@ _NETWORK = {
     "connect": ("networks:connect", "Put a container into one more network."),
     "disconnect": ("networks:disconnect", "Take a container out of a network."),
 }
+_CONTAINER = {
+    **{
+        name: _ROOT[name]
+        for name in (
+            "attach", "commit", "cp", "create", "diff", "exec", "export", "kill", "logs", "pause",
+            "port", "rename", "restart", "rm", "run", "start", "stats", "stop", "top", "unpause",
+            "update", "wait",
+        )
+    },
+    "inspect": ("inspection:inspect_container", "Show everything about containers, as JSON."),
+    "ls": ("listing:ps", "List containers."),
+    "list": ("listing:ps", "List containers."),
+    "ps": ("listing:ps", "List containers."),
+    "prune": ("lifecycle:prune", "Remove all containers that do not run."),
+}  # fmt: skip
+_VOLUME = {
+    "create": ("volumes:create", "Make a volume."),
+    "ls": ("volumes:ls", "List volumes."),
+    "list": ("volumes:ls", "List volumes."),
+    "inspect": ("volumes:inspect", "Show everything about volumes, as JSON."),
+    "rm": ("volumes:rm", "Remove volumes that no container has."),
+    "remove": ("volumes:rm", "Remove volumes that no container has."),
+    "prune": ("volumes:prune", "Remove volumes that no container has."),
+}
 _RUNTIME = {"ls": ("runtimes:ls", "List the runtimes, and whether they work here.")}
 _GROUPS = {
+    "container": _CONTAINER,
+    "volume": _VOLUME,
     "runtime": _RUNTIME,
     "image": _IMAGE,
     "content": _CONTENT,

@@ -7,15 +7,16 @@ from contextlib import asynccontextmanager
 
 from cored.abc.content import ContentStore
 from cored.abc.differ import Differ
-from cored.archive.pool import WorkerPool
 from cored.hookspecs import PluginContext, Provider, hookimpl
-from cored_differ_walking.differ import WalkingDiffer
 
-__all__ = ["WalkingDiffer", "cored_differ"]
+__all__ = ["cored_differ"]
 
 
 @asynccontextmanager
 async def _opened(context: PluginContext) -> AsyncIterator[Differ]:
+    from cored.archive.pool import WorkerPool
+    from cored_differ_walking.differ import WalkingDiffer
+
     content = context.require(ContentStore)  # type: ignore[type-abstract]
     yield WalkingDiffer(content, context.require(WorkerPool), context.state)
 

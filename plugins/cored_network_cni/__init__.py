@@ -6,9 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from cored.abc.network import Network
-from cored.cni.cache import Cache
-from cored.cni.chain import Chain
-from cored.cni.executables import Executables
 from cored.hookspecs import PluginContext, Provider, hookimpl
 
 __all__ = ["cored_network"]
@@ -16,7 +13,13 @@ __all__ = ["cored_network"]
 
 @asynccontextmanager
 async def _opened(context: PluginContext) -> AsyncIterator[Network]:
-    yield Chain(Executables.configured(context.settings), Cache(context.root / "results"))
+    from cored.cni.cache import Cache
+    from cored.cni.chain import Chain
+    from cored.cni.executables import Executables
+
+    cache = Cache(context.root / "results")
+    cache.tidy()
+    yield Chain(Executables.configured(context.settings), cache)
 
 
 @hookimpl

@@ -20,9 +20,9 @@ from cored.errors import (
     NotFound,
     from_os_error,
 )
-from cored_network_native import sysctl
+from cored_network_native import sysctl, ways
 from cored_network_native.hostlocal import HostLocal, HostLocalKind
-from cored_network_native.kinds import Host, Kind, owner, previous
+from cored_network_native.kinds import Host, Kind, mark, owner, previous
 from cored_network_native.netlink import Link, Netlink, address, delete_link, hairpin, link, route
 from cored_network_native.rules import Element
 
@@ -53,6 +53,7 @@ class Bridge(Kind):
         mac = _inside(call, ips, routes)
         if gateway:
             _gateways(host, bridge, ips, bool(config.get("forceAddress")))
+            host.rules.keep([Element("bridges", f'"{name}"')])
         host.rules.add(owner(call), _elements(call, name, veth, mac, ips))
         return Result(
             interfaces=[
@@ -92,10 +93,17 @@ class Bridge(Kind):
             raise FailedPrecondition(f"{subject}: its rules in the packet filter are gone")
 
     def collect(self, host: Host, call: Call, owners: Collection[tuple[str, str]]) -> None:
+        host.rules.collect(mark(call.network), [mark(call.network, *one) for one in owners])
         if _native_ipam(call):
             HostLocal(call).collect(owners)
         elif (call.config.get("ipam") or {}).get("type"):
             host.delegate(str(call.config["ipam"]["type"]), call)
+
+    def restore(self, host: Host, call: Call) -> None:
+        before = previous(call)
+        if call.config.get("isGateway") or call.config.get("isDefaultGateway"):
+            host.rules.keep([Element("bridges", f'"{one.name}"') for one in before.interfaces[:1]])
+        host.rules.add(owner(call), _known(call, before))
 
     def status(self, host: Host, call: Call) -> None:
         if _native_ipam(call):
@@ -113,9 +121,11 @@ def vacate(host: Host, name: str) -> None:
         host.netlink.change(delete_link(name), forgiven=errno.ENODEV)
     quoted = f'"{name}"'
     host.known = {key for key in host.known if key[0] != name}
+    ways.close(host.rules.nft, name)
     host.rules.forget(
         [
             Element("bridges", quoted),
+            Element("closed", quoted),
             Element("isolated", quoted),
             Element("same", f"{quoted} . {quoted}"),
         ]
@@ -319,6 +329,8 @@ def _gateways(host: Host, bridge: Link, ips: Sequence[Address], force: bool) -> 
         host.netlink.change(address(bridge.index, one.gateway, prefix))
         sysctl.forward(one.family)
         if one.family == 4:
+            # first the rules that keep containers away from the host's loopback
+            host.rules.keep([Element("bridges", f'"{bridge.name}"')])
             sysctl.write(f"net/ipv4/conf/{bridge.name}/route_localnet", "1")
         host.known.add(key)
 

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from cored.abc.network import NetworkList
+from cored import log
+from cored.abc.network import Attachment, NetworkList
 from cored.cni import results
-from cored.cni.calls import Call
+from cored.cni.calls import Call, prepared
 from cored.cni.executables import Executables
 from cored.cni.lists import VERSIONS
-from cored.errors import Unimplemented, from_os_error
+from cored.errors import CoredError, Internal, Unimplemented, from_os_error
 from cored_network_native.bandwidth import Bandwidth
 from cored_network_native.bridge import Bridge, vacate
 from cored_network_native.firewall import Firewall
 from cored_network_native.kinds import Host, Kind
 from cored_network_native.loopback import Loopback
 from cored_network_native.netlink import Netlink
+from cored_network_native.nftables import Refused
 from cored_network_native.portmap import PortMap
 from cored_network_native.rules import Rules
 
@@ -39,8 +41,12 @@ T = TypeVar("T")
 class Native:
     """A :class:`cored.cni.calls.Caller`. Our plugins share one thread, which netlink belongs to."""
 
-    def __init__(self, executables: Executables) -> None:
+    def __init__(
+        self, executables: Executables, kept: Callable[[], Iterable[Attachment]] = tuple
+    ) -> None:
+        """``kept`` answers the attachments that there are, for :meth:`restore`."""
         self._executables = executables
+        self._kept = kept
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="network")
         self._host: Host | None = None
 
@@ -49,7 +55,40 @@ class Native:
         kind = KINDS.get(type)
         if kind is None or not kind.takes(call.config):
             return await self._executables.call(type, call)
-        return await self._on_thread(lambda: perform(kind, self._opened(), call))
+        return await self._on_thread(lambda: self._perform(kind, call))
+
+    async def restore(self) -> None:
+        """See that the packet filter has what it should, whatever became of it meanwhile."""
+        if any(True for _ in self._kept()):
+            await self._on_thread(self._restore)
+
+    def _perform(self, kind: Kind, call: Call) -> Mapping[str, Any] | None:
+        host = self._opened()
+        try:
+            return perform(kind, host, call)
+        finally:
+            if host.rules.anew:
+                # somebody has flushed the rule set: the others have lost theirs, too
+                self._restore()
+
+    def _restore(self) -> None:
+        host = self._opened()
+        host.rules.ensure()
+        host.rules.anew = False
+        for attachment in self._kept():
+            for plugin in attachment.network.plugins if attachment.finished else ():
+                kind = KINDS.get(plugin["type"])
+                if kind is None or not kind.takes(plugin):
+                    continue
+                call = prepared("ADD", attachment, plugin, attachment.result)
+                try:
+                    kind.restore(host, call)
+                except CoredError as error:
+                    log.get("networks").warning(
+                        "restoring an attachment",
+                        container=attachment.container_id,
+                        error=str(error),
+                    )
 
     async def versions(self, type: str) -> Sequence[str]:
         if type in KINDS:
@@ -100,6 +139,8 @@ def perform(kind: Kind, host: Host, call: Call) -> Mapping[str, Any] | None:
                 kind.status(host, call)
             case other:
                 raise Unimplemented(f"CNI command {other!r}: unknown")
+    except Refused as error:
+        raise Internal(f"network {call.network!r}: packet filter: {error}") from error
     except OSError as error:
         raise from_os_error(f"network {call.network!r}: {call.command}", error) from error
     return None

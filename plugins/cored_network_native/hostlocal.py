@@ -107,10 +107,14 @@ class HostLocal:
         """Release what belongs to none of the ``owners`` (id, interface)."""
         if not self._directory.exists():
             return
+        ids = {id for id, _ in owners}
         with self._locked():
             for file in self._addresses():
-                id, _, ifname = file.read_text().strip().partition("\r\n")
-                if (id, ifname) not in owners:
+                # as bytes: reading text would make another line's end of it
+                content = file.read_bytes().decode(errors="replace").strip()
+                id, _, ifname = content.partition("\r\n")
+                # old versions of the executable note no interface
+                if (id, ifname) not in owners if ifname else id not in ids:
                     file.unlink()
 
     def _reserve(self, number: int, ranges: Sequence[_Range], asked: _Ip | None) -> Address:
@@ -142,8 +146,13 @@ class HostLocal:
     def _take(self, address: _Ip) -> bool:
         """Reserve one address; a file comes to be whole or not at all."""
         path = self._file(str(address))
-        if path.exists():
-            return False
+        try:
+            if path.stat().st_size:
+                return False
+            # nobody writes an empty one: what the machine's sudden end has left
+            path.unlink()
+        except FileNotFoundError:
+            pass
         new = self._put(".new", self._owner)
         try:
             os.link(new, path)

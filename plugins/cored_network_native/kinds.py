@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, ClassVar
 
 from cored.cni import results
@@ -13,7 +14,7 @@ from cored.cni.results import Result
 from cored_network_native.netlink import Netlink
 from cored_network_native.rules import Rules
 
-__all__ = ["Host", "Kind", "owner", "previous"]
+__all__ = ["Host", "Kind", "mark", "owner", "previous"]
 
 # keys that every plugin's table may have
 _COMMON = frozenset(
@@ -72,6 +73,9 @@ class Kind(ABC):
     def collect(self, host: Host, call: Call, owners: Collection[tuple[str, str]]) -> None:  # noqa: B027 - most need none
         """GC: remove what belongs to none of ``owners`` (container id, interface)."""
 
+    def restore(self, host: Host, call: Call) -> None:  # noqa: B027 - most need none
+        """See that an attachment has what it had in the packet filter, which was emptied."""
+
     def status(self, host: Host, call: Call) -> None:  # noqa: B027 - most need none
         """STATUS. FailedPrecondition."""
 
@@ -81,6 +85,18 @@ def previous(call: Call) -> Result:
     return results.from_json(call.config.get("prevResult") or {})
 
 
+def mark(network: str, container_id: str = "", ifname: str = "") -> str:
+    """What elements of the packet filter are marked with; a network's marks begin alike.
+
+    At most 128 bytes, as nft's comments are: names that are too long are hashed.
+    """
+    return f"{_short(network, 32)}/" + (f"{_short(container_id, 76)}/{ifname}" if ifname else "")
+
+
 def owner(call: Call) -> str:
-    """What an attachment's elements of the packet filter are marked with."""
-    return f"{call.container_id}/{call.ifname}"
+    """The mark of an attachment."""
+    return mark(call.network, call.container_id, call.ifname)
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else sha256(text.encode()).hexdigest()[:most]

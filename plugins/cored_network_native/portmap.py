@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from ipaddress import ip_address
 from typing import Any
 
 from cored.cni.calls import Call
 from cored.cni.results import Result
 from cored.errors import AlreadyExists, FailedPrecondition, InvalidArgument
-from cored_network_native.kinds import Host, Kind, owner, previous
+from cored_network_native.kinds import Host, Kind, mark, owner, previous
 from cored_network_native.rules import Element
 
 __all__ = ["PortMap"]
@@ -38,6 +38,12 @@ class PortMap(Kind):
             raise FailedPrecondition(
                 f"network {call.network!r}: the published ports of {call.container_id} are gone"
             )
+
+    def collect(self, host: Host, call: Call, owners: Collection[tuple[str, str]]) -> None:
+        host.rules.collect(mark(call.network), [mark(call.network, *one) for one in owners])
+
+    def restore(self, host: Host, call: Call) -> None:
+        host.rules.add(owner(call), list(_elements(call, previous(call))))
 
 
 def _mappings(call: Call) -> list[Mapping[str, Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from cored.errors import AlreadyExists, Internal
@@ -17,7 +18,13 @@ from cored_network_native.nftables import Nftables, Refused
 __all__ = ["Element", "Rules"]
 
 _TABLES = """
+table inet cored
+delete table inet cored
+table bridge cored
+delete table bridge cored
 table inet cored {
+  chain VERSION { }
+  set closed { type ifname; }
   set bridges { type ifname; }
   set isolated { type ifname; }
   set same { type ifname . ifname; }
@@ -32,6 +39,7 @@ table inet cored {
   chain guard {
     type filter hook prerouting priority raw; policy accept;
     iifname @bridges ip daddr 127.0.0.0/8 drop
+    iifname @bridges ip saddr 127.0.0.0/8 drop
   }
   chain publish {
     dnat ip to ip daddr . meta l4proto . th dport map @ports4at
@@ -65,9 +73,11 @@ table inet cored {
     ct status dnat accept
     iifname . oifname @same accept
     iifname @isolated oifname @isolated drop
+    iifname != @bridges oifname @closed drop
   }
 }
 table bridge cored {
+  chain VERSION { }
   set ports { type ifname; }
   set macs { type ifname . ether_addr; }
   set addresses4 { type ifname . ipv4_addr; }
@@ -77,9 +87,11 @@ table bridge cored {
     type filter hook prerouting priority -300; policy accept;
     iifname != @ports accept
     iifname . ether saddr != @macs drop
+    ether type arp iifname . arp saddr ether != @macs drop
     ether type arp arp saddr ip 0.0.0.0 accept
     ether type arp iifname . arp saddr ip @addresses4 accept
     ether type ip iifname . ip saddr @addresses4 accept
+    ether type ip6 icmpv6 type { nd-router-advert, nd-redirect } drop
     ether type ip6 icmpv6 type nd-neighbor-advert iifname . @th,64,128 != @targets6 drop
     ether type ip6 ip6 saddr :: meta l4proto icmpv6 accept
     ether type ip6 iifname . ip6 saddr @addresses6 accept
@@ -88,6 +100,8 @@ table bridge cored {
 }
 """
 _FAMILIES = ("inet", "bridge")
+# tables of another version of these rules are replaced
+_VERSION = "v" + sha256(_TABLES.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +120,20 @@ class Element:
 
 
 class Rules:
-    """The tables in this thread's network namespace; all methods belong to one thread."""
+    """The tables in this thread's network namespace; all methods belong to one thread.
+
+    ``anew`` becomes true when the tables had to be made: whatever was in them is gone.
+    """
 
     def __init__(self) -> None:
         self._nft = Nftables()
         self._there = False
+        self.anew = False
+
+    @property
+    def nft(self) -> Nftables:
+        """For what is in other tables."""
+        return self._nft
 
     def close(self) -> None:
         """Let go of the library; the rules stay."""
@@ -119,13 +142,13 @@ class Rules:
     def add(self, owner: str, elements: Sequence[Element]) -> None:
         """Add an attachment's elements, all or none. AlreadyExists for a port that is published."""
         if elements:
-            self._ensure()
+            self.ensure()
             self._run("add", elements, owner)
 
     def keep(self, elements: Sequence[Element]) -> None:
         """See that elements which belong to a bridge are there."""
         if elements:
-            self._ensure()
+            self.ensure()
             self._run("add", elements, "")
 
     def remove(self, owner: str, elements: Sequence[Element] = ()) -> None:
@@ -172,9 +195,13 @@ class Rules:
                     found += _elements(family, entry.get(kind))
         return found
 
-    def collect(self, owners: Collection[str]) -> None:
-        """Remove what belongs to none of ``owners``."""
-        stale = [element for owner, element in self.owned() if owner not in owners]
+    def collect(self, beginning: str, owners: Collection[str]) -> None:
+        """Remove what has a mark that begins so and is none of ``owners``."""
+        stale = [
+            element
+            for owner, element in self.owned()
+            if owner.startswith(beginning) and owner not in owners
+        ]
         if stale:
             self._nft.run(_commands("delete", stale, ""))
 
@@ -193,21 +220,26 @@ class Rules:
                 raise Internal(f"packet filter: {error}") from error
             # somebody has flushed the rule set
             self._there = False
-            self._ensure()
+            self.ensure()
             self._nft.run(_commands(verb, elements, owner))
 
-    def _ensure(self) -> None:
+    def ensure(self) -> None:
+        """See that the tables are there, as far as nobody has said that they are not."""
         if not self._there:
             if self._lost():
-                self._nft.run(_TABLES)
+                try:
+                    self._nft.run(_TABLES.replace("VERSION", _VERSION))
+                except Refused as error:
+                    raise Internal(f"packet filter: {error}") from error
+                self.anew = True
             self._there = True
 
     def _lost(self) -> bool:
         try:
-            tables = self._nft.list("tables")
+            chains = [entry.get("chain", {}) for entry in self._nft.list("chains")]
         except Refused as error:
             raise Internal(f"packet filter: {error}") from error
-        ours = [t["table"]["family"] for t in tables if t.get("table", {}).get("name") == "cored"]
+        ours = [one["family"] for one in chains if one.get("name") == _VERSION]
         return sorted(ours) != sorted(_FAMILIES)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from cored import log
 from cored.abc.runtime import Runtime
 from cored.abc.sandbox import SandboxController
-from cored.errors import FailedPrecondition
+from cored.errors import CoredError
 from cored.hookspecs import PluginContext, PluginKind, Provider, hookimpl
 from cored_runtime_shim.choice import Runtimes
 from cored_runtime_shim.launch import Launcher
@@ -23,16 +24,26 @@ __all__ = ["ShimRuntime", "cored_runtime", "cored_sandbox_controller"]
 async def _opened(context: PluginContext) -> AsyncIterator[Runtime]:
     table = settings(context.settings)
     runtimes = Runtimes(table)
-    try:
-        await runtimes.usual()
-    except FailedPrecondition as error:
-        log.get("runtime").warning("containers cannot be started", error=str(error))
     async with Zygote.opened(table.idle) as zygote:
         runtime = ShimRuntime(context.state, Launcher(context.address, zygote), runtimes)
+        runtime.find()
+        preparing = asyncio.create_task(_prepare(runtime, runtimes, zygote), name="preparing")
         try:
             yield runtime
         finally:
+            preparing.cancel()
+            await asyncio.gather(preparing, return_exceptions=True)
             await runtime.close()
+
+
+async def _prepare(runtime: ShimRuntime, runtimes: Runtimes, zygote: Zygote) -> None:
+    """What the first container would wait for. Earlier it would hinder the search for tasks."""
+    await runtime.recover()
+    try:
+        await runtimes.usual()
+        await zygote.ensure()
+    except (CoredError, OSError) as error:
+        log.get("runtime").warning("containers cannot be started", error=str(error))
 
 
 @asynccontextmanager

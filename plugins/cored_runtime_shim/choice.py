@@ -129,6 +129,9 @@ class Runtimes:
     async def _search(self) -> OciRuntime:
         name = self.settings.runtime
         if name:
+            if name.startswith("/") and not Path(name).name.startswith("containerd-shim-"):
+                # the setting is of OCI runtimes: a wrapper may be called what it likes
+                return await self._made(RuntimeSettings(path=name), name)
             choice = await self.resolve(name, None) if name not in OWN else Choice()
             if choice.oci is None:
                 raise InvalidArgument(

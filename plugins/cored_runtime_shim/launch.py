@@ -47,9 +47,8 @@ class Launcher:
         return await foreign.start(binary, bundle, self.address, given)
 
     def found(self, bundle: Bundle) -> None:
-        """A shim of an earlier daemon: go on with its log."""
-        if bundle.runtime not in OWN:
-            self._logs.open(bundle)
+        """A shim of an earlier daemon, not ours: go on with its log."""
+        self._logs.open(bundle)
 
     def forget(self, bundle: Bundle) -> None:
         """The shim is gone."""

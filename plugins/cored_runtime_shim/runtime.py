@@ -25,6 +25,7 @@ from cored_runtime_shim.choice import Runtimes
 from cored_runtime_shim.foreign import OWN
 from cored_runtime_shim.launch import Launcher
 from cored_runtime_shim.line import Line
+from cored_runtime_shim.logs import for_strangers
 from cored_runtime_shim.sandbox import ShimSandboxes
 from cored_runtime_shim.task import ShimTask, killed
 
@@ -45,10 +46,17 @@ class ShimRuntime(Runtime):
         self._about = About(runtimes)
         self._tasks: dict[Path, ShimTask] = {}
         self._removals: set[asyncio.Task[None]] = set()
+        self._finding: asyncio.Task[Mapping[tuple[str, str], Task]] | None = None
         self.sandboxes = ShimSandboxes(state / ".sandboxes", launcher, runtimes)
+
+    def find(self) -> None:
+        """Begin to look for tasks: their shims take a while, which the daemon can use."""
+        self._finding = asyncio.create_task(self._find(), name="finding tasks")
 
     async def close(self) -> None:
         """Let go of what is open; every task lives on."""
+        if self._finding is not None:
+            self._finding.cancel()
         if self._removals:
             await asyncio.wait(self._removals)
         for task in self._tasks.values():
@@ -59,6 +67,8 @@ class ShimRuntime(Runtime):
     async def create(self, id: str, options: CreateOptions) -> Task:
         choice = await self._runtimes.choose(options.runtime, options.options, options.spec.value)
         options = replace(options, runtime=choice.shim)
+        if choice.oci is None:
+            options = replace(options, stdio=for_strangers(options.stdio))
         bundle = Bundle.make(self._state, scope.namespace(), options, id, choice.oci)
         line: Line | None = None
         try:
@@ -76,9 +86,17 @@ class ShimRuntime(Runtime):
         return self._task(bundle, line, answer.pid)
 
     async def recover(self) -> Mapping[tuple[str, str], Task]:
+        if self._finding is None:
+            self.find()
+            assert self._finding is not None
+        return await asyncio.shield(self._finding)
+
+    async def _find(self) -> Mapping[tuple[str, str], Task]:
         await asyncio.to_thread(remains.forget_other_boots, self._state)
         found = await asyncio.gather(*(self._recovered(bundle) for bundle in bundles(self._state)))
-        return {(task.namespace, task.id): task for task in found if task is not None}
+        tasks = {(task.namespace, task.id): task for task in found if task is not None}
+        log.get("runtime").info("tasks of earlier daemons", found=len(tasks))
+        return tasks
 
     async def info(self, runtime: str, options: Typed | None) -> RuntimeInfo:
         return await self._about.info(runtime, options)
@@ -117,42 +135,39 @@ class ShimRuntime(Runtime):
 
     async def _recovered(self, bundle: Bundle) -> Task | None:
         """The task of a bundle; None when there is none (any more), and it has been removed."""
-        logger = log.get("runtime").bind(namespace=bundle.namespace, container=bundle.id)
         try:
-            return await self._found(bundle, logger)
+            return await self._found(bundle)
         except (CoredError, OSError, ValueError) as error:
             # one that is damaged must not keep the others from being found
-            logger.error("a bundle that cannot be read is left alone", error=str(error))
+            _log(bundle).error("a bundle that cannot be read is left alone", error=str(error))
             return None
 
-    async def _found(self, bundle: Bundle, logger: Any) -> Task | None:
+    async def _found(self, bundle: Bundle) -> Task | None:
         address, exit = bundle.address, bundle.exit
         if not address and exit is None:
-            logger.info("removing a bundle whose shim never started")
+            _log(bundle).info("removing a bundle whose shim never started")
             await self._undo(bundle, None)
             return None
-        if bundle.settled:
+        if not address:
             return self._task(bundle, Line.dead(bundle.namespace, bundle.id), bundle.pid)
         own = bundle.runtime in OWN
         line = Line(bundle.namespace, bundle.id, address, 3 if own else foreign.version_of(bundle))
-        self._launcher.found(bundle)
-        pid = bundle.pid
+        if not own:
+            self._launcher.found(bundle)
         try:
-            found = await line.find(_SIGN_OF_LIFE)
-            if found is None:
-                logger.info("removing a bundle whose task was never created, or is deleted")
-                await self._undo(bundle, line)
-                return None
+            pid = await line.find(_SIGN_OF_LIFE)
         except Unavailable as error:
+            pid = bundle.pid
             if line.gone.done() and own and not pid and exit is None:
-                logger.info("removing a bundle whose shim died before it created a task")
+                _log(bundle).info("removing a bundle whose shim died before it created a task")
                 await self._undo(bundle, None)
                 return None
-            logger.warning("its shim cannot be asked", error=str(error))
-        else:
-            pid = found or pid
-            logger.info("found again", pid=pid)
-        return self._task(bundle, line, pid)
+            _log(bundle).warning("its shim cannot be asked", error=str(error))
+        if pid is None:
+            _log(bundle).info("removing a bundle whose task was never created, or is deleted")
+            await self._undo(bundle, line)
+            return None
+        return self._task(bundle, line, pid or bundle.pid)
 
     async def _destroy(self, bundle: Bundle) -> Exit:
         """End a container whose shim has died; its exit as recorded, or as made now."""
@@ -187,6 +202,10 @@ class ShimRuntime(Runtime):
         self._removals.discard(removal)
         if not removal.cancelled() and (error := removal.exception()) is not None:
             log.get("runtime").error("files of a bundle that is gone stay", error=str(error))
+
+
+def _log(bundle: Bundle) -> Any:
+    return log.get("runtime").bind(namespace=bundle.namespace, container=bundle.id)
 
 
 def _create_request(bundle: Bundle, options: CreateOptions) -> pb.CreateTaskRequest:

@@ -45,7 +45,6 @@ class Zygote:
     async def opened(cls, idle: float) -> AsyncIterator[Zygote]:
         """The zygote ends with the body; its shims do not."""
         zygote = cls(idle)
-        await zygote._ensure()
         try:
             yield zygote
         finally:
@@ -73,7 +72,7 @@ class Zygote:
 
     async def _asked(self, request: dict[str, Any]) -> dict[str, Any] | None:
         """The answer to one request; None when the zygote died before it came."""
-        await self._ensure()
+        await self.ensure()
         assert self._channel is not None
         self._count += 1
         number = self._count
@@ -88,7 +87,8 @@ class Zygote:
         finally:
             self._waiting.pop(number, None)
 
-    async def _ensure(self) -> None:
+    async def ensure(self) -> None:
+        """Return when it runs; shims are forked at once then."""
         async with self._lock:
             alive = self._process is not None and self._process.poll() is None
             if alive and self._reader is not None and not self._reader.done():

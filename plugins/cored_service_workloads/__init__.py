@@ -8,26 +8,33 @@ from contextlib import asynccontextmanager
 from cored.abc.content import ContentStore
 from cored.abc.records import ImageStore, LeaseStore
 from cored.abc.service import Service
-from cored.engine.containers import Containers
-from cored.engine.export import Exporter
-from cored.engine.image_details import ImageDetails
-from cored.engine.image_mounts import ImageMounts
-from cored.engine.image_removal import ImageRemoval
-from cored.engine.images import Images
-from cored.engine.importing import Importer
-from cored.engine.pull import Puller
-from cored.engine.push import Pusher
-from cored.engine.registry import Registry
-from cored.engine.tasks import Tasks
 from cored.hookspecs import PluginContext, Provider, hookimpl
-from cored_service_workloads.images import ImageParts
-from cored_service_workloads.service import WorkloadsService
 
 __all__ = ["cored_grpc_service"]
 
 
 @asynccontextmanager
 async def _opened(context: PluginContext) -> AsyncIterator[Service]:
+    from cored.engine.adjustments import Adjustments
+    from cored.engine.commit import Committer
+    from cored.engine.containers import Containers
+    from cored.engine.export import Exporter
+    from cored.engine.files import Files
+    from cored.engine.image_details import ImageDetails
+    from cored.engine.image_mounts import ImageMounts
+    from cored.engine.image_removal import ImageRemoval
+    from cored.engine.images import Images
+    from cored.engine.importing import Importer
+    from cored.engine.journal import Journal
+    from cored.engine.pull import Puller
+    from cored.engine.push import Pusher
+    from cored.engine.registry import Registry
+    from cored.engine.tasks import Tasks
+    from cored_service_workloads.files import FileParts
+    from cored_service_workloads.images import ImageParts
+    from cored_service_workloads.processes import ProcessParts
+    from cored_service_workloads.service import WorkloadsService
+
     yield WorkloadsService(
         context.require(Containers),
         ImageParts(
@@ -44,7 +51,13 @@ async def _opened(context: PluginContext) -> AsyncIterator[Service]:
             exporter=context.require(Exporter),
             registry=context.require(Registry),
         ),
-        context.require(Tasks),
+        ProcessParts(
+            context.require(Containers),
+            context.require(Adjustments),
+            context.require(Journal),
+            context.require(Tasks),
+        ),
+        FileParts(context.require(Files), context.require(Committer)),
     )
 
 

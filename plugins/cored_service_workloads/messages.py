@@ -7,7 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 from cored.abc.runtime import RuntimeInfo, Stdio
 from cored.engine.networks.values import Connection
-from cored.engine.workload import ContainerConfig, ContainerView
+from cored.engine.workload import NAME, ContainerConfig, ContainerView, Health
 from cored_service_workloads import fields
 
 __all__ = [
@@ -65,9 +65,36 @@ def container_message(view: ContainerView) -> pb.Container:
         created_at=timestamp(view.record.created_at),
         started_at=timestamp(view.state.started_at),
         exited_at=timestamp(view.state.exited_at),
-        labels=view.record.labels,
+        labels={k: v for k, v in view.record.labels.items() if k != NAME},
         error=view.state.error,
         connections=map(connection_message, view.connections),
+        restarts=view.state.restarts,
+        oom_killed=view.state.oom_killed,
+        health=_health(view.health) if view.health is not None else None,
+        exec_ids=view.execs,
+        networks=_networks(view),
+    )
+
+
+def _networks(view: ContainerView) -> list[str]:
+    config = view.config
+    first = config.network or ("" if config.endpoints else "bridge")
+    return list(dict.fromkeys(filter(None, (first, *(one.network for one in config.endpoints)))))
+
+
+def _health(health: Health) -> pb.Health:
+    return pb.Health(
+        status=health.status,
+        failing_streak=health.failing_streak,
+        log=[
+            pb.Probe(
+                started_at=timestamp(one.started_at),
+                ended_at=timestamp(one.ended_at),
+                exit_code=one.exit_code,
+                output=one.output,
+            )
+            for one in health.log
+        ],
     )
 
 

@@ -10,8 +10,11 @@ from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 from cored.abc.service import Service
 from cored.engine import logs
 from cored.engine.containers import Containers
-from cored.engine.tasks import Tasks
+from cored.engine.workload import ContainerView
 from cored.errors import FailedPrecondition
+from cored_service_workloads import fields
+from cored_service_workloads.container_filters import Filters
+from cored_service_workloads.files import FileCalls, FileParts
 from cored_service_workloads.images import ImageCalls, ImageParts
 from cored_service_workloads.messages import (
     config_message,
@@ -21,19 +24,29 @@ from cored_service_workloads.messages import (
     stdio_value,
     timestamp,
 )
+from cored_service_workloads.processes import ProcessCalls, ProcessParts
 
 __all__ = ["WorkloadsService"]
 
 
-class WorkloadsService(ImageCalls, Service):
-    """The calls about containers; those about images are inherited."""
+class WorkloadsService(ImageCalls, ProcessCalls, FileCalls, Service):
+    """The calls about lives of containers; the others are inherited."""
 
     service = "cored.workloads.v1.Workloads"
 
-    def __init__(self, containers: Containers, images: ImageParts, tasks: Tasks) -> None:
-        super().__init__(images)
+    lasting = frozenset({"Events", "Stats"})
+
+    def __init__(
+        self,
+        containers: Containers,
+        images: ImageParts,
+        processes: ProcessParts,
+        files: FileParts,
+    ) -> None:
+        ImageCalls.__init__(self, images)
+        ProcessCalls.__init__(self, processes)
+        FileCalls.__init__(self, files)
         self._containers = containers
-        self._tasks = tasks
 
     async def Create(self, request: pb.CreateRequest) -> pb.CreateResponse:
         made = await self._containers.create(
@@ -54,22 +67,29 @@ class WorkloadsService(ImageCalls, Service):
         return Empty()
 
     async def Stop(self, request: pb.StopRequest) -> Empty:
-        await self._containers.stop(request.container, request.timeout_seconds or 10)
+        timeout = 0 if request.at_once else request.timeout_seconds or None
+        await self._containers.stop(request.container, timeout, request.signal)
         return Empty()
 
     async def Remove(self, request: pb.RemoveRequest) -> Empty:
-        await self._containers.remove(request.container, force=request.force)
+        await self._containers.remove(
+            request.container, force=request.force, volumes=request.volumes
+        )
         return Empty()
 
     async def List(self, request: pb.ListRequest) -> pb.ListResponse:
-        views = await self._containers.list(all=request.all)
-        return pb.ListResponse(containers=map(container_message, views))
+        wanted = Filters(request.filters)
+        views = await self._containers.list(all=request.all or wanted.everyone)
+        found = await wanted.passing(views, self._containers)
+        return pb.ListResponse(
+            containers=[await self._message(view, size=request.size) for view in found]
+        )
 
     async def Inspect(self, request: pb.InspectRequest) -> pb.InspectResponse:
         view = await self._containers.view(request.container)
         record = view.record
         return pb.InspectResponse(
-            container=container_message(view),
+            container=await self._message(view, size=False),
             config=config_message(view.config),
             spec=record.spec.value if record.spec else b"",
             snapshotter=record.snapshotter,
@@ -95,9 +115,20 @@ class WorkloadsService(ImageCalls, Service):
             follow=(lambda: self._containers.running(record.id)) if request.follow else None,
             tail=request.tail,
             since=since,
+            until=request.until.ToNanoseconds() if request.HasField("until") else 0,
         )
         async for entry in found:
             yield pb.LogRecord(stream=entry.stream, time=timestamp(entry.time), data=entry.data)
+
+    async def _message(self, view: ContainerView, *, size: bool) -> pb.Container:
+        message = container_message(view)
+        for point in await self._containers.views.mounts(view):
+            fields.fill(message.mounts.add(), point)
+        if size:
+            message.size_written = await self._containers.written(view.record)
+            image = await self._containers.image_size(view.record)
+            message.size_total = message.size_written + image
+        return message
 
     async def ListRuntimes(self, request: pb.ListRuntimesRequest) -> pb.ListRuntimesResponse:
         found = await self._tasks.runtimes()

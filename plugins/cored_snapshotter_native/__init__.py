@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 
 from cored.abc.snapshots import Kind, Snapshotter, Usage
 from cored.abc.values import Mount
+from cored.copies import copy_tree
 from cored.hookspecs import PluginContext, Provider, hookimpl
 from cored.layered import Layer, LayerDriver, LayeredSnapshotter
 from cored.trees import disk_usage
-from cored_snapshotter_native.copy import copy_tree
 
 __all__ = ["CopyDriver", "cored_snapshotter"]
 

@@ -13,16 +13,23 @@ from collections.abc import Collection
 
 from coreshim.loop import READ, Future, Loop
 
-__all__ = ["cgroups_of", "release", "release_crun", "remove_cgroups", "sweep", "sweep_crun"]
+__all__ = ["cgroups_of", "delete", "remove_cgroups", "start"]
 
 _PATIENCE = 10.0
 
 
-async def release(loop: Loop, place: str, ended: Future) -> bool:
-    """Let the init of the state directory ``place`` go on to its program; False if it cannot be.
+async def start(loop: Loop, kind: str, place: str, ended: Future) -> bool:
+    """Let the init of a runtime's state directory ``place`` go on to its program; False if not."""
+    return _release_crun(place) if kind == "crun" else await _release(loop, place, ended)
 
-    runc's init waits in open(2) of ``exec.fifo`` for a reader, and then writes one byte.
-    """
+
+def delete(kind: str, place: str, cgroups: Collection[str]) -> bool:
+    """Remove a stopped container's cgroups and state directory; False if something resists."""
+    return _sweep_crun(place, cgroups) if kind == "crun" else _sweep(place)
+
+
+async def _release(loop: Loop, place: str, ended: Future) -> bool:
+    """runc's init waits in open(2) of ``exec.fifo`` for a reader, and then writes one byte."""
     path = os.path.join(place, "exec.fifo")
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -53,8 +60,8 @@ async def release(loop: Loop, place: str, ended: Future) -> bool:
     return True
 
 
-def release_crun(place: str) -> bool:
-    """The same for crun, whose init has the fifo open and reads a byte from it."""
+def _release_crun(place: str) -> bool:
+    """crun's init has the fifo open and reads a byte from it."""
     path = os.path.join(place, "exec.fifo")
     try:
         # without a reader: no init
@@ -101,8 +108,8 @@ def _lines(pid: str) -> list[str]:
         return []  # it has ended already
 
 
-def sweep(place: str) -> bool:
-    """Remove a stopped container's cgroups and state directory; False if something resists."""
+def _sweep(place: str) -> bool:
+    """runc's state says where all of the container's cgroups are."""
     try:
         with open(os.path.join(place, "state.json")) as file:
             state = json.load(file)
@@ -119,8 +126,8 @@ def sweep(place: str) -> bool:
     return True
 
 
-def sweep_crun(place: str, cgroups: Collection[str]) -> bool:
-    """The same for crun, whose state does not say where all of the container's ``cgroups`` are."""
+def _sweep_crun(place: str, cgroups: Collection[str]) -> bool:
+    """crun's state does not say where all of the container's ``cgroups`` are."""
     if not cgroups:
         return False
     try:

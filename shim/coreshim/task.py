@@ -428,13 +428,7 @@ class TaskService:
     async def _start_init(self, process: Process) -> None:
         oci = self._oci()
         assert process.reaped is not None
-        if not oci.fast:
-            released = False
-        elif oci.kind == "crun":
-            released = fast.release_crun(oci.state)
-        else:
-            released = await fast.release(self._loop, oci.state, process.reaped)
-        if not released:
+        if not oci.fast or not await fast.start(self._loop, oci.kind, oci.state, process.reaped):
             await oci.simple("start")
 
     async def _start_exec(self, process: Process) -> None:
@@ -483,10 +477,9 @@ class TaskService:
 
     async def _delete_stopped(self) -> None:
         oci = self._oci()
-        if oci.fast and self._own_pids:
-            crun = oci.kind == "crun"
-            if fast.sweep_crun(oci.state, self._cgroups) if crun else fast.sweep(oci.state):
-                return
+        own = oci.fast and self._own_pids
+        if own and fast.delete(oci.kind, oci.state, self._cgroups):
+            return
         try:
             await oci.simple("delete")
         except Failure:

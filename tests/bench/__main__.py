@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import daemons
-from tests.bench import api, containers, pull
+from tests.bench import api, containers, networks, pull
 from tests.bench.compare import Row, interleaved
 from tests.bench.debian import debian_image
 from tests.daemons import Daemon
@@ -73,6 +73,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--cycle-with", nargs="*", default=["runc", "crun"], help="OCI runtimes")
     parser.add_argument("--shims", type=int, default=200, help="containers for idle and restart")
     parser.add_argument("--restart-rounds", type=int, default=3, help="of restart")
+    parser.add_argument("--network-rounds", type=int, default=10, help="of network")
     parser.add_argument("--pull-rounds", type=int, default=3, help="of pulls by each client")
     parser.add_argument("--pull-with", nargs="*", choices=pull.PEERS, default=pull.PEERS)
     parser.add_argument("--containerd", default="containerd", help="another one than Debian's")
@@ -146,6 +147,7 @@ _SECTIONS: dict[str, Callable[[Daemon, Daemon, Path | None, Any], list[Row]]] = 
     "events": lambda ours, peer, _, o: [
         api.events(ours, peer, o.api_rounds, o.subscribers, o.events)
     ],
+    "network": lambda ours, peer, _, o: networks.rows(o.network_rounds),
     "pull": lambda ours, peer, _, o: pull.rows(o.cache, o.pull_rounds, o.pull_with, o.containerd),
     "import": lambda ours, peer, image, o: _import(ours, peer, image, o.import_rounds),
 }

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from cored_snapshotter_native import CopyDriver, cored_snapshotter
-from cored_snapshotter_native.copy import copy_tree
 
 from cored import linux
 from cored.abc.snapshots import Snapshotter
 from cored.abc.values import Mount
+from cored.copies import copy_tree
 from cored.errors import ResourceExhausted
 from cored.layered import LayeredSnapshotter
 from cored.trees import disk_usage

@@ -44,6 +44,7 @@ def made_world(tmp_path: Path, private_mounts: None) -> Iterator[World]:
 
 class TestNative(NetworkContract):
     knows = frozenset(("addresses", "apart", "busy", "gone", "partial"))
+    lives = 100
 
     @pytest.fixture
     async def network(self, world: World, tmp_path: Path) -> AsyncIterator[Network]:

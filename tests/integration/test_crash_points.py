@@ -206,8 +206,9 @@ def _went_on(
         if digest in LAYERS:  # a config is fetched in one go
             starts.setdefault(digest, []).append(start)
     for digest, where in starts.items():
-        # a connection that is slow gets others beside it, for what is further on
-        assert min(where) == begun.get(digest, 0)
+        # a worker may have gone on for a moment; a connection that is slow gets others beside it,
+        # for what is further on
+        assert min(where) >= begun.get(digest, 0)
         assert len(where) == len(set(where))
 
 

@@ -377,7 +377,7 @@ def test_namespaces_can_be_the_host_s(daemon: Daemon) -> None:
         ("--oom-score-adj 2000", "must be -1000 to 1000"),
         ("--security-opt apparmor=nothing", "AppArmor"),
         ("--security-opt nonsense", "not understood"),
-        ("--pid container:x", "unknown"),
+        ("--pid container:x", "not found"),
         ("--log-driver syslog", "unknown"),
         ("--log-opt max-seize=1", "unknown to json-file"),
         ("--log-opt max-size=ten", "max-size is not a size"),
@@ -395,7 +395,7 @@ def test_a_log_is_rotated_and_read_whole(daemon: Daemon) -> None:
     assert daemon.corectl(*words.split(), check=True).stdout == expected
     assert daemon.corectl("logs", "rotated").stdout == expected
     assert daemon.corectl("logs", "-n", "3", "rotated").stdout == b"4998\n4999\n5000\n"
-    place = Path(json.loads(daemon.corectl("inspect", "rotated").stdout)[0]["log_path"])
+    place = Path(json.loads(daemon.corectl("inspect", "rotated").stdout)[0]["LogPath"])
     assert len(list(place.parent.glob("log.json.*"))) > 5
     daemon.corectl("rm", "rotated", check=True)
     assert not place.parent.exists()
@@ -448,7 +448,7 @@ def test_a_user_namespace_has_ids_of_its_own_and_its_files_look_as_ever(
         run = ["run", "-d", "--userns"]
         for name, first in (("auto", 1000000), ("auto", 1065536), ("others", 2000000)):
             id = daemon.corectl(*run, name, "busybox", "sleep", "1000", check=True).stdout.decode()
-            pid = json.loads(daemon.corectl("inspect", id.strip()).stdout)[0]["pid"]
+            pid = json.loads(daemon.corectl("inspect", id.strip()).stdout)[0]["State"]["Pid"]
             assert int(Path(f"/proc/{pid}/uid_map").read_text().split()[1]) == first
             assert Path(f"/proc/{pid}").stat().st_uid == first
         write = ("sh", "-c", "echo $(stat -c %u /kept 2>&1); touch /kept; stat -c %u /kept")

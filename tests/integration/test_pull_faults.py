@@ -3,7 +3,9 @@ kept."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import os
 import re
 import threading
@@ -276,10 +278,13 @@ def test_secrets_are_nowhere_to_be_read(
             reference = f"{faulty.host}/a/b:1"
             private.push(archive, "a/b:1", user=f"alice:{secret}")
             faulty.on("GET", "blobs", Fault(rate=3 * SIZE), -1)
+            login = base64.b64encode(f"alice:{secret}".encode()).decode()
+            config = {"auths": {faulty.host: {"auth": login}}}
+            (tmp_path / "config.json").write_text(json.dumps(config))
             pulling = threading.Thread(
                 target=daemon.corectl,
-                args=("-n", "s", "pull", "--user", f"alice:{secret}", reference),
-                kwargs={"check": True},
+                args=("-n", "s", "pull", reference),
+                kwargs={"check": True, "env": {**os.environ, "DOCKER_CONFIG": str(tmp_path)}},
             )
             pulling.start()
             wait_for(lambda: ingested(daemon) > 0)
@@ -289,7 +294,7 @@ def test_secrets_are_nowhere_to_be_read(
                 s.headers["authorization"] for s in faulty.seen if "authorization" in s.headers
             ]
             assert bearer
-            hidden = [secret, *(each.partition(" ")[2] for each in bearer)]
+            hidden = [secret, login, *(each.partition(" ")[2] for each in bearer)]
             assert len(tree) >= 2
             for text in (daemon.log, *tree):
                 assert not any(each in text for each in hidden)

@@ -136,3 +136,14 @@ def test_our_shim_runs_under_containerd(busybox: Path) -> None:
             check=False,
         )
         assert (done.returncode, done.stdout) == (6, "o\n"), done.stderr
+
+
+def test_corectl_runs_containers_under_anybody_s_shim(daemon: Daemon) -> None:
+    shim = ("--runtime", "/usr/bin/containerd-shim-runc-v2", "busybox")
+    done = daemon.corectl("run", "--rm", *shim, "sh", "-c", "echo out; echo err >&2; exit 3")
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"out\n", b"err\n")
+    daemon.corectl("run", "-d", "--name", "strange", *shim, "seq", "1000", check=True)
+    daemon.corectl("wait", "strange", check=True)
+    found = daemon.corectl("logs", "strange", check=True).stdout
+    assert found == b"".join(b"%d\n" % number for number in range(1, 1001))
+    daemon.corectl("rm", "strange", check=True)

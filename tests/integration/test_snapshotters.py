@@ -37,7 +37,7 @@ def used_by(daemon: Daemon, *options: str) -> str:
     """The snapshotter of a container that is made with ``options`` after the command."""
     made = daemon.corectl("create", *options, "busybox", "true", check=True)
     found = json.loads(daemon.corectl("inspect", made.stdout.decode().strip(), check=True).stdout)
-    return str(found[0]["snapshotter"])
+    return str(found[0]["Driver"])
 
 
 def test_the_list_says_what_works_and_what_it_holds(on_btrfs: Daemon) -> None:

@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cored_snapshotter_native.copy import copy_tree
 
+from cored.copies import copy_tree
 from cored.trees import disk_usage, opened_directory, remove_tree
 
 DEPTH = 3000

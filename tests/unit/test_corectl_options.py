@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from corectl import output
 from corectl.commands.containers import exit_code
 from corectl.commands.lifecycle import signal_number
-from corectl.options import container_config, container_options, environment, mount
+from corectl.mounts import volume as mount
+from corectl.options import container_config, container_options, environment
 from corectl.sizes import count
 
 from cored.errors import InvalidArgument
@@ -94,11 +95,16 @@ def test_a_source_that_begins_with_a_dot_is_here(monkeypatch: pytest.MonkeyPatch
     assert mount(".:/x").source == "/usr"
 
 
+def test_a_volume_has_a_name_or_none() -> None:
+    assert (mount("data:/x").name, mount("data:/x").target) == ("data", "/x")
+    assert (mount("/x").name, mount("/x").target) == ("", "/x")
+
+
 @pytest.mark.parametrize(
-    "text", ["relative:/x", "/x", "/x:y", ":/x", "/x:", "/a:/b:zz", "/a:/b:ro:x"]
+    "text", ["relative/a:/x", "x", "/x:y", ":/x", "/x:", "/a:/b:zz", "/a:/b:ro:x"]
 )
 def test_a_volume_that_makes_no_sense_is_refused(text: str) -> None:
-    with pytest.raises(InvalidArgument, match="absolute paths"):
+    with pytest.raises(InvalidArgument, match="an absolute path"):
         mount(text)
 
 

@@ -243,7 +243,7 @@ def test_a_mount_of_one_s_own_replaces_a_usual_one() -> None:
         {"tmpfs": [Tmpfs("/")]},
         {"tmpfs": [Tmpfs("/x", "bind")]},
         {"oom_score_adj": 1001},
-        {"namespaces": Namespaces(ipc="shareable")},
+        {"namespaces": Namespaces(ipc="nonsense")},
         {"security": Security(labels=("nonsense",))},
         {"security": Security(labels=("type:",))},
         {"ids": IdRange(1, 2), "privileged": True},

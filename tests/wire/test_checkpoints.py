@@ -23,15 +23,13 @@ CRIU = "application/vnd.containerd.container.criu.checkpoint.criu.tar"
 
 
 @pytest.fixture(scope="module")
-def gvisor(
-    private_mounts: None, busybox: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Daemon]:
-    wrapper = tmp_path_factory.mktemp("runtime") / "runsc-ptrace"
-    wrapper.write_text(
-        '#!/bin/sh\nexec runsc --platform=ptrace --network=none --ignore-cgroups "$@"\n'
+def gvisor(private_mounts: None, busybox: Path) -> Iterator[Daemon]:
+    options = ["--platform=ptrace", "--network=none", "--ignore-cgroups"]
+    config = (
+        '[plugins.runtime.shim]\nruntime = "gvisor"\n'
+        f'[plugins.runtime.shim.runtimes.gvisor]\npath = "runsc"\noptions = {options}\n'
     )
-    wrapper.chmod(0o755)
-    with cored(f'[plugins.runtime.shim]\nruntime = "{wrapper}"\n') as daemon:
+    with cored(config) as daemon:
         daemon.ctr("images", "import", str(busybox))
         yield daemon
 

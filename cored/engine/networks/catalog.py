@@ -29,7 +29,8 @@ __all__ = ["DEFAULT", "Catalog"]
 DEFAULT = "bridge"
 """The network of containers that ask for none; it comes to be when it is first wanted."""
 
-_VERSION = "1.0.0"
+# the newest that all plugins speak is used; Debian 12's know no 1.1.0
+_VERSIONS = ("1.0.0", "1.1.0")
 _RESERVED = ("none", "host", "default", "private")
 
 
@@ -173,7 +174,8 @@ class _Made:
                     hint="bridge or macvlan; any other network comes from a CNI configuration",
                 )
         return {
-            "cniVersion": _VERSION,
+            "cniVersion": _VERSIONS[-1],
+            "cniVersions": list(_VERSIONS),
             "name": self._name,
             "plugins": plugins,
             "cored": {
@@ -277,7 +279,6 @@ def _place(key: str, text: str, chosen: Sequence[Subnet], spaces: Sequence[dict[
             if part is None:
                 space["gateway"] = str(first)
             else:
-                space["rangeStart"] = str(max(int(first), int(subnet.network_address) + 1))
                 start = type(first)(max(int(first), int(subnet.network_address) + 1))
                 last = type(first)(
                     min(int(part.broadcast_address), int(subnet.broadcast_address) - 1)

@@ -36,6 +36,11 @@ def assigned(ports: Sequence[Port], published: Collection[Port]) -> list[Port]:
                 f"port {one.host}/{one.protocol}: is published by another container already",
                 hint="publish another port of the host",
             )
+        elif not _unbound(one, one.host):
+            raise AlreadyExists(
+                f"port {one.host}/{one.protocol} of the host: is in use by another program",
+                hint="publish another port",
+            )
         found.append(one)
     return found
 
@@ -62,6 +67,9 @@ def _unbound(port: Port, candidate: int) -> bool:
         return True
     family = socket.AF_INET6 if ":" in port.host_ip else socket.AF_INET
     with socket.socket(family, kind) as probe:
+        if kind == socket.SOCK_STREAM:
+            # connections of a program that has ended are no hindrance
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((port.host_ip, candidate))
         except OSError as error:

@@ -7,7 +7,9 @@ watches the directory. What it does not know it asks the host's own servers.
 from __future__ import annotations
 
 import asyncio
+import grp
 import os
+import pwd
 import select
 import shutil
 import signal
@@ -61,6 +63,15 @@ class Resolvers:
             await asyncio.to_thread(self._write, network, id, entries)
             await self._ensure(network, gateways)
 
+    async def begin(self, network: str, gateways: Sequence[str]) -> None:
+        """Start a network's server; its addresses may come later."""
+        if not self.available or not gateways:
+            return
+        async with self._locks.setdefault(network, asyncio.Lock()):
+            if not self._pid(network):
+                await asyncio.to_thread(self._hosts(network).mkdir, 0o755, True, True)
+                await self._ensure(network, gateways)
+
     def leave(self, network: str, id: str) -> None:
         """Forget a container's names; fine when they are gone. Blocks."""
         (self._state / network / "hosts" / id).unlink(missing_ok=True)
@@ -78,6 +89,8 @@ class Resolvers:
         if not self._state.exists():
             return
         for place in sorted(self._state.iterdir()):
+            for half in place.glob("hosts/.*"):
+                half.unlink()  # a crash came between
             if place.name not in networks:
                 await asyncio.to_thread(self._end, place.name)
             elif self.available:
@@ -92,12 +105,15 @@ class Resolvers:
         self._watched.clear()
 
     def _write(self, network: str, id: str, entries: Sequence[tuple[str, str]]) -> None:
-        hosts = self._state / network / "hosts"
+        hosts = self._hosts(network)
         hosts.mkdir(mode=0o755, parents=True, exist_ok=True)
         # a name with a dot in front is none that dnsmasq looks at
         new = hosts / f".{id}"
         new.write_text("".join(f"{address}\t{names}\n" for address, names in entries))
         new.replace(hosts / id)
+
+    def _hosts(self, network: str) -> Path:
+        return self._state / network / "hosts"
 
     async def _ensure(self, network: str, gateways: Sequence[str]) -> None:
         pid = self._pid(network)
@@ -117,8 +133,10 @@ class Resolvers:
             "--bind-dynamic",
             *(f"--listen-address={gateway}" for gateway in gateways),
             "--no-hosts",
+            # a name without a dot is a container's or nobody's, and not for others to hear of
+            "--domain-needed",
             f"--hostsdir={place}/hosts",
-            "--user=root",
+            *self._user(),
             # names of containers change from second to second
             "--local-ttl=0",
             "--no-negcache",
@@ -131,6 +149,19 @@ class Resolvers:
         end = time.monotonic() + _PATIENCE
         while not self._pid(network) and time.monotonic() < end:
             time.sleep(0.005)
+
+    def _user(self) -> list[str]:
+        """Who serves once the port is open: nobody in particular, who may come to the files."""
+        for place in (self._state, *self._state.parents):
+            if not place.stat().st_mode & 0o001:
+                log.get("networks").warning(
+                    "a name server runs as root: others may not enter a directory above its files",
+                    directory=str(place),
+                    hint=f"chmod o+x {place}",
+                )
+                return ["--user=root"]
+        nobody = pwd.getpwnam("nobody")
+        return ["--user=nobody", f"--group={grp.getgrgid(nobody.pw_gid).gr_name}"]
 
     def _pid(self, network: str) -> int:
         """The server's pid; 0 when it does not run."""

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from corectl.options import container_config, container_options
 from corectl.session import Session
-from cored.errors import Cancelled, CoredError, InvalidArgument, NotFound, Unavailable
+from cored.errors import (
+    Cancelled,
+    CoredError,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+)
 
 if TYPE_CHECKING:
     from corectl.fifos import Fifos
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
-__all__ = ["create", "exit_code", "run", "start"]
+__all__ = ["check_terminal", "create", "exit_code", "join", "run", "start"]
 
+_STREAMS = ("stdin", "stdout", "stderr")
 _OURS, _CANNOT_RUN, _NOT_THERE = 125, 126, 127
 _STOP_AT_IMAGE = {"allow_interspersed_args": False}
 
@@ -36,31 +47,89 @@ def exit_code(error: Exception) -> int:
 
 @click.command(context_settings=_STOP_AT_IMAGE)
 @click.option("-d", "--detach", is_flag=True, help="Print the id and leave it alone.")
+@click.option(
+    "-a", "--attach", "streams", multiple=True, metavar="STREAM", help="stdin, stdout, stderr."
+)
+@click.option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on.")
+@click.option("--detach-keys", default="", metavar="KEYS", help="Leave it with these keys.")
 @container_options
 @click.pass_obj
-def run(session: Session, /, detach: bool, pull: str, **options: Any) -> int:
+def run(
+    session: Session,
+    /,
+    detach: bool,
+    streams: tuple[str, ...],
+    sig_proxy: bool,
+    detach_keys: str,
+    pull: str,
+    **options: Any,
+) -> int:
     """Make a container and run it; exits with its exit code.
 
     125 is an error of ours, 126 a command that cannot be run, 127 one that is not there.
     """
     session.failure = exit_code
     config = container_config(options)
+    if unknown := {name.lower() for name in streams} - {"stdin", "stdout", "stderr"}:
+        raise click.UsageError(f"--attach: there is no stream {min(unknown)}")
+    cidfile = _cidfile(options["cidfile"])
     if detach:
         made = _create(session, config, pull, None)
-        _start_or_remove(session, config, made.id)
+        _written(cidfile, made.id)
+        pid = _start_or_remove(session, config, made.id)
+        _written(options["pidfile"], str(pid))
         click.echo(made.id)
         return 0
-    raw = _check_terminal(terminal=config.terminal, interactive=config.open_stdin)
+    raw = check_terminal(terminal=config.terminal, interactive=config.open_stdin)
     # all that the foreground needs, and the background does not
     from corectl.attachment import Attachment
     from corectl.fifos import Fifos
+    from corectl.keys import DetachKeys
 
-    with Fifos.make(stdin=config.open_stdin, terminal=config.terminal) as fifos:
+    keys = DetachKeys(detach_keys) if raw else None
+    with ExitStack() as stack:
+        fifos = Fifos.make(stdin=config.open_stdin, terminal=config.terminal)
+        stack.callback(fifos.remove)
         made = _create(session, config, pull, fifos)
+        _written(cidfile, made.id)
         attachment = Attachment(
-            session.workloads, made.id, made.name, fifos, terminal=config.terminal, raw=raw
-        )
-        return attachment.run(lambda: _start_or_remove(session, config, made.id), wait_first=True)
+            session.workloads, made.id, made.name, _chosen(fifos, streams),
+            terminal=config.terminal, raw=raw, keys=keys, proxy=sig_proxy,
+        )  # fmt: skip
+
+        def begin() -> int:
+            pid = _start_or_remove(session, config, made.id)
+            _written(options["pidfile"], str(pid))
+            return pid
+
+        code = attachment.run(begin, wait_first=True)
+        if attachment.detached:
+            stack.pop_all()  # the pipes are for who comes next; the daemon removes them
+            click.echo("read escape sequence", err=True)
+        return code
+
+
+def _chosen(fifos: Fifos, streams: Sequence[str]) -> Fifos:
+    """Only the streams that are named, or all."""
+    from corectl.fifos import Fifos
+
+    if not streams:
+        return fifos
+    names = {name.lower() for name in streams}
+    kept = [getattr(fifos, name) if name in names else "" for name in _STREAMS]
+    return Fifos(fifos.directory, *kept)
+
+
+def _cidfile(path: str) -> str:
+    """The path itself; InvalidArgument when there is something."""
+    if path and Path(path).exists():
+        raise InvalidArgument(f"--cidfile '{path}': is there already", hint="remove it first")
+    return path
+
+
+def _written(path: str, text: str) -> None:
+    if path:
+        Path(path).write_text(text)
 
 
 @click.command(context_settings=_STOP_AT_IMAGE)
@@ -68,15 +137,27 @@ def run(session: Session, /, detach: bool, pull: str, **options: Any) -> int:
 @click.pass_obj
 def create(session: Session, /, pull: str, **options: Any) -> None:
     """Make a container without starting it; prints its id."""
-    click.echo(_create(session, container_config(options), pull, None).id)
+    cidfile = _cidfile(options["cidfile"])
+    made = _create(session, container_config(options), pull, None)
+    _written(cidfile, made.id)
+    click.echo(made.id)
 
 
 @click.command()
 @click.argument("containers", metavar="CONTAINER...", nargs=-1, required=True)
 @click.option("-a", "--attach", is_flag=True, help="Show its output; exit with its exit code.")
 @click.option("-i", "--interactive", is_flag=True, help="Attach standard input, too.")
+@click.option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on.")
+@click.option("--detach-keys", default="", metavar="KEYS", help="Leave it with these keys.")
 @click.pass_obj
-def start(session: Session, containers: tuple[str, ...], attach: bool, interactive: bool) -> int:
+def start(
+    session: Session,
+    containers: tuple[str, ...],
+    attach: bool,
+    interactive: bool,
+    sig_proxy: bool,
+    detach_keys: str,
+) -> int:
     """Start containers that do not run."""
     if not (attach or interactive):
         from corectl.each import each
@@ -88,29 +169,84 @@ def start(session: Session, containers: tuple[str, ...], attach: bool, interacti
         return each(session, containers, begin)
     if len(containers) > 1:
         raise click.UsageError("only one container can be attached")
-    return _start_attached(session, containers[0], interactive)
+    return _start_attached(session, containers[0], interactive, detach_keys, sig_proxy)
 
 
-def _start_attached(session: Session, container: str, interactive: bool) -> int:
+def _start_attached(
+    session: Session, container: str, interactive: bool, keys: str, proxy: bool
+) -> int:
     from corectl.attachment import Attachment
     from corectl.fifos import Fifos
+    from corectl.keys import DetachKeys
 
     workloads = session.workloads
     found = workloads.inspect(container)
     if found.container.status == "running":
         raise InvalidArgument(f"container '{container}': runs already", hint="see corectl logs -f")
     terminal = found.config.terminal
-    raw = _check_terminal(terminal=terminal, interactive=interactive)
-    with Fifos.make(stdin=interactive, terminal=terminal) as fifos:
+    raw = check_terminal(terminal=terminal, interactive=interactive)
+    with ExitStack() as stack:
+        fifos = Fifos.make(stdin=interactive, terminal=terminal)
+        stack.callback(fifos.remove)
         attachment = Attachment(
-            workloads, found.container.id, found.container.name, fifos, terminal=terminal, raw=raw
-        )
-        return attachment.run(
+            workloads, found.container.id, found.container.name, fifos, terminal=terminal,
+            raw=raw, keys=DetachKeys(keys) if raw else None, proxy=proxy,
+        )  # fmt: skip
+        code = attachment.run(
             lambda: workloads.start(found.container.id, _stdio(fifos)), wait_first=False
         )
+        if attachment.detached:
+            stack.pop_all()
+            click.echo("read escape sequence", err=True)
+        return code
 
 
-def _check_terminal(*, terminal: bool, interactive: bool) -> bool:
+def join(session: Session, container: str, *, stdin: bool, proxy: bool, keys: str) -> int:
+    """Attach to a running container; its exit code.
+
+    Who comes second sees its output through its log.
+    """
+    from corectl.attachment import Attachment
+    from corectl.fifos import Fifos
+    from corectl.keys import DetachKeys
+
+    workloads = session.workloads
+    found = workloads.inspect(container).container
+    there = workloads.attach(container)
+    stdin = stdin and bool(there.stdin)
+    raw = check_terminal(terminal=there.terminal, interactive=stdin)
+    fifos = Fifos(Path(), there.stdin if stdin else "", there.stdout, there.stderr)
+    attachment = Attachment(
+        workloads, found.id, found.name, fifos, terminal=there.terminal, raw=raw,
+        keys=DetachKeys(keys) if raw else None, proxy=proxy,
+    )  # fmt: skip
+    try:
+        code = attachment.run(lambda: found.pid, wait_first=True)
+    except BlockingIOError:
+        click.echo(f"corectl: {found.name}: somebody is attached; its log follows", err=True)
+        return _followed(session, found.id)
+    except FileNotFoundError as error:
+        raise FailedPrecondition(
+            f"container '{container}': its streams are gone", hint="see corectl logs -f"
+        ) from error
+    if attachment.detached and raw:
+        click.echo("read escape sequence", err=True)
+    return code
+
+
+def _followed(session: Session, id: str) -> int:
+    from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
+
+    pending = session.workloads.wait(id)
+    request = pb.LogsRequest(container=id, follow=True, tail=0)
+    for record in session.workloads.logs(request):
+        stream = sys.stderr.buffer if record.stream == "stderr" else sys.stdout.buffer
+        stream.write(record.data)
+        stream.flush()
+    return pending.result().exit_status
+
+
+def check_terminal(*, terminal: bool, interactive: bool) -> bool:
     """Whether our terminal becomes the container's."""
     if terminal and interactive and not sys.stdin.isatty():
         raise InvalidArgument(

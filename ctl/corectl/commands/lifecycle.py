@@ -1,15 +1,28 @@
-"""stop, kill, rm and wait."""
+"""stop, kill, rm, wait, restart, pause, unpause, rename, update and prune."""
 
 from __future__ import annotations
 
 import signal as signals
+from typing import Any
 
 import click
 
 from corectl.each import each
 from corectl.session import Session
 
-__all__ = ["kill", "rm", "signal_number", "stop", "wait"]
+__all__ = [
+    "kill",
+    "pause",
+    "prune",
+    "rename",
+    "restart",
+    "rm",
+    "signal_number",
+    "stop",
+    "unpause",
+    "update",
+    "wait",
+]
 
 containers_argument = click.argument("containers", metavar="CONTAINER...", nargs=-1, required=True)
 
@@ -40,20 +53,25 @@ def kill(session: Session, containers: tuple[str, ...], signal: str) -> int:
     return each(session, containers, act)
 
 
+def _patience(command: Any) -> Any:
+    """Decorate with what stop and restart have in common."""
+    signal = click.option("-s", "--signal", default="", help="In place of its stop signal.")
+    time = click.option(
+        "-t", "--time", "--timeout", type=int, default=None, help="Seconds to SIGKILL [10]."
+    )
+    return signal(time(command))
+
+
 @click.command()
 @containers_argument
-@click.option("-t", "--time", type=click.IntRange(0), default=None, help="Seconds to SIGKILL [10].")
+@_patience
 @click.pass_obj
-def stop(session: Session, containers: tuple[str, ...], time: int | None) -> int:
+def stop(session: Session, containers: tuple[str, ...], time: int | None, signal: str) -> int:
     """Stop containers: their stop signal, then SIGKILL."""
     workloads = session.workloads
 
     def act(container: str) -> None:
-        if time == 0:
-            workloads.kill(container, signals.SIGKILL)
-            workloads.wait(container).result()
-        else:
-            workloads.stop(container, time or 0)
+        workloads.stop(container, _seconds(time), signal=signal)
         click.echo(container)
 
     return each(session, containers, act)
@@ -61,14 +79,35 @@ def stop(session: Session, containers: tuple[str, ...], time: int | None) -> int
 
 @click.command()
 @containers_argument
-@click.option("-f", "--force", is_flag=True, help="Kill those that run.")
+@_patience
 @click.pass_obj
-def rm(session: Session, containers: tuple[str, ...], force: bool) -> int:
+def restart(session: Session, containers: tuple[str, ...], time: int | None, signal: str) -> int:
+    """Stop containers, as far as they run, and start them."""
+    workloads = session.workloads
+
+    def act(container: str) -> None:
+        workloads.restart(container, _seconds(time), signal)
+        click.echo(container)
+
+    return each(session, containers, act)
+
+
+def _seconds(time: int | None) -> int | None:
+    """docker's -1 waits for ever: as long as a number goes."""
+    return (1 << 31) - 1 if time is not None and time < 0 else time
+
+
+@click.command()
+@containers_argument
+@click.option("-f", "--force", is_flag=True, help="Kill those that run.")
+@click.option("-v", "--volumes", is_flag=True, help="Their anonymous volumes, too.")
+@click.pass_obj
+def rm(session: Session, containers: tuple[str, ...], force: bool, volumes: bool) -> int:
     """Remove containers, with their filesystems and logs."""
     workloads = session.workloads
 
     def act(container: str) -> None:
-        workloads.remove(container, force=force)
+        workloads.remove(container, force=force, volumes=volumes)
         click.echo(container)
 
     return each(session, containers, act)
@@ -83,3 +122,91 @@ def wait(session: Session, containers: tuple[str, ...]) -> int:
     return each(
         session, containers, lambda c: click.echo(str(workloads.wait(c).result().exit_status))
     )
+
+
+@click.command()
+@containers_argument
+@click.pass_obj
+def pause(session: Session, containers: tuple[str, ...]) -> int:
+    """Freeze all processes of containers."""
+    workloads = session.workloads
+
+    def act(container: str) -> None:
+        workloads.pause(container)
+        click.echo(container)
+
+    return each(session, containers, act)
+
+
+@click.command()
+@containers_argument
+@click.pass_obj
+def unpause(session: Session, containers: tuple[str, ...]) -> int:
+    """Let paused containers go on."""
+    workloads = session.workloads
+
+    def act(container: str) -> None:
+        workloads.unpause(container)
+        click.echo(container)
+
+    return each(session, containers, act)
+
+
+@click.command()
+@click.argument("container")
+@click.argument("name")
+@click.pass_obj
+def rename(session: Session, container: str, name: str) -> None:
+    """Give a container another name."""
+    session.workloads.rename(container, name)
+
+
+def _limits(command: Any) -> Any:
+    """Decorate with the limits that a running container can get."""
+    from corectl.limits import changeable_options
+
+    for option in reversed(changeable_options()):
+        command = option(command)
+    return command
+
+
+@click.command()
+@containers_argument
+@_limits
+@click.option("--restart", default="", metavar="POLICY", help="Its new restart policy.")
+@click.pass_obj
+def update(session: Session, /, containers: tuple[str, ...], restart: str, **options: Any) -> int:
+    """Change limits and restart policy of containers, at once where they run."""
+    from corectl.care import restart_policy
+    from corectl.limits import changed
+    from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
+
+    resources, policy = changed(options), restart_policy(restart)
+
+    def act(container: str) -> None:
+        session.workloads.update(
+            pb.UpdateRequest(container=container, resources=resources, restart=policy)
+        )
+        click.echo(container)
+
+    return each(session, containers, act)
+
+
+@click.command()
+@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help="until=, label=.")
+@click.pass_obj
+def prune(session: Session, force: bool, filters: tuple[str, ...]) -> None:
+    """Remove all containers that do not run."""
+    from corectl import output
+
+    if not force:
+        click.echo("WARNING! This will remove all stopped containers.", err=True)
+        click.confirm("Are you sure you want to continue?", abort=True, err=True)
+    done = session.workloads.prune_containers(filters)
+    if done.removed:
+        click.echo("Deleted Containers:")
+        for id in done.removed:
+            click.echo(id)
+        click.echo()
+    click.echo(f"Total reclaimed space: {output.size(done.reclaimed).replace(' ', '')}")

@@ -1,159 +1,169 @@
-"""ps, logs and inspect."""
+"""ps, as docker's."""
 
 from __future__ import annotations
 
-import json
-import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from corectl import output
-from corectl.each import each
 from corectl.session import Session
-from cored.errors import NotFound
 
 if TYPE_CHECKING:
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
-__all__ = ["inspect", "logs", "ps"]
+__all__ = ["ps", "state"]
 
-_COMMAND_WIDTH = 24
+_COMMAND_WIDTH = 20
+_COLUMNS = {
+    "ID": "CONTAINER ID",
+    "Image": "IMAGE",
+    "Command": "COMMAND",
+    "RunningFor": "CREATED",
+    "Status": "STATUS",
+    "Ports": "PORTS",
+    "Names": "NAMES",
+}
+_HEADINGS = {
+    "CreatedAt": "CREATED AT",
+    "State": "STATE",
+    "Size": "SIZE",
+    "Labels": "LABELS",
+    "Mounts": "MOUNTS",
+    "Networks": "NETWORKS",
+    "LocalVolumes": "LOCAL VOLUMES",
+}
+_STEPS = ((60, 1, "second"), (3600, 60, "minute"), (48 * 3600, 3600, "hour"),
+          (14 * 86400, 86400, "day"), (60 * 86400, 7 * 86400, "week"),
+          (2 * 365 * 86400, 30 * 86400, "month"))  # fmt: skip
 
 
 @click.command()
 @click.option("-a", "--all", "everyone", is_flag=True, help="Also those that do not run.")
 @click.option("-q", "--quiet", is_flag=True, help="Only ids.")
-@output.choice
+@click.option("-l", "--latest", is_flag=True, help="Only the one that was made last.")
+@click.option("-n", "--last", type=int, default=-1, metavar="N", help="Only those made last.")
+@click.option("-s", "--size", is_flag=True, help="How much they have written.")
+@click.option("--no-trunc", is_flag=True, help="Whole ids and commands.")
+@click.option(
+    "-f",
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="id=, name=, label=, status=, exited=, ancestor=, health=, volume=, network=, …",
+)
+@output.template_option
 @click.pass_obj
-def ps(session: Session, everyone: bool, quiet: bool, form: str) -> None:
+def ps(
+    session: Session,
+    everyone: bool,
+    quiet: bool,
+    latest: bool,
+    last: int,
+    size: bool,
+    no_trunc: bool,
+    filters: tuple[str, ...],
+    form: str,
+) -> None:
     """List containers."""
-    found = session.workloads.containers(everyone=everyone)
+    wanted = 1 if latest else last
+    size = size or "{{.Size" in form.replace(" ", "")
+    found = session.workloads.containers(
+        everyone=everyone or wanted >= 0, filters=filters, size=size
+    )
     found.sort(key=lambda one: (one.created_at.seconds, one.created_at.nanos), reverse=True)
-    if quiet:
+    if wanted >= 0:
+        found = found[:wanted]
+    if quiet and not form:
         for one in found:
-            click.echo(one.id)
-    elif form == "json":
-        output.as_json([_as_dict(one) for one in found])
-    else:
-        rows = [
-            (
-                output.digest(one.id),
-                one.name,
-                one.image,
-                _command(one.command),
-                f"{output.age(one.created_at.seconds)} ago",
-                _status(one),
-            )
-            for one in found
-        ]
-        output.table(("ID", "NAME", "IMAGE", "COMMAND", "CREATED", "STATUS"), rows)
+            click.echo(one.id if no_trunc else output.digest(one.id))
+        return
+    columns = {**_COLUMNS, "Size": "SIZE"} if size else _COLUMNS
+    records = [_record(one, whole=no_trunc) for one in found]
+    output.listing(form, columns, records, headings=_HEADINGS)
 
 
-def _command(words: Any) -> str:
+def _record(one: pb.Container, *, whole: bool) -> dict[str, Any]:
+    """A container by docker's names."""
+    volumes = [point.name for point in one.mounts if point.type == "volume"]
+    mounts = [point.name or point.source for point in one.mounts]
+    return {
+        "ID": one.id if whole else output.digest(one.id),
+        "Image": output.familiar(one.image),
+        "Command": f'"{_command(one.command, whole=whole)}"',
+        "CreatedAt": output.local(one.created_at.seconds),
+        "RunningFor": f"{_ago(one.created_at.seconds)} ago",
+        "Status": _status(one),
+        "State": state(one),
+        "Ports": _ports(one),
+        "Names": one.name,
+        "Size": f"{_amount(one.size_written)} (virtual {_amount(one.size_total)})",
+        "Labels": ",".join(f"{name}={value}" for name, value in sorted(one.labels.items())),
+        "Mounts": ",".join(mount if whole else _short(mount) for mount in mounts),
+        "LocalVolumes": str(len(volumes)),
+        "Networks": ",".join(one.networks),
+    }
+
+
+def state(one: pb.Container) -> str:
+    """docker's word for it."""
+    return "exited" if one.status == "stopped" else one.status
+
+
+def _amount(count: int) -> str:
+    return output.size(count).replace(" ", "")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 15 else f"{text[:14]}…"
+
+
+def _command(words: Any, *, whole: bool) -> str:
     text = " ".join(" ".join(words).split())
-    return text if len(text) <= _COMMAND_WIDTH else f"{text[: _COMMAND_WIDTH - 1]}…"
+    return text if whole or len(text) <= _COMMAND_WIDTH else f"{text[: _COMMAND_WIDTH - 1]}…"
 
 
 def _status(one: pb.Container) -> str:
-    if one.error:
-        return f"{one.status}: {' '.join(one.error.split())}"
     match one.status:
         case "stopped":
-            return f"exited ({one.exit_status}) {output.age(one.exited_at.seconds)} ago"
+            return f"Exited ({one.exit_status}) {_ago(one.exited_at.seconds)} ago"
+        case "restarting":
+            return f"Restarting ({one.exit_status}) {_ago(one.exited_at.seconds)} ago"
         case "running" | "paused":
-            return f"{one.status} {output.age(one.started_at.seconds)}"
+            text = f"Up {_ago(one.started_at.seconds)}"
+            if one.status == "paused":
+                return f"{text} (Paused)"
+            if one.HasField("health"):
+                word = "health: starting" if one.health.status == "starting" else one.health.status
+                return f"{text} ({word})"
+            return text
         case other:
-            return str(other)
+            return str(other).capitalize()
 
 
-def _as_dict(one: pb.Container) -> dict[str, Any]:
-    return {
-        "id": one.id,
-        "name": one.name,
-        "image": one.image,
-        "command": list(one.command),
-        "status": one.status,
-        "pid": one.pid,
-        "exit_status": one.exit_status,
-        "created_at": output.iso(one.created_at.seconds, one.created_at.nanos),
-        "started_at": output.iso(one.started_at.seconds, one.started_at.nanos),
-        "exited_at": output.iso(one.exited_at.seconds, one.exited_at.nanos),
-        "labels": dict(one.labels),
-        "error": one.error,
-    }
+def _ports(one: pb.Container) -> str:
+    found = []
+    for connection in one.connections:
+        for port in connection.ports:
+            place = f"[{port.host_ip}]" if ":" in port.host_ip else port.host_ip or "0.0.0.0"
+            protocol = port.protocol or "tcp"
+            found.append(f"{place}:{port.host}->{port.container}/{protocol}")
+    return ", ".join(found)
 
 
-@click.command()
-@click.argument("container")
-@click.option("-f", "--follow", is_flag=True, help="Stay until it ends.")
-@click.option("-n", "--tail", default="all", metavar="N|all", help="Only the last N lines.")
-@click.option("-t", "--timestamps", is_flag=True, help="When each was written.")
-@click.pass_obj
-def logs(session: Session, container: str, follow: bool, tail: str, timestamps: bool) -> None:
-    """Show what a container wrote; each stream goes to ours of the same name."""
-    from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
-
-    if tail != "all" and not tail.isdecimal():
-        raise click.BadParameter(f"'{tail}' is neither a number nor all", param_hint="--tail")
-    request = pb.LogsRequest(
-        container=container, follow=follow, tail=-1 if tail == "all" else int(tail)
-    )
-    fresh = {"stdout": True, "stderr": True}
-    for record in session.workloads.logs(request):
-        stream = sys.stderr.buffer if record.stream == "stderr" else sys.stdout.buffer
-        data = record.data
-        if timestamps and fresh.get(record.stream, True):
-            data = f"{output.iso(record.time.seconds, record.time.nanos)} ".encode() + data
-        fresh[record.stream] = record.data.endswith(b"\n")
-        stream.write(data)
-        if follow:
-            stream.flush()
-
-
-@click.command()
-@click.argument("names", metavar="CONTAINER|IMAGE...", nargs=-1, required=True)
-@click.option("-f", "--format", "form", default="", metavar="json|TEMPLATE", help="Go template.")
-@click.option("--type", "kind", type=click.Choice(["container", "image"]), help="Only such things.")
-@click.pass_obj
-def inspect(session: Session, names: tuple[str, ...], form: str, kind: str | None) -> int:
-    """Show everything about containers, or images where no container has the name, as JSON."""
-    found: list[dict[str, Any]] = []
-    code = each(session, names, lambda name: found.append(_inspected(session, name, kind)))
-    if found:
-        output.templated(form, found)
-    return code
-
-
-def _inspected(session: Session, name: str, kind: str | None) -> dict[str, Any]:
-    from corectl.commands.image_details import details
-
-    if kind != "image":
-        try:
-            return _everything(session, name)
-        except NotFound:
-            if kind == "container":
-                raise
-    try:
-        return details(session.workloads.inspect_image(name))
-    except NotFound:
-        if kind == "image":
-            raise
-        raise NotFound(f"'{name}': no container and no image has this name") from None
-
-
-def _everything(session: Session, container: str) -> dict[str, Any]:
-    # loads what no other command needs
-    from google.protobuf.json_format import MessageToDict
-
-    answer = session.workloads.inspect(container)
-    return {
-        **_as_dict(answer.container),
-        "config": MessageToDict(answer.config, preserving_proto_field_name=True),
-        "snapshotter": answer.snapshotter,
-        "snapshot_key": answer.snapshot_key,
-        "runtime": answer.runtime,
-        "log_path": answer.log_path,
-        "bundle": answer.bundle,
-        "spec": json.loads(answer.spec) if answer.spec else None,
-    }
+def _ago(seconds: int) -> str:
+    """How long ago, in docker's words."""
+    passed = max(0, int(time.time()) - seconds)
+    if passed < 1:
+        return "Less than a second"
+    if 60 <= passed < 120:
+        return "About a minute"
+    if 3600 <= passed < 7200:
+        return "About an hour"
+    for limit, length, name in _STEPS:
+        if passed < limit:
+            count = passed // length
+            return f"{count} {name}{'' if count == 1 else 's'}"
+    return f"{passed // (365 * 86400)} years"

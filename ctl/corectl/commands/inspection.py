@@ -1,0 +1,276 @@
+"""inspect: everything about containers in docker's form, with what only we have at the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from corectl import output
+from corectl.commands.listing import state
+from corectl.each import each
+from corectl.session import Session
+from cored.errors import NotFound
+
+if TYPE_CHECKING:
+    from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
+
+__all__ = ["inspect", "inspect_container"]
+
+_NEVER = "0001-01-01T00:00:00Z"
+
+
+@click.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option("-f", "--format", "form", default="", metavar="json|TEMPLATE", help="Go template.")
+@click.option("-s", "--size", is_flag=True, help="As docker's: sizes of containers.")
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice(["container", "image", "volume", "network"]),
+    help="Only such things.",
+)
+@click.pass_obj
+def inspect(
+    session: Session, names: tuple[str, ...], form: str, size: bool, kind: str | None
+) -> int:
+    """Show everything about containers, images, volumes and networks, as JSON."""
+    found: list[dict[str, Any]] = []
+    code = each(session, names, lambda name: found.append(_inspected(session, name, kind, size)))
+    if found or not form:
+        output.templated(form, found)
+    return code
+
+
+@click.command("inspect")
+@click.argument("names", metavar="CONTAINER...", nargs=-1, required=True)
+@click.option("-f", "--format", "form", default="", metavar="json|TEMPLATE", help="Go template.")
+@click.option("-s", "--size", is_flag=True, help="How much they have written.")
+@click.pass_obj
+def inspect_container(session: Session, names: tuple[str, ...], form: str, size: bool) -> int:
+    """Show everything about containers, as JSON."""
+    found: list[dict[str, Any]] = []
+    code = each(session, names, lambda name: found.append(_everything(session, name, size)))
+    if found or not form:
+        output.templated(form, found)
+    return code
+
+
+def _inspected(session: Session, name: str, kind: str | None, size: bool) -> dict[str, Any]:
+    from corectl.commands.image_details import details
+
+    def volume() -> dict[str, Any]:
+        one = session.volumes.inspect(name)
+        return {
+            "CreatedAt": output.iso(one.created_at.seconds, one.created_at.nanos),
+            "Driver": one.driver,
+            "Labels": dict(one.labels) or None,
+            "Mountpoint": one.mountpoint,
+            "Name": one.name,
+            "Options": dict(one.options) or None,
+            "Scope": "local",
+        }
+
+    ways = {
+        "container": lambda: _everything(session, name, size),
+        "image": lambda: details(session.workloads.inspect_image(name)),
+        "volume": volume,
+    }
+    if kind == "network":
+        raise click.UsageError("networks: see corectl network inspect")
+    if kind is not None:
+        return ways[kind]()
+    for way in ways.values():
+        try:
+            return way()
+        except NotFound:
+            continue
+    raise NotFound(f"'{name}': no container, image or volume has this name")
+
+
+def _everything(session: Session, container: str, size: bool) -> dict[str, Any]:
+    answer = session.workloads.inspect(container)
+    one, config = answer.container, answer.config
+    spec = json.loads(answer.spec) if answer.spec else {}
+    found = {
+        "Id": one.id,
+        "Created": output.iso(one.created_at.seconds, one.created_at.nanos),
+        "Path": one.command[0] if one.command else "",
+        "Args": list(one.command[1:]),
+        "State": _state(one),
+        "Image": one.image,
+        "LogPath": answer.log_path,
+        "Name": f"/{one.name}",
+        "RestartCount": one.restarts,
+        "Driver": answer.snapshotter,
+        "Platform": "linux",
+        "AppArmorProfile": spec.get("process", {}).get("apparmorProfile", ""),
+        "ExecIDs": list(one.exec_ids) or None,
+        "HostConfig": _host_config(config, answer.runtime),
+        "Mounts": [_mount(point) for point in one.mounts],
+        "Config": _config(config, one, spec),
+        "NetworkSettings": _networks(one),
+    }
+    if size:
+        (sized,) = session.workloads.containers(everyone=True, filters=[f"id={one.id}"], size=True)
+        found |= {"SizeRw": sized.size_written, "SizeRootFs": sized.size_total}
+    return {**found, "SnapshotKey": answer.snapshot_key, "Spec": spec or None}
+
+
+def _state(one: pb.Container) -> dict[str, Any]:
+    alive = one.status in ("running", "paused", "restarting")
+    found: dict[str, Any] = {
+        "Status": state(one),
+        "Running": alive,
+        "Paused": one.status == "paused",
+        "Restarting": one.status == "restarting",
+        "OOMKilled": one.oom_killed,
+        "Dead": False,
+        "Pid": one.pid if one.status in ("running", "paused", "created") else 0,
+        "ExitCode": one.exit_status,
+        "Error": one.error,
+        "StartedAt": output.iso(one.started_at.seconds, one.started_at.nanos) or _NEVER,
+        "FinishedAt": output.iso(one.exited_at.seconds, one.exited_at.nanos) or _NEVER,
+    }
+    if one.HasField("health"):
+        found["Health"] = {
+            "Status": one.health.status,
+            "FailingStreak": one.health.failing_streak,
+            "Log": [
+                {
+                    "Start": output.iso(probe.started_at.seconds, probe.started_at.nanos),
+                    "End": output.iso(probe.ended_at.seconds, probe.ended_at.nanos),
+                    "ExitCode": probe.exit_code,
+                    "Output": probe.output,
+                }
+                for probe in one.health.log
+            ],
+        }
+    return found
+
+
+def _mount(point: pb.MountPoint) -> dict[str, Any]:
+    return {
+        "Type": point.type,
+        **({"Name": point.name} if point.name else {}),
+        "Source": point.source,
+        "Destination": point.target,
+        "Driver": point.driver,
+        "Mode": "ro" if point.read_only else "",
+        "RW": not point.read_only,
+        "Propagation": point.propagation,
+    }
+
+
+def _config(config: pb.ContainerConfig, one: pb.Container, spec: dict[str, Any]) -> dict[str, Any]:
+    process = spec.get("process", {})
+    found: dict[str, Any] = {
+        "Hostname": spec.get("hostname", config.hostname),
+        "Domainname": config.domainname,
+        "User": config.user,
+        "Tty": config.terminal,
+        "OpenStdin": config.open_stdin,
+        "Env": list(process.get("env", config.env)),
+        "Cmd": list(config.args) or None,
+        "Image": output.familiar(config.image),
+        "WorkingDir": process.get("cwd", config.working_directory),
+        "Entrypoint": list(config.entrypoint.args) if config.HasField("entrypoint") else None,
+        "Labels": dict(one.labels),
+        "StopSignal": config.stop_signal,
+        "StopTimeout": config.stop_timeout if config.HasField("stop_timeout") else None,
+    }
+    if config.HasField("health"):
+        check = config.health
+        found["Healthcheck"] = {
+            "Test": list(check.test),
+            "Interval": check.interval,
+            "Timeout": check.timeout,
+            "Retries": check.retries,
+            "StartPeriod": check.start_period,
+            "StartInterval": check.start_interval,
+        }
+    return found
+
+
+def _host_config(config: pb.ContainerConfig, runtime: str) -> dict[str, Any]:
+    limits = config.resources
+    return {
+        "Binds": [
+            f"{b.source}:{b.target}{':ro' if b.read_only else ''}" for b in config.mounts
+        ] or None,
+        "NetworkMode": config.network or "bridge",
+        "RestartPolicy": {
+            "Name": config.restart.name or "no",
+            "MaximumRetryCount": config.restart.maximum,
+        },
+        "AutoRemove": config.auto_remove,
+        "LogConfig": {
+            "Type": config.logging.driver or "json-file",
+            "Config": dict(config.logging.options),
+        },
+        "VolumesFrom": list(config.volumes_from) or None,
+        "CapAdd": list(config.cap_add) or None,
+        "CapDrop": list(config.cap_drop) or None,
+        "Privileged": config.privileged,
+        "ReadonlyRootfs": config.read_only,
+        "Init": config.init,
+        "Runtime": runtime,
+        "IpcMode": config.namespaces.ipc,
+        "PidMode": config.namespaces.pid,
+        "UTSMode": config.namespaces.uts,
+        "UsernsMode": config.namespaces.user,
+        "ShmSize": config.shm_size or 64 << 20,
+        "OomScoreAdj": config.oom_score_adj,
+        "Memory": limits.memory_limit,
+        "MemorySwap": limits.memory_swap,
+        "MemoryReservation": limits.memory_reservation,
+        "NanoCpus": limits.nano_cpus,
+        "CpuShares": limits.cpu_shares,
+        "CpuPeriod": limits.cpu_period,
+        "CpuQuota": limits.cpu_quota,
+        "CpusetCpus": limits.cpuset_cpus,
+        "CpusetMems": limits.cpuset_mems,
+        "PidsLimit": limits.pids_limit or None,
+        "BlkioWeight": limits.blkio_weight,
+        "Tmpfs": {one.target: one.options for one in config.tmpfs},
+        "Sysctls": dict(config.sysctls),
+        "ExtraHosts": list(config.extra_hosts) or None,
+    }  # fmt: skip
+
+
+def _networks(one: pb.Container) -> dict[str, Any]:
+    ports: dict[str, Any] = {}
+    networks: dict[str, Any] = {}
+    for connection in one.connections:
+        plain, _, length = _first(connection.addresses, six=False).partition("/")
+        plain6, _, length6 = _first(connection.addresses, six=True).partition("/")
+        networks[connection.network] = {
+            "IPAddress": plain,
+            "IPPrefixLen": int(length or 0),
+            "Gateway": _first(connection.gateways, six=False),
+            "GlobalIPv6Address": plain6,
+            "GlobalIPv6PrefixLen": int(length6 or 0),
+            "IPv6Gateway": _first(connection.gateways, six=True),
+            "MacAddress": connection.mac,
+            "Aliases": list(connection.aliases) or None,
+            "InterfaceName": connection.ifname,
+        }
+        for port in connection.ports:
+            key = f"{port.container}/{port.protocol or 'tcp'}"
+            there = {"HostIp": port.host_ip or "0.0.0.0", "HostPort": str(port.host)}
+            ports.setdefault(key, []).append(there)
+    first: dict[str, Any] = next(iter(networks.values()), {})
+    return {
+        "Ports": ports,
+        "IPAddress": first.get("IPAddress", ""),
+        "Gateway": first.get("Gateway", ""),
+        "MacAddress": first.get("MacAddress", ""),
+        "Networks": networks,
+    }
+
+
+def _first(addresses: Iterable[str], *, six: bool) -> str:
+    """The first address of IPv6, or of IPv4; '' where there is none."""
+    return next((one for one in addresses if (":" in one) == six), "")

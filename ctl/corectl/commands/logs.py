@@ -1,0 +1,87 @@
+"""logs."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from corectl import output
+from corectl.session import Session
+
+if TYPE_CHECKING:
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+__all__ = ["logs"]
+
+
+@click.command()
+@click.argument("container")
+@click.option("-f", "--follow", is_flag=True, help="Stay until it ends.")
+@click.option("-n", "--tail", default="all", metavar="N|all", help="Only the last N lines.")
+@click.option("-t", "--timestamps", is_flag=True, help="When each was written.")
+@click.option("--since", default="", metavar="TIME", help="Only what was written since then.")
+@click.option("--until", default="", metavar="TIME", help="Only what was written until then.")
+@click.option("--details", is_flag=True, help="Labels and variables that --log-opt names.")
+@click.pass_obj
+def logs(
+    session: Session,
+    container: str,
+    follow: bool,
+    tail: str,
+    timestamps: bool,
+    since: str,
+    until: str,
+    details: bool,
+) -> None:
+    """Show what a container wrote; each stream goes to ours of the same name."""
+    from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
+
+    if tail not in ("all", "-1") and not tail.isdecimal():
+        raise click.BadParameter(f"'{tail}' is neither a number nor all", param_hint="--tail")
+    request = pb.LogsRequest(
+        container=container,
+        follow=follow,
+        tail=int(tail) if tail.isdecimal() else -1,
+        since=_stamp(since),
+        until=_stamp(until),
+    )
+    more = _details(session, container) if details else b""
+    fresh = {"stdout": True, "stderr": True}
+    for record in session.workloads.logs(request):
+        stream = sys.stderr.buffer if record.stream == "stderr" else sys.stdout.buffer
+        data = record.data
+        if fresh.get(record.stream, True):
+            data = more + data
+            if timestamps:
+                data = f"{output.iso(record.time.seconds, record.time.nanos)} ".encode() + data
+        fresh[record.stream] = record.data.endswith(b"\n")
+        stream.write(data)
+        if follow:
+            stream.flush()
+
+
+def _stamp(text: str) -> Timestamp | None:
+    if not text:
+        return None
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+    from corectl.times import moment
+
+    ns = moment(text)
+    return Timestamp(seconds=ns // 10**9, nanos=ns % 10**9)
+
+
+def _details(session: Session, container: str) -> bytes:
+    """What docker's json-file keeps with each line: labels= and env= of the log options."""
+    found = session.workloads.inspect(container)
+    options = found.config.logging.options
+    values = dict(entry.partition("=")[::2] for entry in found.config.env)
+    kept = {
+        name: source[name]
+        for key, source in (("labels", found.container.labels), ("env", values))
+        for name in options.get(key, "").split(",")
+        if name in source
+    }
+    return ",".join(f"{k}={v}" for k, v in sorted(kept.items())).encode() + b" " if kept else b""
