@@ -71,6 +71,7 @@ async def opened(config: Config, plugins: Plugins, stack: AsyncExitStack) -> Seq
     await plugins.open(PluginKind.DIFFER, stack)
     await plugins.open(PluginKind.SANDBOX_CONTROLLER, stack)
     await plugins.open(PluginKind.NETWORK, stack)
+    await plugins.open(PluginKind.VOLUME_DRIVER, stack)
     exchange = plugins.require(Exchange)
     sandboxes = Sandboxes(
         plugins.open_of(PluginKind.SANDBOX_CONTROLLER), metadata.sandboxes, exchange
@@ -148,7 +149,11 @@ async def _open_images(
         metadata.snapshotters,
         roots,
         await _networking(config, plugins, stack),
-        Volumes(directory(config.root / "volumes", 0o711), {"local": LocalDriver()}, exchange),
+        Volumes(
+            directory(config.root / "volumes", 0o711),
+            {"local": LocalDriver(), **plugins.open_of(PluginKind.VOLUME_DRIVER)},
+            exchange,
+        ),
         exchange,
         directory(config.root / "containers", 0o700),
         host,

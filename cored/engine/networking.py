@@ -145,7 +145,7 @@ def exposed(config: ContainerConfig, image_ports: Iterable[str]) -> ContainerCon
         return config
     there = {(port.container, port.protocol) for port in config.ports}
     added = []
-    for text in image_ports:
+    for text in (*image_ports, *config.exposed):
         number, _, protocol = text.partition("/")
         first, _, last = number.partition("-")
         for port in range(int(first), int(last or first) + 1):

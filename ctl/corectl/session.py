@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cored.client.builds import Builds
     from cored.client.channel import Channel
     from cored.client.networks import Networks
     from cored.client.volumes import Volumes
@@ -53,6 +54,13 @@ class Session:
         from cored.client.networks import Networks
 
         return Networks(self.channel)
+
+    @property
+    def builds(self) -> Builds:
+        """The builder."""
+        from cored.client.builds import Builds
+
+        return Builds(self.channel)
 
     @property
     def volumes(self) -> Volumes:

@@ -40,6 +40,8 @@ _ROOT = {
     "inspect": ("inspection:inspect", "Show everything about containers, as JSON."),
     "pull": ("transfers:pull", "Fetch images from their registries and unpack them."),
     "push": ("transfers:push", "Send an image to a registry."),
+    "build": ("builds:build", "Make an image from a Dockerfile."),
+    "builder": ("", "Work with the builder's cache: ls, prune."),
     "tag": ("images:tag", "Give an image one more name."),
     "images": ("images:ls", "List images."),
     "rmi": ("images:rm", "Remove images."),
@@ -53,12 +55,18 @@ _ROOT = {
     "snapshotter": ("", "Work with snapshotters: ls."),
     "network": ("", "Work with networks: create, ls, inspect, rm, prune, connect, disconnect."),
     "port": ("networks:port", "Show what ports of the host a container has."),
+    "compose": ("compose:compose", "Run applications of many containers from compose files."),
     "gc": ("garbage:gc", "Remove what nothing refers to; say why the rest is kept."),
     "runtime": ("", "Work with runtimes: ls."),
     "plugins": ("daemon:plugins", "List the daemon's plugins and how they fare."),
     "version": ("daemon:version", "Show the versions of corectl and the daemon."),
 }
+_BUILDER = {
+    "ls": ("builder:ls", "List what the cache of builds holds."),
+    "prune": ("builder:prune", "Remove what the cache of builds holds."),
+}
 _IMAGE = {
+    "build": ("builds:build", "Make an image from a Dockerfile."),
     "history": ("image_details:history", "Show the steps that made an image."),
     "import": ("transfers:import_", "Load an OCI layout or docker-archive tar; prints names."),
     "inspect": ("image_details:inspect", "Show everything about images, as JSON."),
@@ -117,6 +125,7 @@ _VOLUME = {
 }
 _RUNTIME = {"ls": ("runtimes:ls", "List the runtimes, and whether they work here.")}
 _GROUPS = {
+    "builder": _BUILDER,
     "container": _CONTAINER,
     "volume": _VOLUME,
     "runtime": _RUNTIME,
@@ -128,11 +137,18 @@ _GROUPS = {
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands as name -> (module:attribute below commands, help)."""
+    """A group that knows its commands as name -> (module:attribute in a package, help)."""
 
-    def __init__(self, name: str, entries: Mapping[str, tuple[str, str]], help: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        entries: Mapping[str, tuple[str, str]],
+        help: str,
+        package: str = "corectl.commands",
+    ) -> None:
         super().__init__(name, help=help, subcommand_metavar="COMMAND [ARG]...")
         self._entries = entries
+        self._package = package
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._entries)
@@ -144,7 +160,7 @@ class LazyGroup(click.Group):
         if not place:
             return LazyGroup(cmd_name, _GROUPS[cmd_name], help)
         module, _, attribute = place.partition(":")
-        command = getattr(import_module(f"corectl.commands.{module}"), attribute)
+        command = getattr(import_module(f"{self._package}.{module}"), attribute)
         assert isinstance(command, click.Command)
         return command
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import daemons
-from tests.bench import api, containers, networks, pull
+from tests.bench import api, build, compose, containers, networks, pull
 from tests.bench.compare import Row, interleaved
 from tests.bench.debian import debian_image
 from tests.daemons import Daemon
@@ -67,6 +67,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--blob", type=int, default=256, help="MiB of content written and read")
     parser.add_argument("--subscribers", type=int, default=100, help="of events")
     parser.add_argument("--events", type=int, default=200, help="that each of them gets")
+    parser.add_argument("--build-rounds", type=int, default=5, help="of builds by each")
     parser.add_argument("--rounds", type=int, default=20, help="of ctr run --rm")
     parser.add_argument("--import-rounds", type=int, default=5, help="of import + unpack")
     parser.add_argument("--cycle-rounds", type=int, default=5, help="of whole lives of tasks")
@@ -74,6 +75,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--shims", type=int, default=200, help="containers for idle and restart")
     parser.add_argument("--restart-rounds", type=int, default=3, help="of restart")
     parser.add_argument("--network-rounds", type=int, default=10, help="of network")
+    parser.add_argument("--compose-rounds", type=int, default=3, help="of up and down")
     parser.add_argument("--pull-rounds", type=int, default=3, help="of pulls by each client")
     parser.add_argument("--pull-with", nargs="*", choices=pull.PEERS, default=pull.PEERS)
     parser.add_argument("--containerd", default="containerd", help="another one than Debian's")
@@ -139,6 +141,10 @@ def _processor(daemon: Daemon) -> float:
 
 _SECTIONS: dict[str, Callable[[Daemon, Daemon, Path | None, Any], list[Row]]] = {
     "run": lambda ours, peer, _, options: [_run(ours, peer, options.rounds)],
+    "build": lambda ours, _, __, options: build.rows(
+        ours, ours.home / "busybox.tar", options.build_rounds
+    ),
+    "compose": lambda ours, peer, _, o: compose.rows(o.compose_rounds),
     "cycle": lambda ours, peer, _, o: containers.cycle(ours, peer, o.cycle_rounds, o.cycle_with),
     "idle": lambda ours, peer, _, options: containers.idle(ours, peer, options.shims),
     "restart": lambda ours, peer, _, o: containers.restart(ours, peer, o.shims, o.restart_rounds),

@@ -109,7 +109,6 @@ def test_a_daemon_that_is_killed_while_fifty_containers_join_leaks_nothing(host:
         running = host("ps", "-q").split()
         # those that had joined go on, and nobody else has anything
         during = host.traces()
-        assert len(running) > 0
         assert len(during["kept"]) == len(running) == len(during["namespaces"])
         assert len(during["interfaces"]) == len(running)
         assert len(during["addresses"]) == 2 * len(running)
@@ -171,6 +170,7 @@ def test_a_rule_set_that_was_flushed_is_restored(host: Site) -> None:
     subprocess.run(["nft", "flush", "ruleset"], check=True)
     host.daemon.stop()
     host.daemon.start()
+    host("ps")  # is answered when all is open
     assert host.answer("", "127.0.0.1", 8080)
     assert sorted(ruleset().split()) == sorted(there.split())
     host.remove("steady")

@@ -13,7 +13,7 @@ _PLUGINS = (
 _LATER_PLUGINS = (
     "cored_differ_walking", "cored_network_cni", "cored_network_native",
     "cored_service_workloads", "cored_service_workloads.networks",
-    "cored_service_workloads.volumes",
+    "cored_service_workloads.volumes", "cored_service_build", "cored_service_build.plugin",
 )  # fmt: skip
 
 

@@ -1,0 +1,157 @@
+"""Builds, as many at once as are asked for; what they share, and what earlier daemons left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cored import scope
+from cored.abc.content import ContentStore
+from cored.abc.differ import Differ
+from cored.abc.records import ContainerStore, Image, ImageStore, LeaseStore, NamespaceStore
+from cored.abc.values import Descriptor
+from cored.archive.pool import WorkerPool
+from cored.engine.images import Images
+from cored.engine.pull import Puller
+from cored.engine.snapshotters import Snapshotters
+from cored.engine.transfers import leased
+from cored.engine.unpack import Unpacker
+from cored.errors import DeadlineExceeded
+from cored.oci import mediatypes, platforms
+from cored.scope import Scope
+from cored_service_build.base_images import Bases
+from cored_service_build.building import Build
+from cored_service_build.cache import Cache
+from cored_service_build.dockerfile.ignore import read as read_ignore
+from cored_service_build.dockerfile.lint import lint
+from cored_service_build.dockerfile.parser import parse
+from cored_service_build.dockerfile.scopes import platform_arguments
+from cored_service_build.graph import plan
+from cored_service_build.layers import Layers
+from cored_service_build.mounting import Caches
+from cored_service_build.places import Memory
+from cored_service_build.results import Results
+from cored_service_build.running import LABEL, Runner
+from cored_service_build.steps import Flights, Steps
+from cored_service_build.values import Report, Request, Result, Told
+
+__all__ = ["Builder", "Parts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What builds stand on; ``root`` outlives the daemon, ``state`` need not."""
+
+    cache: Cache
+    images: Images
+    image_store: ImageStore
+    content: ContentStore
+    leases: LeaseStore
+    namespaces: NamespaceStore
+    containers: ContainerStore
+    snapshotters: Snapshotters
+    puller: Puller
+    unpacker: Unpacker
+    pool: WorkerPool
+    differ: Differ
+    runner: Runner
+    root: Path
+    state: Path
+
+
+@dataclass(slots=True)
+class Builder:
+    """``parallel`` is how many steps of all builds work at once."""
+
+    parts: Parts
+    parallel: int = 0
+    flights: Flights = field(default_factory=Flights)
+    memory: Memory = field(default_factory=Memory)
+    caches: Caches = field(init=False)
+    limit: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.caches = Caches(self.parts.root / "cache-mounts")
+        self.limit = asyncio.Semaphore(self.parallel or max(2, os.cpu_count() or 2))
+
+    @property
+    def spool(self) -> Path:
+        """For contexts and downloads; empty when the daemon starts."""
+        return self.parts.root / "spool"
+
+    async def clean(self) -> None:
+        """End what an earlier daemon's builds left: containers, snapshots, files."""
+        for place in (self.spool, self.parts.state / "work"):
+            await asyncio.to_thread(shutil.rmtree, place, ignore_errors=not place.exists())
+            place.mkdir(mode=0o700, parents=True)
+        for namespace in await self.parts.namespaces.list():
+            with scope.entered(Scope(namespace.name)):
+                for record in await self.parts.containers.list([f'labels."{LABEL}"']):
+                    await self.parts.runner.remove(record.id)
+
+    @asynccontextmanager
+    async def build(
+        self, request: Request, report: Report, *, unnamed: bool = False
+    ) -> AsyncIterator[tuple[Result, Sequence[Image]]]:
+        """Build; what came of it stays as long as the body runs, and longer under its names.
+
+        ``unnamed``: it gets no name. CoredError; DeadlineExceeded.
+        """
+        async with leased(self.parts.leases, "build"):
+            try:
+                async with asyncio.timeout(request.timeout or None):
+                    result, results = await self._built(request, report)
+            except TimeoutError as error:
+                raise DeadlineExceeded(f"build: not done in {request.timeout:g} s") from error
+            images: Sequence[Image] = ()
+            if not unnamed:
+                images = await results.name(result, request.tags)
+            yield result, images
+
+    async def _built(self, request: Request, report: Report) -> tuple[Result, Results]:
+        parts = self.parts
+        file = parse(request.dockerfile, request.dockerfile_name)
+        for warning in lint(file, read_ignore(request.ignore) if request.ignore else None):
+            report(Told(warning.rule, warning.text, warning.where.first))
+        here = platforms.format(platforms.host())
+        wanted = platforms.format(platforms.parse(request.platform))
+        named = {*request.contexts, *request.images} - {""}
+        known = platform_arguments(wanted, here)
+        planned = plan(file, request.target, request.args, known, named)
+        id, snapshots = await parts.snapshotters.choose()
+        work = parts.state / "work"
+        layers = Layers(id, snapshots, parts.content, parts.leases, parts.pool, parts.differ, work)
+        steps = Steps(report, parts.cache, layers, self.flights, request.no_cache, self.limit)
+        bases = Bases(
+            id, snapshots, parts.images, parts.puller, parts.unpacker, parts.content, parts.leases
+        )
+        spool = Path(tempfile.mkdtemp(prefix="build-", dir=self.spool))
+        try:
+            build = Build(
+                request, file, planned, wanted, steps, layers, parts.runner, bases, self.caches,
+                self.memory, spool,
+            )  # fmt: skip
+            state = await build.run()
+        finally:
+            await asyncio.shield(asyncio.to_thread(shutil.rmtree, spool))
+        results = Results(parts.content, parts.image_store, id)
+        return await results.write(state, request), results
+
+    async def files(self, result: Result) -> Descriptor:
+        """All files of an image as one tar in the content store, held by the current lease."""
+        _, snapshots = await self.parts.snapshotters.choose()
+        key = f"build-view {uuid.uuid4().hex}"
+        if not result.chain_id:
+            return await self.parts.differ.compare((), (), media_type=mediatypes.OCI_LAYER)
+        mounts = await snapshots.view(key, result.chain_id)
+        try:
+            return await self.parts.differ.compare((), mounts, media_type=mediatypes.OCI_LAYER)
+        finally:
+            await asyncio.shield(snapshots.remove(key))

@@ -1,0 +1,173 @@
+"""Steps' snapshots: made on a parent, compared with it, committed under the chain id."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from cored import linux, scope
+from cored.abc.content import ContentStore
+from cored.abc.differ import Differ
+from cored.abc.records import LeaseStore, Resource
+from cored.abc.snapshots import Snapshotter
+from cored.abc.values import Descriptor, Mount
+from cored.archive.jobs import DiffJob
+from cored.archive.place import placed
+from cored.archive.pool import WorkerPool
+from cored.errors import AlreadyExists, NotFound, from_mount_error, from_os_error
+from cored.oci import mediatypes
+from cored_service_build.cache import Made
+from cored_service_build.values import Layer
+
+__all__ = ["Layers", "mounted"]
+
+
+@asynccontextmanager
+async def mounted(mounts: Sequence[Mount], state: Path) -> AsyncIterator[Path]:
+    """The mounts as a directory while the body runs."""
+    mount = linux.mounted(mounts, state)
+    try:
+        place = await asyncio.to_thread(mount.__enter__)
+    except OSError as error:
+        raise from_mount_error("build: mounting a snapshot", error) from error
+    try:
+        yield place
+    finally:
+        await asyncio.shield(asyncio.to_thread(mount.__exit__, None, None, None))
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """One build's way to snapshots; ``state`` is for mounts and files of the moment."""
+
+    id: str
+    snapshots: Snapshotter
+    content: ContentStore
+    leases: LeaseStore
+    pool: WorkerPool
+    differ: Differ
+    state: Path
+
+    async def made(
+        self,
+        parent: str,
+        work: Callable[[Sequence[Mount], str], Awaitable[None]],
+        epoch: int | None = None,
+    ) -> Made:
+        """What ``work`` does to a snapshot on ``parent`` ('' for none); it gets the mounts and key.
+
+        Nothing stays when it fails. The layer is None where nothing changed.
+        """
+        key = f"build {uuid.uuid4().hex}"
+        mounts = await self.snapshots.prepare(key, parent)
+        try:
+            await work(mounts, key)
+            layer = await self._compared(parent, mounts, epoch)
+            if layer is None:
+                await self.snapshots.remove(key)
+                return Made(parent, None)
+            return Made(await self._committed(key, parent, layer), layer)
+        except OSError as error:
+            await asyncio.shield(self._removed(key))
+            raise from_os_error("step", error) from error
+        except BaseException:
+            await asyncio.shield(self._removed(key))
+            raise
+
+    @asynccontextmanager
+    async def viewed(self, chain_id: str) -> AsyncIterator[Path]:
+        """The files of a committed snapshot ('' has none), read-only."""
+        if not chain_id:
+            empty = self.state / "empty"
+            empty.mkdir(exist_ok=True)
+            yield empty
+            return
+        key = f"build-view {uuid.uuid4().hex}"
+        mounts = await self.snapshots.view(key, chain_id)
+        try:
+            async with mounted(mounts, self.state) as place:
+                yield place
+        finally:
+            await asyncio.shield(self._removed(key))
+
+    async def applied(self, parent: str, layer: Layer) -> Made:
+        """A layer that exists, on another parent."""
+        key = f"build {uuid.uuid4().hex}"
+        mounts = await self.snapshots.prepare(key, parent)
+        try:
+            await self.differ.apply(layer.blob, mounts)
+            return Made(await self._committed(key, parent, layer), layer)
+        except BaseException:
+            await asyncio.shield(self._removed(key))
+            raise
+
+    async def _committed(self, key: str, parent: str, layer: Layer) -> str:
+        chain = layer.diff_id
+        if parent:
+            chain = f"sha256:{hashlib.sha256(f'{parent} {layer.diff_id}'.encode()).hexdigest()}"
+        while True:
+            try:
+                await self.snapshots.commit(chain, key)
+                return chain
+            except AlreadyExists:
+                lease = scope.current().lease
+                if lease is not None:
+                    await self.leases.add(lease, Resource(chain, f"snapshots/{self.id}"))
+                try:
+                    await self.snapshots.stat(chain)
+                except NotFound:
+                    continue  # it was collected in between
+                await self.snapshots.remove(key)
+                return chain
+
+    async def _removed(self, key: str) -> None:
+        with suppress(NotFound):
+            await self.snapshots.remove(key)
+
+    async def _compared(
+        self, parent: str, mounts: Sequence[Mount], epoch: int | None
+    ) -> Layer | None:
+        media_type = mediatypes.OCI_LAYER_GZIP
+        async with placed(mounts, self.state) as place:
+            if not parent or place.lowers is not None:
+                if not await asyncio.to_thread(os.listdir, place.directory):
+                    return None
+                return await self._archived(place.directory, epoch, overlay=bool(parent))
+        key = f"build-view {uuid.uuid4().hex}"
+        lower = await self.snapshots.view(key, parent)
+        try:
+            blob = await self.differ.compare(
+                lower, mounts, media_type=media_type, source_date_epoch=epoch
+            )
+        finally:
+            await asyncio.shield(self._removed(key))
+        info = await self.content.info(blob.digest)
+        return Layer(blob, info.labels["containerd.io/uncompressed"])
+
+    async def _archived(self, directory: str, epoch: int | None, *, overlay: bool) -> Layer:
+        with NamedTemporaryFile(dir=self.state, prefix="layer-") as output:
+            job = DiffJob("", directory, output.name, "gzip", epoch, overlay)
+            result = await self.pool.run(job)
+            labels = {"containerd.io/uncompressed": result.diff_id}
+            try:
+                async with await self.content.writer(
+                    f"build-{uuid.uuid4().hex}", size=result.size, expected=result.digest
+                ) as writer:
+                    while data := await asyncio.to_thread(output.read, 1 << 20):
+                        await writer.write(data)
+                    await writer.commit(result.size, result.digest, labels)
+            except AlreadyExists:
+                await self.content.update(result.digest, labels)
+                lease = scope.current().lease
+                if lease is not None:
+                    await self.leases.add(lease, Resource(result.digest, "content"))
+        return Layer(
+            Descriptor(mediatypes.OCI_LAYER_GZIP, result.digest, result.size), result.diff_id
+        )

@@ -1,0 +1,82 @@
+"""Messages of cored.build.v1 to values, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cored._pb.containerd.types import descriptor_pb2
+from cored._pb.cored.build.v1 import build_pb2 as pb
+from cored.abc.records import Image
+from cored.engine.progress import Progress
+from cored.engine.registry import Credentials, keyring
+from cored_service_build.values import Output, Request, Result, StepState, Told
+
+__all__ = ["event_message", "request_value", "result_message"]
+
+
+def request_value(message: pb.BuildOptions, contexts: Mapping[str, Path]) -> Request:
+    auths = {
+        auth.host: Credentials(auth.username, auth.password, auth.identity_token)
+        for auth in message.auths
+    }
+    return Request(
+        dockerfile=message.dockerfile,
+        dockerfile_name=message.dockerfile_name or "Dockerfile",
+        target=message.target,
+        args=dict(message.args),
+        tags=tuple(message.tags),
+        labels=dict(message.labels),
+        platform=message.platform,
+        no_cache=message.no_cache,
+        pull=message.pull,
+        secrets=dict(message.secrets),
+        ssh=dict(message.ssh),
+        contexts=contexts,
+        images=dict(message.named_images),
+        network=message.network or "default",
+        memory_limit=message.memory_limit,
+        milli_cpus=message.milli_cpus,
+        timeout=message.timeout,
+        access=keyring(auths),
+        ignore=message.dockerignore,
+        add_hosts=tuple(message.add_hosts),
+    )
+
+
+def event_message(event: Any) -> pb.BuildEvent:
+    match event:
+        case StepState():
+            step = pb.Step(
+                id=event.id,
+                name=event.name,
+                state=event.state,
+                started_at=event.started_at,
+                ended_at=event.ended_at,
+                error=event.error,
+                changes=event.changes,
+            )
+            return pb.BuildEvent(step=step)
+        case Output():
+            return pb.BuildEvent(output=pb.Output(step=event.step, data=event.data))
+        case Told():
+            warning = pb.Finding(rule=event.rule, text=event.text, line=event.line)
+            return pb.BuildEvent(warning=warning)
+        case Progress():
+            transfer = pb.Transfer(
+                id=event.id, status=event.status, offset=event.offset, total=event.total
+            )
+            return pb.BuildEvent(transfer=transfer)
+        case _:
+            raise TypeError(event)
+
+
+def result_message(result: Result, images: list[Image]) -> pb.BuildEvent:
+    target = descriptor_pb2.Descriptor(
+        media_type=result.target.media_type, digest=result.target.digest, size=result.target.size
+    )
+    names = [image.name for image in images]
+    return pb.BuildEvent(
+        result=pb.Result(target=target, config_digest=result.config_digest, names=names)
+    )

@@ -1,0 +1,155 @@
+"""Runs a step's command in a container: the daemon's own runtime, network and seccomp filter."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import signal
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cored.abc.records import Container, ContainerStore
+from cored.abc.runtime import Exit, Stdio
+from cored.abc.values import Mount, Typed
+from cored.engine.networking import Networking
+from cored.engine.recipe import Recipe
+from cored.engine.tasks import Tasks
+from cored.engine.workload import ContainerConfig
+from cored.errors import CoredError, NotFound
+from cored.oci.manifest import ImageConfig
+from cored.oci.mounts import Bind, Tmpfs
+from cored.oci.resources import Resources
+from cored.oci.security import Host
+from cored.oci.values import Platform
+from cored_service_build.layers import mounted
+from cored_service_build.outputs import reading
+from cored_service_build.stubs import Stubs
+
+__all__ = ["LABEL", "Runner", "Work"]
+
+LABEL = "cored.io/build"
+_SPEC = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
+_NO_IMAGE = ImageConfig(Platform(), ())
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What to run, and where; ``binds`` are the mounts that are files or directories here."""
+
+    args: tuple[str, ...]
+    env: tuple[str, ...]
+    directory: str
+    user: str
+    network: str
+    binds: Sequence[Bind] = ()
+    tmpfs: Sequence[Tmpfs] = ()
+    privileged: bool = False
+    memory_limit: int = 0
+    milli_cpus: int = 0
+    secrets: Sequence[bytes] = ()
+    add_hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """``state`` holds the files that containers get from us."""
+
+    tasks: Tasks
+    containers: ContainerStore
+    networking: Networking
+    host: Host
+    state: Path
+
+    async def run(
+        self,
+        work: Work,
+        rootfs: Sequence[Mount],
+        snapshot: tuple[str, str],
+        tell: Callable[[bytes], None],
+    ) -> Exit:
+        """Run to the end. ``snapshot`` is the snapshotter's id and key. CoredError.
+
+        When cancelled the container is killed at once; nothing of it stays in any case.
+        """
+        id = f"build-{uuid.uuid4().hex}"
+        config = ContainerConfig(
+            image="",
+            args=work.args,
+            env=work.env,
+            working_directory=work.directory,
+            user=work.user,
+            hostname="build",
+            network="" if work.network == "default" else work.network,
+            tmpfs=tuple(work.tmpfs),
+            privileged=work.privileged,
+            resources=_limits(work),
+            extra_hosts=work.add_hosts,
+        )
+        recipe = Recipe(id, config, _NO_IMAGE, self.state / id, self.host, binds=tuple(work.binds))
+        self.networking.check(config)
+        await asyncio.to_thread(recipe.prepare)
+        try:
+            user = await asyncio.to_thread(recipe.user, rootfs)
+            document = await asyncio.to_thread(recipe.spec, user)
+            async with mounted(rootfs, self.state) as root:
+                stubs = await asyncio.to_thread(Stubs.before, root, _targets(document))
+            record = Container(
+                id=id,
+                labels={LABEL: "step"},
+                runtime="io.containerd.runc.v2",
+                spec=Typed(_SPEC, json.dumps(document).encode()),
+                snapshotter=snapshot[0],
+                snapshot_key=snapshot[1],
+            )
+            async with reading(recipe.place / "output", tell, work.secrets) as fifo:
+                exit = await self._lived(record, recipe, rootfs, Stdio("", fifo, fifo))
+            if stubs.missing:
+                async with mounted(rootfs, self.state) as root:
+                    await asyncio.to_thread(stubs.remove, root)
+            return exit
+        finally:
+            await asyncio.shield(asyncio.to_thread(shutil.rmtree, recipe.place))
+
+    async def _lived(
+        self, record: Container, recipe: Recipe, rootfs: Sequence[Mount], stdio: Stdio
+    ) -> Exit:
+        await self.containers.create(record)
+        try:
+            state = await self.tasks.create(record.id, rootfs=rootfs, stdio=stdio)
+            await self.networking.join(
+                record.id, state.pid, "", recipe.hostname, recipe.config, recipe.place
+            )
+            await self.tasks.start(record.id)
+            return await self.tasks.wait(record.id)
+        finally:
+            await asyncio.shield(self.remove(record.id))
+
+    async def remove(self, id: str) -> None:
+        """End a step's container and let go of all that it has; fine when it is gone."""
+        with suppress(CoredError):  # it has ended, or was never started
+            await self.tasks.kill(id, signal.SIGKILL)
+        with suppress(NotFound):
+            await self.tasks.wait(id)
+            await self.tasks.delete(id)
+        await self.networking.leave(id)
+        with suppress(NotFound):
+            await self.containers.delete(id)
+
+
+def _limits(work: Work) -> Resources:
+    limits = Resources()
+    if work.memory_limit:
+        limits = replace(limits, memory_limit=work.memory_limit)
+    if work.milli_cpus:
+        limits = replace(limits, nano_cpus=work.milli_cpus * 1_000_000)
+    return limits
+
+
+def _targets(document: dict[str, object]) -> list[str]:
+    mounts = document["mounts"]
+    assert isinstance(mounts, list)
+    return [str(mount["destination"]) for mount in mounts]

@@ -1,0 +1,134 @@
+"""The gRPC service ``build``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from cored._pb.cored.build.v1 import build_pb2 as pb
+from cored.abc.content import ContentStore
+from cored.abc.records import Image
+from cored.abc.service import Service
+from cored.engine.export import Exporter
+from cored.engine.push import Pusher
+from cored.engine.selection import Selection
+from cored.errors import InvalidArgument
+from cored_service_build.builder import Builder
+from cored_service_build.contexts import received
+from cored_service_build.messages import event_message, request_value, result_message
+from cored_service_build.values import Request, Result
+
+__all__ = ["BuildService"]
+
+_OUTPUTS = ("", "image", "oci", "docker", "tar")
+_BLOCK = 1 << 20
+# pieces of an archive that wait for a slow client
+_AHEAD = 8
+
+
+class BuildService(Service):
+    service = "cored.build.v1.Build"
+    lasting = frozenset({"Build"})
+
+    def __init__(
+        self, builder: Builder, exporter: Exporter, pusher: Pusher, content: ContentStore
+    ) -> None:
+        self._builder = builder
+        self._exporter = exporter
+        self._pusher = pusher
+        self._content = content
+
+    async def Build(self, requests: AsyncIterator[pb.BuildRequest]) -> AsyncIterator[pb.BuildEvent]:
+        first = await anext(requests, None)
+        if first is None or not first.HasField("options"):
+            raise InvalidArgument("build: the first message must have the options")
+        options = first.options
+        if options.output not in _OUTPUTS:
+            raise InvalidArgument(f"output {options.output!r}: unknown", hint=", ".join(_OUTPUTS))
+        if options.push and not options.tags:
+            raise InvalidArgument("build: an image without a name cannot be pushed", hint="-t")
+
+        async def pieces() -> AsyncIterator[tuple[str, bytes]]:
+            async for request in requests:
+                yield request.data.context, request.data.data
+
+        async with received(pieces(), options.named_contexts, self._builder.spool) as contexts:
+            request = request_value(options, contexts)
+            async with aclosing(self._events(request, options)) as events:
+                async for event in events:
+                    yield event
+
+    async def _events(
+        self, request: Request, options: pb.BuildOptions
+    ) -> AsyncGenerator[pb.BuildEvent, None]:
+        """Everything that happens, as it does; closing it ends the build."""
+        queue: asyncio.Queue[pb.BuildEvent | None] = asyncio.Queue()
+        room = asyncio.Semaphore(_AHEAD)
+
+        def report(event: Any) -> None:
+            queue.put_nowait(event_message(event))
+
+        async def work() -> None:
+            try:
+                unnamed = options.output in ("oci", "docker", "tar") and not options.tags
+                async with self._builder.build(request, report, unnamed=unnamed) as (done, images):
+                    for image in images if options.push else ():
+                        await self._pusher.push(
+                            image, image.name, access=request.access, report=report
+                        )
+                    queue.put_nowait(result_message(done, list(images)))
+                    async with aclosing(self._exported(options, done, list(images))) as archive:
+                        async for data in archive:
+                            await room.acquire()
+                            queue.put_nowait(pb.BuildEvent(data=data))
+            finally:
+                queue.put_nowait(None)
+
+        task = asyncio.create_task(work(), name="build")
+        try:
+            while (event := await queue.get()) is not None:
+                yield event
+                if event.data:
+                    room.release()
+            await task
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+
+    async def _exported(
+        self, options: pb.BuildOptions, done: Result, images: list[Image]
+    ) -> AsyncGenerator[bytes, None]:
+        if options.output in ("oci", "docker"):
+            wanted = images or [Image(done.target.digest, done.target)]
+            docker = options.output == "docker"
+            async for data in self._exporter.export(wanted, Selection(), docker=docker):
+                yield data
+        elif options.output == "tar":
+            blob = await self._builder.files(done)
+            async with await self._content.reader(blob.digest) as reader:
+                offset = 0
+                while data := await reader.read_at(offset, _BLOCK):
+                    offset += len(data)
+                    yield data
+
+    async def ListCache(self, request: pb.ListCacheRequest) -> pb.ListCacheResponse:
+        records = [
+            pb.CacheRecord(
+                key=record.key,
+                instruction=record.instruction,
+                size=record.size,
+                created_at=record.created_at,
+                used_at=record.used_at,
+            )
+            for record in self._builder.parts.cache.records()
+        ]
+        return pb.ListCacheResponse(records=records)
+
+    async def PruneCache(self, request: pb.PruneCacheRequest) -> pb.PruneCacheResponse:
+        gone = await self._builder.parts.cache.prune(request.keep_size, request.unused_for)
+        if not request.keep_size and not request.unused_for:
+            await self._builder.caches.prune()
+        return pb.PruneCacheResponse(removed=len(gone), freed=sum(record.size for record in gone))
