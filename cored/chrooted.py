@@ -86,11 +86,15 @@ class _Writer:
             if info is None:  # a socket
                 continue
             foreign = self._device is not None and os.lstat(here).st_dev != self._device
+            if self._device is not None:
+                # a whole filesystem: names as docker's export has them, and no root
+                info.name = known.removeprefix("./")
             self._attributes(here, info)
             if info.isreg():
                 self._file(here, info, empty=foreign)
                 continue
-            self._archive.addfile(info)
+            if info.name != "." or self._device is None:
+                self._archive.addfile(info)
             if info.isdir() and not foreign:
                 names = sorted(os.listdir(here), reverse=True)
                 pending += [(os.path.join(here, one), os.path.join(known, one)) for one in names]

@@ -27,6 +27,7 @@ from cored.abc.sandbox import SandboxController
 from cored.abc.service import Service
 from cored.abc.snapshots import Snapshotter
 from cored.abc.values import Descriptor
+from cored.abc.volumes import VolumeDriver
 
 __all__ = ["GROUP", "Hooks", "PluginContext", "PluginKind", "Provider", "hookimpl", "hookspec"]
 
@@ -48,6 +49,7 @@ class PluginKind(StrEnum):
     DIFFER = "differ"
     SANDBOX_CONTROLLER = "sandbox_controller"
     NETWORK = "network"
+    VOLUME_DRIVER = "volume_driver"
     SERVICE = "grpc_service"
 
 
@@ -133,6 +135,10 @@ class Hooks:
     @hookspec
     def cored_network(self) -> Provider[Network]:  # type: ignore[empty-body]
         """Offer a network."""
+
+    @hookspec
+    def cored_volume_driver(self) -> Provider[VolumeDriver]:  # type: ignore[empty-body]
+        """Offer a driver of volumes, which requests name by its id."""
 
     @hookspec
     def cored_grpc_service(self) -> Provider[Service]:  # type: ignore[empty-body]

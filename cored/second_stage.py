@@ -50,6 +50,7 @@ from cored.engine.volumes import Catalog as Volumes
 from cored.engine.volumes import LocalDriver
 from cored.hookspecs import PluginKind
 from cored.metadata.store import Metadata
+from cored.oci.security import Host
 from cored.plugins import Plugins
 from cored.services.diff import DiffService
 from cored.services.garbage import GarbageService
@@ -70,6 +71,7 @@ async def opened(config: Config, plugins: Plugins, stack: AsyncExitStack) -> Seq
     await plugins.open(PluginKind.DIFFER, stack)
     await plugins.open(PluginKind.SANDBOX_CONTROLLER, stack)
     await plugins.open(PluginKind.NETWORK, stack)
+    await plugins.open(PluginKind.VOLUME_DRIVER, stack)
     exchange = plugins.require(Exchange)
     sandboxes = Sandboxes(
         plugins.open_of(PluginKind.SANDBOX_CONTROLLER), metadata.sandboxes, exchange
@@ -135,18 +137,26 @@ async def _open_images(
     images = Images(metadata.images, metadata.content)
     plugins.provide(Images, images)
     _open_image_care(plugins, metadata, images, unpacker)
+    roots = Roots(snapshotters, unpacker, metadata.leases)
+    plugins.provide(Roots, roots)
+    host = await asyncio.to_thread(probe)
+    plugins.provide(Host, host)
     containers = Containers(
         metadata.containers,
         metadata.namespaces,
         plugins.require(Tasks),
         images,
         metadata.snapshotters,
-        Roots(snapshotters, unpacker, metadata.leases),
+        roots,
         await _networking(config, plugins, stack),
-        Volumes(directory(config.root / "volumes", 0o711), {"local": LocalDriver()}, exchange),
+        Volumes(
+            directory(config.root / "volumes", 0o711),
+            {"local": LocalDriver(), **plugins.open_of(PluginKind.VOLUME_DRIVER)},
+            exchange,
+        ),
         exchange,
         directory(config.root / "containers", 0o700),
-        await asyncio.to_thread(probe),
+        host,
     )
     plugins.provide(Containers, await stack.enter_async_context(containers.opened()))
     await _open_container_care(config, plugins, metadata, exchange, stack)
@@ -203,6 +213,7 @@ async def _networking(config: Config, plugins: Plugins, stack: AsyncExitStack) -
     resolvers = Resolvers(directory(config.state / "resolvers", 0o755))
     network: Network = plugins.named(PluginKind.NETWORK, config.network)
     connections = Connections(network, catalog, resolvers, config.state / "netns")
+    plugins.provide(Network, network)  # type: ignore[type-abstract]
     plugins.provide(Catalog, catalog)
     plugins.provide(Connections, await stack.enter_async_context(connections.opened()))
     return Networking(connections)

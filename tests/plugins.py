@@ -14,9 +14,11 @@ _SCRIPT = """#!/bin/sh
 place={place}
 number=$(ls "$place/calls" | wc -l)
 noted=$place/calls/$(printf %04d "$number")
-{{ printf '%s\\n' "$(basename "$0")"; env | grep ^CNI_ | sort; echo; cat; }} >"$noted"
+echo $$ >"$place/running"
+{{ printf '%s\\n' "$(basename "$0")"; env | grep ^CNI_ | sort; echo; cat; }} >"$place/noting"
+mv "$place/noting" "$noted"
 answer=$place/answers/$(basename "$0").$CNI_COMMAND
-[ -e "$answer.wait" ] && {{ echo $$ >"$place/hanging"; exec sleep 100; }}
+[ -e "$answer.wait" ] && exec sleep 100
 [ -e "$answer.said" ] && cat "$answer.said" >&2
 [ -e "$answer" ] && cat "$answer"
 [ -e "$answer.code" ] && exit "$(cat "$answer.code")"
@@ -62,8 +64,8 @@ class Plugins:
         (self._place / "answers" / f"{type}.{command}.wait").touch()
 
     def hanging(self) -> int:
-        """The process of the plugin that hangs."""
-        return int((self._place / "hanging").read_text())
+        """The process of the plugin that was called last, and hangs."""
+        return int((self._place / "running").read_text())
 
     def calls(self) -> list[Noted]:
         """All calls so far, in order."""

@@ -35,14 +35,18 @@ class Cache:
             path.unlink()
 
     def put(self, attachment: Attachment) -> None:
-        """Keep an attachment in one step; durably, but for what it is on its way."""
+        """Keep an attachment in one step; durably when nothing of it is there yet.
+
+        What it comes to may be lost with the machine: then all but its addresses is lost, too,
+        and those are found by its id.
+        """
         path = self._path(attachment)
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             new = path.with_name(f".{path.name}.new")
             with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                 json.dump(_encoded(attachment), file)
-                if attachment.finished or not attachment.result:
+                if not attachment.finished and not attachment.result:
                     file.flush()
                     os.fdatasync(file.fileno())
             new.replace(path)

@@ -40,13 +40,14 @@ class Chain(Network):
             await asyncio.to_thread(self._cache.put, made)
             try:
                 for plugin in network.plugins:
+                    if made.result:
+                        # a later DEL, also another daemon's, is to know how far this came
+                        await asyncio.to_thread(self._cache.put, made)
                     answer = await self._call("ADD", made, plugin, made.result or None)
                     # a plugin that answers in another version, or nothing, is forgiven
                     if answer is not None:
                         result = results.to_json(results.from_json(answer), network.version)
                         made = replace(made, result=result)
-                        # a later DEL, also another daemon's, is to know how far this came
-                        await asyncio.to_thread(self._cache.put, made)
                 made = replace(made, finished=True)
                 await asyncio.to_thread(self._cache.put, made)
             except BaseException as error:

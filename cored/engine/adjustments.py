@@ -59,6 +59,7 @@ class Adjustments:
             old = record.labels.get(NAME, "")
             labels = {**record.labels, NAME: new}
             await self._store.update(replace(record, labels=labels), ("labels",))
+        await self._containers.networking.rename(record.id, new)
         await self._containers.tell(replace(record, labels=labels), "rename", oldName=f"/{old}")
 
     async def update(self, name: str, limits: Resources, restart: RestartPolicy | None) -> None:

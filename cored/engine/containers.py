@@ -89,7 +89,7 @@ class Containers:
         self._ids = IdRanges(store, namespaces)
         self._lives = Lives()
         self.naming = asyncio.Lock()
-        self.execs = Execs(tasks)
+        self.execs = Execs(tasks, host)
         self.health = HealthChecks(self.execs, bus)
         self.storage = Storage(volumes, store, self.running)
         self.views = Views(
@@ -122,6 +122,7 @@ class Containers:
                     *(self._supervision.adopt(r) for r in records if NAME in r.labels)
                 )
         await self.networking.recover(self._lives.ids())
+        self._supervision.restart_due()
         try:
             yield self
         finally:
@@ -238,9 +239,7 @@ class Containers:
             if waited:
                 await self._supervision.put_off(record.id)
             return
-        with suppress(CoredError):
-            if (await self._tasks.state(record.id)).status is Status.PAUSED:
-                await self._tasks.resume(record.id)
+        await self._thaw(record.id)
         for signal_sent, patience in ((number, timeout), (signal.SIGKILL, 30.0)):
             with suppress(NotFound):  # it has just ended by itself
                 await self._tasks.kill(record.id, signal_sent)
@@ -267,6 +266,7 @@ class Containers:
             watcher = self._lives.watcher(key)
             if watcher is not None:
                 await self._supervision.stopped_by_hand(record)
+                await self._thaw(record.id)
                 with suppress(NotFound):
                     await self._tasks.kill(record.id, signal.SIGKILL)
                 await asyncio.wait([watcher])
@@ -399,6 +399,12 @@ class Containers:
         except NotFound:
             return False
         return True
+
+    async def _thaw(self, id: str) -> None:
+        """What is frozen takes no signal."""
+        with suppress(NotFound, FailedPrecondition):  # it has just ended, or gone on
+            if (await self._tasks.state(id)).status is Status.PAUSED:
+                await self._tasks.resume(id)
 
     def _recipe(
         self, id: str, config: ContainerConfig, image: ImageConfig, ids: IdRange | None = None

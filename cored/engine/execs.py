@@ -19,6 +19,7 @@ from cored.engine import names
 from cored.engine.tasks import Tasks
 from cored.errors import CoredError, FailedPrecondition, InvalidArgument, NotFound
 from cored.oci import capabilities
+from cored.oci.security import Host
 from cored.oci.users import User, groups, resolve
 from cored.scope import Scope
 
@@ -45,8 +46,9 @@ class ExecConfig:
 class Execs:
     """Execs end by themselves; how they did is kept for a while for those who ask."""
 
-    def __init__(self, tasks: Tasks) -> None:
+    def __init__(self, tasks: Tasks, host: Host) -> None:
         self._tasks = tasks
+        self._host = host
         self._running: dict[_Key, asyncio.Task[Exit]] = {}
         self._ended: OrderedDict[_Key, Exit] = OrderedDict()
         self._quiet: set[_Key] = set()
@@ -63,7 +65,7 @@ class Execs:
         task = self._tasks.known().get((scope.namespace(), record.id))
         if task is None or not task.pid:
             raise FailedPrecondition(f"container {record.id[:12]!r}: is not running")
-        process = await asyncio.to_thread(_process, record, config, task.pid)
+        process = await asyncio.to_thread(_process, record, config, task.pid, self._host)
         exec_id = names.new_id()
         spec = Typed(_PROCESS, json.dumps(process).encode())
         await self._tasks.exec(record.id, exec_id, ExecOptions(spec, stdio))
@@ -129,7 +131,7 @@ class Execs:
             self._quiet.discard(key)
 
 
-def _process(record: Container, config: ExecConfig, pid: int) -> dict[str, Any]:
+def _process(record: Container, config: ExecConfig, pid: int, host: Host) -> dict[str, Any]:
     """The OCI process: the container's first one, but for what is asked for. Blocks."""
     spec = json.loads(record.spec.value) if record.spec else {}
     process: dict[str, Any] = dict(spec.get("process") or {})
@@ -147,7 +149,7 @@ def _process(record: Container, config: ExecConfig, pid: int) -> dict[str, Any]:
         process["cwd"] = config.working_directory
     if config.user or config.groups:
         process["user"] = _user(process.get("user") or {}, config, pid)
-    _capabilities(process, config)
+    _capabilities(process, config, host)
     return process
 
 
@@ -163,10 +165,11 @@ def _user(before: dict[str, Any], config: ExecConfig, pid: int) -> dict[str, Any
     return found
 
 
-def _capabilities(process: dict[str, Any], config: ExecConfig) -> None:
+def _capabilities(process: dict[str, Any], config: ExecConfig, host: Host) -> None:
     bounding = list((process.get("capabilities") or {}).get("bounding", ()))
     if config.privileged:
-        bounding = list(capabilities.ALL)
+        there = host.capabilities
+        bounding = [name for name in capabilities.ALL if there is None or name in there]
         process.pop("apparmorProfile", None)
     root = process.get("user", {}).get("uid", 0) == 0
     granted = bounding if root or config.privileged else []

@@ -72,6 +72,10 @@ class Networking:
         servers = await self.connections.servers(id)
         await asyncio.to_thread(_write, place, hostname, config, joined, servers)
 
+    async def rename(self, id: str, name: str) -> None:
+        """Let the others of its networks find a container by another name."""
+        await self.connections.rename(id, [name, id[:12]])
+
     async def leave(self, id: str) -> None:
         """Take a container out of all networks and let go of its namespace."""
         await self.connections.release(id)
@@ -141,7 +145,7 @@ def exposed(config: ContainerConfig, image_ports: Iterable[str]) -> ContainerCon
         return config
     there = {(port.container, port.protocol) for port in config.ports}
     added = []
-    for text in image_ports:
+    for text in (*image_ports, *config.exposed):
         number, _, protocol = text.partition("/")
         first, _, last = number.partition("-")
         for port in range(int(first), int(last or first) + 1):

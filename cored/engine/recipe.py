@@ -27,7 +27,9 @@ from cored.oci.users import IdRange, User, groups, resolve, simple
 
 __all__ = ["Recipe", "command_of", "joinable"]
 
-_LOGS = {"json-file": ("max-size", "max-file"), "none": ()}
+_LOGS = {"json-file": ("max-size", "max-file", "labels", "env"), "none": ()}
+# of these, what a reader of the log wants to know, and its writer does not
+_READERS = ("labels", "env")
 # of what a cgroup may be called
 _GROUP = re.compile(r"(/[A-Za-z0-9_.@:-]+)*/?")
 
@@ -121,7 +123,8 @@ class Recipe:
     def _logged(self, fifo: str) -> str:
         """A URI as the shim knows it (``coreshim.sinks``)."""
         logging = self.config.logging
-        options = {**logging.options, **({"copy": fifo} if fifo else {})}
+        options = {k: v for k, v in logging.options.items() if k not in _READERS}
+        options |= {"copy": fifo} if fifo else {}
         query = f"?{urlencode(options, quote_via=quote)}" if options else ""
         if logging.driver == "none":
             return f"none://{query}" if fifo else ""
@@ -176,12 +179,25 @@ class Recipe:
         ours = self.fifos
         for path in filter(None, (ours.stdin, ours.stdout, ours.stderr)):
             os.mkfifo(path, 0o600)
+        self.share_memory()
         for bind in self.config.mounts:
             if bind.create_source:
                 Path(bind.source).mkdir(parents=True, exist_ok=True)
 
+    def share_memory(self) -> None:
+        """See that the /dev/shm is there that others may have, too. Blocks."""
+        place = self.place / "shm"
+        if self.config.namespaces.ipc != "shareable" or place.is_mount():
+            return
+        place.mkdir(mode=0o700, exist_ok=True)
+        size = f"size={self.config.shm_size or 64 << 20}"
+        options = ("nosuid", "noexec", "nodev", "mode=1777", size)
+        linux.mount_all([Mount("tmpfs", "shm", options=options)], place)
+
     def discard(self) -> None:
         """Remove the directory; fine when it is gone."""
+        if (self.place / "shm").is_mount():
+            linux.unmount_all(self.place / "shm", lazy=True)
         shutil.rmtree(self.place, ignore_errors=not self.place.exists())
 
     def user(self, rootfs: Sequence[Mount]) -> User:
@@ -241,7 +257,9 @@ class Recipe:
                 oom_score_adj=config.oom_score_adj,
                 host_network=config.network == "host",
                 joined=borrowed.paths,
-                shm=borrowed.shm,
+                shm=str(self.place / "shm")
+                if config.namespaces.ipc == "shareable"
+                else borrowed.shm,
                 umask=config.umask,
                 annotations=config.annotations,
                 namespaces=config.namespaces,

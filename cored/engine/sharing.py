@@ -66,7 +66,16 @@ class Sharing:
                 if self._netns(other.id).exists():
                     paths[kind] = str(self._netns(other.id))
             elif kind == "ipc":
-                shm = f"/proc/{pid}/root/dev/shm"
+                if theirs.namespaces.ipc == "shareable":
+                    shm = str(self._place(other.id) / "shm")
+                elif theirs.namespaces.ipc == "host":
+                    shm = "/dev/shm"
+                else:
+                    name = other.labels.get(NAME, other.id)
+                    raise FailedPrecondition(
+                        f"ipc {value!r}: is that container's own",
+                        hint=f"make {name} with --ipc shareable",
+                    )
         return Borrowed(paths, files, hostname, shm) if paths else None
 
     async def _owner(self, kind: str, value: str) -> tuple[Container, ContainerConfig]:

@@ -101,11 +101,11 @@ class Storage:
         for one in config.volumes:
             await self.volumes.attach(await self.volumes.get(one.name))
 
-    async def ended(self, config: ContainerConfig) -> None:
-        """After an end: detach the volumes that no running container has."""
+    async def ended(self, config: ContainerConfig, id: str = "") -> None:
+        """After the end of ``id``: detach the volumes that no other running container has."""
         for one in config.volumes:
             users = await self.users(one.name)
-            if not any(self._living(id) for id in users):
+            if not any(self._living(user) for user in users if user != id):
                 with suppress(NotFound):
                     await self.volumes.detach(one.name)
 

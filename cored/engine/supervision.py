@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 from cored import log, scope
@@ -21,7 +22,7 @@ from cored.engine import restarts
 from cored.engine.health import HealthChecks
 from cored.engine.lives import Key, Lives
 from cored.engine.networking import Networking
-from cored.engine.recipe import Recipe
+from cored.engine.recipe import Recipe, joinable
 from cored.engine.restarts import Backoff
 from cored.engine.sharing import Sharing, renewed
 from cored.engine.storage import Storage
@@ -76,6 +77,7 @@ class Supervision:
         self._discard = discard
         self._backoff = Backoff()
         self._oom: set[Key] = set()
+        self._due: list[Key] = []
 
     def share(self, sharing: Sharing) -> None:
         """Whom to ask for what a container has of others; before any is started."""
@@ -94,7 +96,12 @@ class Supervision:
             await self.end_task(record.id)
         try:
             await self.storage.ready(config)
+            if key in self._tasks.known() and await self._outdated(record, config):
+                fifos = joinable((await self._tasks.state(record.id)).stdio)
+                await self.end_task(record.id)
             if key not in self._tasks.known():
+                # gone with a reboot
+                await asyncio.to_thread(self._recipe(record.id, config).share_memory)
                 await self._new_task(record, config, fifos or Stdio())
             await self._join(record)
             self._oom.discard(key)
@@ -104,10 +111,19 @@ class Supervision:
             raise
         state = ContainerState(started_at=time.time_ns(), restarts=again)
         record = await self.put(record, state)
-        self.lives.begin(key, self._ending(key, record.id))
+        self.lives.begin(key, self._ending(key, record.id, config))
         if config.health is not None:
             self.health.begin(record, config.health, self._recipe(record.id, config).place)
         return pid
+
+    async def _outdated(self, record: Container, config: ContainerConfig) -> bool:
+        """Whether what it has of others has changed since its task was created."""
+        borrowed = await self._sharing.borrowed(config)
+        if borrowed is None or record.spec is None:
+            return False
+        document = json.loads(record.spec.value)
+        renewed(document, borrowed)
+        return bool(document != json.loads(record.spec.value))
 
     async def _new_task(self, record: Container, config: ContainerConfig, fifos: Stdio) -> None:
         borrowed = await self._sharing.borrowed(config)
@@ -129,16 +145,15 @@ class Supervision:
             record.id, task.pid, record.labels[NAME], recipe.hostname, config, recipe.place
         )
 
-    async def _ending(self, key: Key, id: str) -> Exit:
+    async def _ending(self, key: Key, id: str, config: ContainerConfig) -> Exit:
         """Wait for the end; keep how it was, free the task, and do what is then to do."""
         scope.enter(Scope(key[0]))
         try:
             exit = await self._tasks.wait(id)
             self.lives.remember(key, exit)
             self.health.end(id)
-            with suppress(NotFound):  # a containerd client has deleted the task itself
-                await self._tasks.delete(id)
-            await self.networking.leave(id)
+            # the kernel takes its time with both
+            await asyncio.gather(self._freed(id, config), self.networking.leave(id))
             with suppress(NotFound):  # or the whole container
                 # much may have been changed meanwhile: networks, limits, policies
                 await self._after(key, await self._store.get(id), exit)
@@ -150,10 +165,17 @@ class Supervision:
         self.lives.settle(key, exit)
         return exit
 
+    async def _freed(self, id: str, config: ContainerConfig) -> None:
+        with suppress(NotFound):  # a containerd client has deleted the task itself
+            left = Stdio()
+            if config.terminal and config.open_stdin:  # others cannot be detached from
+                left = joinable((await self._tasks.state(id)).stdio)
+            await self._tasks.delete(id)
+            _remove_left(left)
+
     async def _after(self, key: Key, record: Container, exit: Exit) -> None:
         config, state = decoded(record)
-        self.lives.over(key)
-        await self.storage.ended(config)
+        await self.storage.ended(config, key[1])
         if config.auto_remove:
             await self._discard(record, volumes=True)
             return
@@ -218,7 +240,7 @@ class Supervision:
         known = key in self._tasks.known()
         self.health.recall(record.id, self._recipe(record.id, config).place)
         if known and (await self._tasks.state(record.id)).status is not Status.CREATED:
-            self.lives.begin(key, self._ending(key, record.id))
+            self.lives.begin(key, self._ending(key, record.id, config))
             if config.health is not None:
                 place = self._recipe(record.id, config).place
                 self.health.begin(record, config.health, place, adopted=True)
@@ -233,7 +255,13 @@ class Supervision:
             await self.put(record, state)
         if state.exited_at and restarts.wanted(config.restart, state, boot=True):
             await self.put(record, replace(state, restarting=True, stopped=False))
+            self._due.append(key)
+
+    def restart_due(self) -> None:
+        """Start those that :meth:`adopt` has found waiting; what others have left is cleared."""
+        for key in self._due:
             self.lives.restart_later(key, self._again(key, 0))
+        self._due.clear()
 
     async def end_task(self, id: str) -> None:
         """Kill and delete its task, if it has one."""
@@ -272,3 +300,12 @@ class Supervision:
         key = (scope.namespace(), id)
         task = self._tasks.known().get(key)
         return task.pid if task is not None and key in self.lives else 0
+
+
+def _remove_left(stdio: Stdio) -> None:
+    """The pipes of a corectl that has left its container to itself, and so has left them here."""
+    for path in map(Path, filter(None, (stdio.stdin, stdio.stdout, stdio.stderr))):
+        if path.parent.name.startswith("corectl-"):
+            path.unlink(missing_ok=True)
+            with suppress(OSError):  # others are in it; or corectl was faster
+                path.parent.rmdir()

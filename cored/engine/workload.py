@@ -157,6 +157,7 @@ class ContainerConfig:
     volumes_from: tuple[str, ...] = ()
     volumes: tuple[VolumeMount, ...] = ()
     cdi_devices: tuple[str, ...] = ()
+    exposed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

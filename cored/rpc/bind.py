@@ -45,9 +45,7 @@ def bind(
             if method.name in service.lasting:
                 last = lasting.streaming if method.server_streaming else lasting.unary
                 implementation = last(implementation)
-            handlers[_path(method)] = _handler(
-                method, implementation, service.scoped, max_message_size
-            )
+            handlers[_path(method)] = _handler(method, implementation, service, max_message_size)
     return handlers
 
 
@@ -56,7 +54,7 @@ def _path(method: Any) -> str:
 
 
 def _handler(
-    method: Any, implementation: Callable[..., Any], scoped: bool, max_message_size: int
+    method: Any, implementation: Callable[..., Any], service: Service, max_message_size: int
 ) -> grpc.RpcMethodHandler:
     path = _path(method)
     streams_in, streams_out = method.client_streaming, method.server_streaming
@@ -64,7 +62,7 @@ def _handler(
     # what a stream carries is parsed as it is read; one request here, where a failure has its code
     open_ = (lambda requests: requests) if streams_in else parse
     close = _serialiser(method, max_message_size)
-    call = (_streaming if streams_out else _unary)(path, implementation, scoped, open_, close)
+    call = (_streaming if streams_out else _unary)(path, implementation, service, open_, close)
     make = {
         (False, False): grpc.unary_unary_rpc_method_handler,
         (False, True): grpc.unary_stream_rpc_method_handler,
@@ -107,13 +105,13 @@ def _serialiser(method: Any, max_message_size: int) -> Callable[[Any], bytes]:
 def _unary(
     path: str,
     implementation: Callable[..., Any],
-    scoped: bool,
+    service: Service,
     open_: Callable[[Any], Any],
     close: Callable[[Any], bytes],
 ) -> Callable[..., Any]:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
-            _enter(path, context, scoped)
+            _enter(path, context, service)
             return close(await implementation(open_(request)))
         except BaseException as error:
             await _fail(path, context, error)
@@ -124,13 +122,13 @@ def _unary(
 def _streaming(
     path: str,
     implementation: Callable[..., Any],
-    scoped: bool,
+    service: Service,
     open_: Callable[[Any], Any],
     close: Callable[[Any], bytes],
 ) -> Callable[..., Any]:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         try:
-            _enter(path, context, scoped)
+            _enter(path, context, service)
             async with aclosing(implementation(open_(request))) as answers:
                 async for message in answers:
                     yield close(message)
@@ -142,13 +140,14 @@ def _streaming(
     return call
 
 
-def _enter(path: str, context: Any, scoped: bool) -> None:
+def _enter(path: str, context: Any, service: Service) -> None:
     """Set the scope and log context that the call's headers ask for.
 
     Nothing is reset: each call runs in a task, and so in a context, of its own; and a generator
     may be closed from another one.
     """
-    namespace = lease = None
+    namespace: str | None = service.namespace or None
+    lease = None
     for key, value in context.invocation_metadata() or ():
         # the first one of each counts
         if key == "containerd-namespace" and namespace is None:
@@ -158,7 +157,7 @@ def _enter(path: str, context: Any, scoped: bool) -> None:
     log.context(request=next(_NUMBERS), method=path, namespace=namespace or "")
     if namespace:
         check_namespace(namespace)
-    elif scoped:
+    elif service.scoped:
         raise FailedPrecondition(
             "namespace is required", hint="send the metadata header containerd-namespace"
         )

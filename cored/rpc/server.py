@@ -50,17 +50,15 @@ class Server:
             self._names.append(service.service)
 
     async def complete(self) -> None:
-        """There are all: calls of others are UNIMPLEMENTED, and the server is in good health."""
+        """There are all: calls of others are UNIMPLEMENTED."""
         # imported here: it takes as long as half of the services, and few ask
         from cored.rpc.reflection import NAME, reflection
 
         self._methods.add(reflection((*self._names, health.SERVICE_NAME, NAME)))
         self._methods.complete()
-        await self._status.set("", _SERVING)
 
     async def start(self, address: str) -> None:
         """Listen on the unix socket ``address``."""
-        await self._status.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
         # nobody may connect between bind and chmod
         previous = os.umask(0o177)
         try:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cored.errors import InvalidArgument, NotFound
 
-__all__ = ["environment", "lines", "mode", "pairs"]
+__all__ = ["environment", "lines", "mode", "pairs", "ports"]
 
 
 def lines(paths: Sequence[str]) -> list[str]:
@@ -43,6 +44,14 @@ def environment(paths: Sequence[str]) -> list[str]:
 def pairs(given: Iterable[str]) -> dict[str, str]:
     """``NAME=VALUE``, a name alone with nothing."""
     return {name: value for name, _, value in (text.partition("=") for text in given)}
+
+
+def ports(given: Sequence[str]) -> list[str]:
+    """``80``, ``80-90/udp``, as they are. InvalidArgument."""
+    for text in given:
+        if not re.fullmatch(r"\d{1,5}(-\d{1,5})?(/(tcp|udp|sctp))?", text):
+            raise InvalidArgument(f"--expose '{text}': not understood", hint="write 80 or 53/udp")
+    return list(given)
 
 
 def mode(text: str) -> int | None:

@@ -33,11 +33,14 @@ def sorted_mounts(options: Mapping[str, Any]) -> tuple[list[Any], list[Any], lis
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
     found = [volume(text) for text in options["volume"]]
-    found += [mount(text) for text in options["mount"]]
+    for one in found:
+        if isinstance(one, pb.VolumeMount):
+            one.driver = options["volume_driver"]
+    more: list[Wanted] = [*found, *(mount(text) for text in options["mount"])]
     return (
-        [one for one in found if isinstance(one, pb.BindMount)],
-        [one for one in found if isinstance(one, pb.VolumeMount)],
-        [one for one in found if isinstance(one, pb.Tmpfs)],
+        [one for one in more if isinstance(one, pb.BindMount)],
+        [one for one in more if isinstance(one, pb.VolumeMount)],
+        [one for one in more if isinstance(one, pb.Tmpfs)],
     )
 
 

@@ -46,6 +46,7 @@ def network_options() -> Sequence[Callable[..., Any]]:
             help="Publish a port on the host.",
         ),
         option("-P", "--publish-all", is_flag=True, help="Publish what the image exposes."),
+        option("--expose", multiple=True, metavar="PORT[/PROTOCOL]", help="For -P, besides those."),
         option("--dns", multiple=True, metavar="ADDRESS", help="Name server."),
         option("--dns-search", multiple=True, metavar="DOMAIN", help="Search domain."),
         option("--dns-option", "--dns-opt", multiple=True, help="Option of the resolver."),

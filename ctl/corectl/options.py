@@ -56,7 +56,7 @@ def _options() -> Sequence[Callable[..., Any]]:
         option(
             "--pidfile", default="", metavar="FILE", help="Write its first process's pid there."
         ),
-        option("--storage-opt", multiple=True, hidden=True),
+        option("--volume-driver", default="", help="Of volumes that -v makes [local]."),
         option("-w", "--workdir", default="", help="Working directory."),
         option("-u", "--user", default="", metavar="UID[:GID]", help="User, by number or name."),
         option("--entrypoint", default=None, help="In place of the image's entrypoint."),
@@ -114,6 +114,7 @@ def container_config(options: Mapping[str, Any]) -> pb.ContainerConfig:
         stop_timeout=options["stop_timeout"],
         umask=files.mode(options["umask"]),
         cdi_devices=[*gpus(options["gpus"]), *cdi],
+        exposed=files.ports(options["expose"]),
         auto_remove=options["auto_remove"],
         privileged=options["privileged"],
         read_only=options["read_only"],

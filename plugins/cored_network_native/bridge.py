@@ -329,6 +329,8 @@ def _gateways(host: Host, bridge: Link, ips: Sequence[Address], force: bool) -> 
         host.netlink.change(address(bridge.index, one.gateway, prefix))
         sysctl.forward(one.family)
         if one.family == 4:
+            # first the rules that keep containers away from the host's loopback
+            host.rules.keep([Element("bridges", f'"{bridge.name}"')])
             sysctl.write(f"net/ipv4/conf/{bridge.name}/route_localnet", "1")
         host.known.add(key)
 

@@ -88,6 +88,8 @@ class ProcessCalls:
 
     async def Exec(self, request: processes_pb2.ExecRequest) -> processes_pb2.ExecResponse:
         view = await self._containers.view(request.container)
+        if not self._containers.running(view.record.id):
+            raise FailedPrecondition(f"container {request.container!r}: is not running")
         if view.status == "paused":
             raise FailedPrecondition(
                 f"container {request.container!r}: is paused", hint="unpause it first"

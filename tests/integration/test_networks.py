@@ -174,6 +174,11 @@ def test_what_is_no_container_s_name_is_asked_of_the_host_s_servers(
                 server.sendto(_answer(question, "192.0.2.9"), sender)
                 said, _ = running.communicate(timeout=30)
         assert b"192.0.2.9" in said
+        assert "localhost" in Path("/etc/hosts").read_text()
+        words = ("--network", "asking", "busybox", "nslookup", "localhost")
+        done = host.daemon.corectl("run", "--rm", *words)
+        assert done.returncode != 0
+        assert b"127.0.0.1" not in done.stdout
     finally:
         linux.unmount("/etc/resolv.conf")
         host("network", "rm", "asking")
@@ -191,6 +196,10 @@ def test_a_container_changes_its_networks_while_it_runs(host: Site) -> None:
     ]
     assert host.inside("client", "/bin/nslookup", "guest")
     assert "already" in host("network", "connect", "lan", "mover", code=1)
+    host("rename", "mover", "moved")
+    host.until(lambda: "Address" in _looked_up(host, "client", "moved"))
+    assert "Address" in _looked_up(host, "client", "guest")
+    host("rename", "moved", "mover")
     host("network", "disconnect", "far", "mover")
     assert list(host.inspect("mover")["networks"]) == ["lan"]
     assert host.ask("mover", "10.5.0.2", 80)
@@ -274,6 +283,15 @@ def test_a_network_of_a_configuration_directory_is_joined_by_its_name(host: Site
     assert not list((host.place / "addresses").glob("*/10.*"))
     assert "was not made here" in host("network", "rm", "street", code=1)
     ip("", "link", "del", "trunk")
+
+
+def _looked_up(host: Site, asking: str, name: str) -> str:
+    """What a container's name servers say, without who they are."""
+    try:
+        said = host.inside(asking, "/bin/nslookup", name)
+    except RuntimeError:
+        return ""
+    return said.partition("\n\n")[2]
 
 
 def _exposing(busybox: Path, archive: Path, ports: list[str]) -> Path:

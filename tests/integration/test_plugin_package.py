@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import venv
@@ -43,6 +44,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from cored.abc.values import Mount
+from cored.abc.volumes import VolumeDriver
 from cored.hookspecs import Provider, hookimpl
 from cored.layered import LayerDriver, LayeredSnapshotter
 
@@ -67,6 +69,39 @@ async def opened(context):
 @hookimpl
 def cored_snapshotter():
     return Provider("tiny", opened, capabilities=("small",))
+
+
+class Marked(VolumeDriver):
+    """Volumes that come with a file."""
+
+    def check(self, options):
+        pass
+
+    def create(self, volume, place):
+        (place / "files").mkdir()
+        (place / "files" / "mark").write_text(volume.name)
+
+    def remove(self, volume, place):
+        pass
+
+    def directory(self, volume, place):
+        return place / "files"
+
+    def attach(self, volume, place):
+        pass
+
+    def detach(self, volume, place):
+        pass
+
+
+@asynccontextmanager
+async def marked(context):
+    yield Marked()
+
+
+@hookimpl
+def cored_volume_driver():
+    return Provider("marked", marked)
 
 
 @hookimpl
@@ -127,5 +162,10 @@ def test_it_is_found_opened_and_shown(python: Path) -> None:
         daemon.ctr("snapshots", "--snapshotter", "tiny", "prepare", "mine")
         assert "mine" in daemon.ctr("snapshots", "--snapshotter", "tiny", "ls").stdout
         daemon.ctr("snapshots", "--snapshotter", "tiny", "rm", "mine")
+        daemon.corectl("volume", "create", "-d", "marked", "vol", check=True)
+        (volume,) = json.loads(daemon.corectl("volume", "inspect", "vol", check=True).stdout)
+        assert volume["Driver"] == "marked"
+        assert Path(volume["Mountpoint"], "mark").read_text() == "vol"
+        daemon.corectl("volume", "rm", "vol", check=True)
         daemon.ctr("namespaces", "create", "noticed")
         assert next(python.parents[1].rglob("cored_tiny.seen")).read_text() == "noticed"

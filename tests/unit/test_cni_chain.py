@@ -334,11 +334,12 @@ async def test_what_a_dead_daemon_had_begun_is_undone_with_what_is_known(
     (kept,) = await after.attachments()
     assert (kept.result, kept.finished) == (result(2), False)
     plugins.order()
+    hanging = plugins.hanging()
     await after.detach(kept)
     assert {json.dumps(call.config["prevResult"]) for call in plugins.calls()} == {
         json.dumps(result(2))
     }
     attaching.cancel()
-    os.kill(plugins.hanging(), signal.SIGKILL)
+    os.kill(hanging, signal.SIGKILL)
     with pytest.raises(asyncio.CancelledError):
         await attaching

@@ -100,7 +100,9 @@ def test_a_volume_has_a_name_or_none() -> None:
     assert (mount("/x").name, mount("/x").target) == ("", "/x")
 
 
-@pytest.mark.parametrize("text", ["/x:y", ":/x", "/x:", "/a:/b:zz", "/a:/b:ro:x"])
+@pytest.mark.parametrize(
+    "text", ["relative/a:/x", "x", "/x:y", ":/x", "/x:", "/a:/b:zz", "/a:/b:ro:x"]
+)
 def test_a_volume_that_makes_no_sense_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgument, match="an absolute path"):
         mount(text)

@@ -101,14 +101,16 @@ async def test_what_never_comes_is_unimplemented(server: Server, channel: grpc.a
     assert await _code(late) is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_a_daemon_is_in_good_health_when_all_of_it_is_open(
+async def test_the_health_of_a_service_is_known_when_it_is_open(
     server: Server, channel: grpc.aio.Channel
 ) -> None:
     health = health_pb2_grpc.HealthStub(channel)
-    kind = health_pb2.HealthCheckResponse
-    assert (await health.Check(health_pb2.HealthCheckRequest())).status == kind.NOT_SERVING
-    await server.complete()
-    assert (await health.Check(health_pb2.HealthCheckRequest())).status == kind.SERVING
+    serving = health_pb2.HealthCheckResponse.SERVING
+    question = health_pb2.HealthCheckRequest(service=Contents.service)
+    assert (await health.Check(health_pb2.HealthCheckRequest())).status == serving
+    assert await _code(health.Check(question)) is grpc.StatusCode.NOT_FOUND
+    await server.add((Contents(),))
+    assert (await health.Check(question)).status == serving
 
 
 async def _code(call: grpc.aio.Call) -> grpc.StatusCode:

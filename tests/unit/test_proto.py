@@ -27,6 +27,14 @@ def test_the_daemon_api_has_sixteen_services_and_88_methods() -> None:
     assert sum(services.values()) == 88
 
 
+def test_the_cri_has_two_services_and_43_methods() -> None:
+    services = _file(SOURCES / "cri/v1/api.proto").services_by_name  # type: ignore[attr-defined]
+    assert {name: len(one.methods) for name, one in services.items()} == {
+        "RuntimeService": 37,
+        "ImageService": 6,
+    }
+
+
 @pytest.mark.parametrize("version", ["v2", "v3"])
 def test_a_shim_answers_seventeen_methods(version: str) -> None:
     (task,) = _file(SOURCES / f"containerd/task/{version}/shim.proto").services_by_name.values()  # type: ignore[attr-defined]
@@ -39,4 +47,6 @@ def test_packages_follow_paths(path: Path) -> None:
     folder = path.parent.relative_to(SOURCES).as_posix().replace("/", ".")
     if folder == "containerd.events" and path.stem == "image":
         folder = "containerd.services.images.v1"
+    if folder == "cri.v1":
+        folder = "runtime.v1"
     assert package == folder

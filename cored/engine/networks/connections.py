@@ -12,6 +12,7 @@ from typing import Any
 from cored import log
 from cored.abc.network import Attachment, Network
 from cored.cni import namespaces
+from cored.engine.networks import attached
 from cored.engine.networks import ports as publishing
 from cored.engine.networks.catalog import Catalog
 from cored.engine.networks.resolver import Resolvers
@@ -38,6 +39,7 @@ class Connections:
         self._resolvers = resolvers
         self._state = state
         self._attached: dict[str, list[Attachment]] = {}
+        self._others: list[Attachment] = []
         self._publishing = asyncio.Lock()
         self._idle: dict[str, asyncio.TimerHandle] = {}
         self._vacating: set[asyncio.Task[None]] = set()
@@ -47,6 +49,9 @@ class Connections:
         """Know what earlier daemons attached; the networks stay when this closes."""
         self._state.mkdir(mode=0o711, parents=True, exist_ok=True)
         for attachment in await self._network.attachments():
+            if Path(attachment.netns).parent != self._state:
+                self._others.append(attachment)  # a pod's: whoever made it looks after it
+                continue
             self._attached.setdefault(attachment.container_id, []).append(attachment)
         try:
             yield self
@@ -69,7 +74,8 @@ class Connections:
         networks = await asyncio.to_thread(self._catalog.list)
         # those of a directory may have other runtimes' containers, which we do not know
         for network in filter(lambda one: one.made_here, networks):
-            valid = [one for one in self._all() if one.network.name == network.name]
+            known = [*self._all(), *self._others]
+            valid = [one for one in known if one.network.name == network.name]
             try:
                 await self._network.collect(network.config, valid)
             except CoredError as error:
@@ -80,7 +86,11 @@ class Connections:
             if network.made_here and not self.members(network):
                 await self._vacate(network.name)
         await self._resolvers.adopt(
-            {one.network.name: _serving(one) for one in self._all() if _serving(one)}
+            {
+                one.network.name: attached.serving(one)
+                for one in self._all()
+                if attached.serving(one)
+            }
         )
 
     async def name(self, network: str) -> str:
@@ -127,7 +137,7 @@ class Connections:
             raise AlreadyExists(f"container {id[:12]}: is in network {network.name!r} already")
         used = {one.ifname for one in there}
         ifname = next(name for n in range(1000) if (name := f"eth{n}") not in used)
-        return _connection(await self._attach(id, endpoint, ifname, (), names))
+        return attached.connection(await self._attach(id, endpoint, ifname, (), names))
 
     async def disconnect(self, id: str, name: str) -> None:
         """Take a container out of a network. NotFound when it is not in it."""
@@ -137,6 +147,11 @@ class Connections:
                 await self._detach(attachment)
                 return
         raise NotFound(f"container {id[:12]}: is not in network {name!r}")
+
+    async def rename(self, id: str, names: Sequence[str]) -> None:
+        """Other names of a container in all its networks; aliases stay."""
+        for one in self._attached.get(id, ()):
+            await self._enter(one, names)
 
     async def leave_all(self, id: str) -> None:
         """Detach a container from all; the namespace stays. What fails is tried again later."""
@@ -150,17 +165,17 @@ class Connections:
 
     def of(self, id: str) -> list[Connection]:
         """What a container has."""
-        return [_connection(one) for one in self._attached.get(id, ())]
+        return [attached.connection(one) for one in self._attached.get(id, ())]
 
     def members(self, network: UserNetwork) -> dict[str, Connection]:
         """Who is in a network, by container id."""
-        return {one.container_id: _connection(one) for one in self._members(network.name)}
+        return {one.container_id: attached.connection(one) for one in self._members(network.name)}
 
     async def servers(self, id: str) -> list[str]:
         """The name servers of a container's networks."""
         if not self._resolvers.available:
             return []
-        found = [gateway for one in self._attached.get(id, ()) for gateway in _serving(one)]
+        found = [gateway for one in self._attached.get(id, ()) for gateway in attached.serving(one)]
         return list(dict.fromkeys(found))
 
     async def _attach(
@@ -179,6 +194,32 @@ class Connections:
             capabilities["ips"] = addresses
         if endpoint.mac:
             capabilities["mac"] = endpoint.mac
+        # while the kernel makes its interface
+        serving = asyncio.create_task(self._resolvers.begin(network.name, attached.served(network)))
+        try:
+            made = await self._added(id, ifname, network, ports, capabilities)
+        except BaseException:
+            await asyncio.gather(serving, return_exceptions=True)
+            if not self._members(network.name):
+                self._becomes_idle(network.name)
+            raise
+        await serving
+        await self._enter(made, names)
+        return made
+
+    async def _enter(self, made: Attachment, names: Sequence[str]) -> None:
+        entries = attached.entries(made, [*names, *attached.connection(made).aliases])
+        name, id = made.network.name, made.container_id
+        await self._resolvers.enter(name, attached.serving(made), id, entries)
+
+    async def _added(
+        self,
+        id: str,
+        ifname: str,
+        network: UserNetwork,
+        ports: Sequence[Port],
+        capabilities: dict[str, Any],
+    ) -> Attachment:
         # a free port is nobody else's until it is published
         async with self._publishing:
             if ports:
@@ -193,8 +234,6 @@ class Connections:
         if not ports:
             made = await self._network.attach(wanted)
             self._attached.setdefault(id, []).append(made)
-        entries = _entries(made, [*names, *endpoint.aliases])
-        await self._resolvers.enter(network.name, _serving(made), id, entries)
         return made
 
     async def _leave(self, attachment: Attachment) -> None:
@@ -263,56 +302,7 @@ class Connections:
         return [one for one in self._all() if one.network.name == name]
 
     def _published(self) -> list[Port]:
-        return [port for one in self._all() for port in _ports(one)]
+        return [port for one in self._all() for port in attached.ports(one)]
 
     def _all(self) -> Iterable[Attachment]:
         return [one for several in self._attached.values() for one in several]
-
-
-def _connection(attachment: Attachment) -> Connection:
-    ips = [one for one in attachment.result.get("ips") or () if one.get("interface") in (None, 2)]
-    interfaces = attachment.result.get("interfaces") or ()
-    macs = [one.get("mac", "") for one in interfaces if one.get("sandbox")]
-    aliases = attachment.capabilities.get("aliases") or {}
-    return Connection(
-        network=attachment.network.name,
-        ifname=attachment.ifname,
-        addresses=[one["address"] for one in ips] or _addresses(attachment),
-        gateways=_gateways(attachment),
-        mac=macs[0] if macs else "",
-        aliases=aliases.get(attachment.network.name) or (),
-        ports=list(_ports(attachment)),
-    )
-
-
-def _addresses(attachment: Attachment) -> list[str]:
-    return [one["address"] for one in attachment.result.get("ips") or ()]
-
-
-def _gateways(attachment: Attachment) -> list[str]:
-    found = [one.get("gateway") for one in attachment.result.get("ips") or ()]
-    return [gateway for gateway in found if gateway]
-
-
-def _serving(attachment: Attachment) -> list[str]:
-    """The gateways that are the host's own, where a name server can listen."""
-    plugin = attachment.network.plugins[0]
-    ours = plugin["type"] == "bridge" and (
-        plugin.get("isGateway") or plugin.get("isDefaultGateway")
-    )
-    return _gateways(attachment) if ours else []
-
-
-def _ports(attachment: Attachment) -> Iterable[Port]:
-    for entry in attachment.capabilities.get("portMappings") or ():
-        yield Port(
-            container=entry["containerPort"],
-            host=entry["hostPort"],
-            protocol=entry["protocol"],
-            host_ip=entry.get("hostIP", ""),
-        )
-
-
-def _entries(attachment: Attachment, names: Sequence[str]) -> list[tuple[str, str]]:
-    text = " ".join(dict.fromkeys(names))
-    return [(address.partition("/")[0], text) for address in _addresses(attachment)]

@@ -63,6 +63,15 @@ class Resolvers:
             await asyncio.to_thread(self._write, network, id, entries)
             await self._ensure(network, gateways)
 
+    async def begin(self, network: str, gateways: Sequence[str]) -> None:
+        """Start a network's server; its addresses may come later."""
+        if not self.available or not gateways:
+            return
+        async with self._locks.setdefault(network, asyncio.Lock()):
+            if not self._pid(network):
+                await asyncio.to_thread(self._hosts(network).mkdir, 0o755, True, True)
+                await self._ensure(network, gateways)
+
     def leave(self, network: str, id: str) -> None:
         """Forget a container's names; fine when they are gone. Blocks."""
         (self._state / network / "hosts" / id).unlink(missing_ok=True)
@@ -96,12 +105,15 @@ class Resolvers:
         self._watched.clear()
 
     def _write(self, network: str, id: str, entries: Sequence[tuple[str, str]]) -> None:
-        hosts = self._state / network / "hosts"
+        hosts = self._hosts(network)
         hosts.mkdir(mode=0o755, parents=True, exist_ok=True)
         # a name with a dot in front is none that dnsmasq looks at
         new = hosts / f".{id}"
         new.write_text("".join(f"{address}\t{names}\n" for address, names in entries))
         new.replace(hosts / id)
+
+    def _hosts(self, network: str) -> Path:
+        return self._state / network / "hosts"
 
     async def _ensure(self, network: str, gateways: Sequence[str]) -> None:
         pid = self._pid(network)

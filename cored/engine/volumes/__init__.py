@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from cored.abc.volumes import Volume, VolumeDriver
 from cored.engine.volumes.catalog import Catalog
 from cored.engine.volumes.local import LocalDriver
-from cored.engine.volumes.values import Volume, VolumeDriver
 
 __all__ = ["Catalog", "LocalDriver", "Volume", "VolumeDriver"]

@@ -14,11 +14,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from cored import scope
+from cored import linux, scope
 from cored.abc.events import Action, EventBus
+from cored.abc.volumes import ANONYMOUS, Volume, VolumeDriver
 from cored.engine import names
 from cored.engine.revival import revived
-from cored.engine.volumes.values import ANONYMOUS, Volume, VolumeDriver
 from cored.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from cored.trees import disk_usage, remove_tree
 
@@ -146,6 +146,7 @@ class Catalog:
     def sweep(self) -> None:
         """Remove what a crash has left half made or half removed. Blocks."""
         for place in self._root.glob("*/.*-*"):
+            linux.unmount_all(place / "_data", lazy=True)
             remove_tree(place)
 
     def _place(self, name: str) -> Path:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from cored import linux
 from cored.abc.values import Mount
-from cored.engine.volumes.values import Volume, VolumeDriver
+from cored.abc.volumes import Volume, VolumeDriver
 from cored.errors import InvalidArgument, from_mount_error
 
 __all__ = ["LocalDriver"]
@@ -42,7 +43,7 @@ class LocalDriver(VolumeDriver):
 
     def attach(self, volume: Volume, place: Path) -> None:
         target = self.directory(volume, place)
-        if not volume.options or os.path.ismount(target):
+        if not volume.options or mounted(target):
             return
         kind, device = volume.options.get("type", ""), volume.options["device"]
         words = tuple(filter(None, volume.options.get("o", "").split(",")))
@@ -56,5 +57,17 @@ class LocalDriver(VolumeDriver):
 
     def detach(self, volume: Volume, place: Path) -> None:
         target = self.directory(volume, place)
-        if volume.options and os.path.ismount(target):
-            linux.unmount(target, lazy=True)
+        if volume.options and mounted(target):
+            linux.unmount_all(target, lazy=True)
+
+
+def mounted(place: Path) -> bool:
+    """Whether something is mounted there, a bind mount of the same filesystem too."""
+    wanted = os.fspath(place.resolve())
+    with Path("/proc/self/mountinfo").open() as lines:
+        return any(_unescaped(line.split(" ", 5)[4]) == wanted for line in lines)
+
+
+def _unescaped(text: str) -> str:
+    r"""Spaces and the like are written as \040."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)

@@ -1,4 +1,4 @@
-"""What a volume is, and what its driver has to do."""
+"""The volume seam: where the directories come from that outlive containers."""
 
 from __future__ import annotations
 

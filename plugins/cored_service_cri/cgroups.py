@@ -1,0 +1,180 @@
+"""What containers and pods use, read from their cgroups; version 1 and 2.
+
+A container's cgroup is learned from its first process, whatever named it: cgroupfs, systemd, or a
+runtime with ideas of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Cgroups", "Usage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Counters at ``at`` (ns): ns of CPU, bytes, numbers. ``limit`` is 0 where there is none."""
+
+    at: int = 0
+    cpu: int = 0
+    memory: int = 0
+    inactive_file: int = 0
+    rss: int = 0
+    faults: int = 0
+    major_faults: int = 0
+    limit: int = 0
+    swap: int = 0
+    swap_limit: int = 0
+    pids: int = 0
+
+    @property
+    def working_set(self) -> int:
+        """What cannot be dropped at once, as kubelet's evictions count it."""
+        return max(0, self.memory - self.inactive_file)
+
+
+class Cgroups:
+    """The cgroups of running containers, by id; ``root`` is where /proc and /sys are."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._top = root / "sys/fs/cgroup"
+        self._proc = root / "proc"
+        self.v2 = (self._top / "cgroup.controllers").exists()
+        self._places: dict[str, dict[str, str]] = {}
+        self._rates: dict[str, tuple[int, int, int]] = {}
+
+    def learn(self, id: str, pid: int) -> None:
+        """Note where a process is; nothing is noted of one that has gone."""
+        try:
+            text = (self._proc / str(pid) / "cgroup").read_text()
+        except OSError:
+            return
+        found = {}
+        for line in text.splitlines():
+            _, controllers, path = line.split(":", 2)
+            for controller in controllers.split(","):
+                found[controller] = path
+        self._places[id] = found
+
+    def forget(self, id: str) -> None:
+        """It has ended."""
+        self._places.pop(id, None)
+        self._rates.pop(id, None)
+
+    def oom_killed(self, id: str) -> bool:
+        """Whether the kernel has killed anything in it for want of memory."""
+        place = self._place(id, "memory")
+        if place is None:
+            return False
+        name = "memory.events" if self.v2 else "memory.oom_control"
+        return _pairs(place / name).get("oom_kill", 0) > 0
+
+    def usage(self, id: str) -> Usage | None:
+        """What a container uses now; None when it has no cgroup (any more). Blocks shortly."""
+        memory = self._place(id, "memory")
+        if memory is None or not memory.exists():
+            return None
+        return _usage_v2(memory) if self.v2 else self._usage_v1(id, memory)
+
+    def nano_cores(self, id: str, usage: Usage) -> int:
+        """The CPU that it used a second since it was last asked for, in billionths."""
+        at, cpu, rate = self._rates.get(id, (0, 0, 0))
+        if usage.at - at < 10**9 and at:
+            return rate  # too little time to say
+        rate = (usage.cpu - cpu) * 10**9 // (usage.at - at) if at else 0
+        self._rates[id] = (usage.at, usage.cpu, max(0, rate))
+        return max(0, rate)
+
+    def places(self, id: str) -> dict[str, Path]:
+        """The directories of a container's cgroup by controller ('' in version 2)."""
+        paths = self._places.get(id, {})
+        if self.v2:
+            return {"": self._top / paths[""].lstrip("/")} if "" in paths else {}
+        found = {name: self._top / name / path.lstrip("/") for name, path in paths.items()}
+        return found if "memory" in found else {}
+
+    def parent(self, id: str) -> str:
+        """A name for the cgroup that a container's is in, for :meth:`usage`; '' for none."""
+        places = self._places.get(id)
+        if places is None:
+            return ""
+        above = {key: str(Path(path).parent) for key, path in places.items()}
+        name = f"parent of {above.get('memory', above.get('', '/'))}"
+        self._places[name] = above
+        return name
+
+    def _place(self, id: str, controller: str) -> Path | None:
+        paths = self._places.get(id)
+        if paths is None:
+            return None
+        if self.v2:
+            return self._top / paths.get("", "/").lstrip("/")
+        path = paths.get(controller)
+        return None if path is None else self._top / controller / path.lstrip("/")
+
+    def _usage_v1(self, id: str, memory: Path) -> Usage:
+        cpu, pids = self._place(id, "cpuacct"), self._place(id, "pids")
+        stat = _pairs(memory / "memory.stat")
+        used = _number(memory / "memory.usage_in_bytes")
+        both = _number(memory / "memory.memsw.usage_in_bytes")
+        limit = _limit(memory / "memory.limit_in_bytes")
+        swap = _limit(memory / "memory.memsw.limit_in_bytes")
+        return Usage(
+            at=time.time_ns(),
+            cpu=_number(cpu / "cpuacct.usage") if cpu else 0,
+            memory=used,
+            inactive_file=stat.get("total_inactive_file", 0),
+            rss=stat.get("total_rss", 0),
+            faults=stat.get("total_pgfault", 0),
+            major_faults=stat.get("total_pgmajfault", 0),
+            limit=limit,
+            swap=max(0, both - used),
+            swap_limit=max(0, swap - limit) if swap and limit else 0,
+            pids=_number(pids / "pids.current") if pids else 0,
+        )
+
+
+def _usage_v2(place: Path) -> Usage:
+    stat = _pairs(place / "memory.stat")
+    return Usage(
+        at=time.time_ns(),
+        cpu=_pairs(place / "cpu.stat").get("usage_usec", 0) * 1000,
+        memory=_number(place / "memory.current"),
+        inactive_file=stat.get("inactive_file", 0),
+        rss=stat.get("anon", 0),
+        faults=stat.get("pgfault", 0),
+        major_faults=stat.get("pgmajfault", 0),
+        limit=_limit(place / "memory.max"),
+        swap=_number(place / "memory.swap.current"),
+        swap_limit=_limit(place / "memory.swap.max"),
+        pids=_number(place / "pids.current"),
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _number(path: Path) -> int:
+    text = _text(path).strip()
+    return int(text) if text.isdecimal() else 0
+
+
+def _limit(path: Path) -> int:
+    """0 for none: version 1 says so by a number that nothing has."""
+    number = _number(path)
+    return 0 if number >= 1 << 62 else number
+
+
+def _pairs(path: Path) -> dict[str, int]:
+    found = {}
+    for line in _text(path).splitlines():
+        name, _, value = line.partition(" ")
+        if value.strip().isdecimal():
+            found[name] = int(value)
+    return found

@@ -1,0 +1,41 @@
+"""Checkpoints of containers: an archive of what criu wrote, with the container's description."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tarfile
+import tempfile
+from pathlib import Path
+
+from google.protobuf import json_format
+
+from cored.engine.tasks import Tasks
+from cored.errors import from_os_error
+from cored_service_cri.values import Container
+
+__all__ = ["archive"]
+
+
+async def archive(tasks: Tasks, one: Container, location: Path) -> None:
+    """Write the checkpoint of a container, which goes on running, to ``location``."""
+    await tasks.pause(one.id)
+    try:
+        with tempfile.TemporaryDirectory(prefix="checkpoint-", dir=location.parent) as place:
+            await tasks.checkpoint(one.id, place, None)
+            await asyncio.to_thread(_pack, one, Path(place), location)
+    except OSError as error:
+        raise from_os_error(f"checkpoint {location}", error) from error
+    finally:
+        await tasks.resume(one.id)
+
+
+def _pack(one: Container, images: Path, location: Path) -> None:
+    config = json_format.MessageToDict(one.config, preserving_proto_field_name=True)
+    about = {"id": one.id, "image": one.state.image, "config": config}
+    description = images / "container.json"
+    description.write_text(json.dumps(about))
+    new = location.with_name(f".{location.name}.new")
+    with tarfile.open(new, "w") as file:
+        file.add(images, "checkpoint")
+    new.replace(location)

@@ -1,0 +1,188 @@
+"""runtime.v1.ImageService: images as a kubelet manages them. A service and a plugin of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from cored._pb.cri.v1 import api_pb2 as pb
+
+from cored import log, scope
+from cored.abc.records import ImageStore
+from cored.abc.service import Service
+from cored.engine.images import Images
+from cored.engine.naming import Naming
+from cored.engine.pull import Puller
+from cored.engine.registry import ANONYMOUS, Access, Credentials, keyring, known_user
+from cored.engine.snapshotters import Snapshotters
+from cored.errors import CoredError, InvalidArgument, NotFound
+from cored.hookspecs import PluginContext, Provider, hookimpl
+from cored.oci.reference import parse as parse_reference
+from cored_service_cri.imagefacts import PINNED, ImageFacts
+from cored_service_cri.usage import Filesystem
+from cored_service_cri.values import NAMESPACE
+
+__all__ = ["ImageService", "cored_grpc_service"]
+
+_MANAGED = {"io.cri-containerd.image": "managed"}
+_PAGE = 100
+
+
+class ImageService(Service):
+    """``pinned`` are names of images that a kubelet's garbage collection is to leave alone."""
+
+    service = "runtime.v1.ImageService"
+    scoped = False
+    namespace = NAMESPACE
+
+    def __init__(
+        self,
+        facts: ImageFacts,
+        store: ImageStore,
+        puller: Puller,
+        filesystem: Filesystem,
+        pinned: frozenset[str],
+    ) -> None:
+        self._facts = facts
+        self._store = store
+        self._puller = puller
+        self._filesystem = filesystem
+        self._pinned = pinned
+        self._removing = asyncio.Lock()
+
+    async def ListImages(self, request: pb.ListImagesRequest) -> pb.ListImagesResponse:
+        return pb.ListImagesResponse(images=await self._list(request.filter))
+
+    async def StreamImages(
+        self, request: pb.StreamImagesRequest
+    ) -> AsyncIterator[pb.StreamImagesResponse]:
+        found = await self._list(request.filter)
+        for start in range(0, max(1, len(found)), _PAGE):
+            yield pb.StreamImagesResponse(images=found[start : start + _PAGE])
+
+    async def ImageStatus(self, request: pb.ImageStatusRequest) -> pb.ImageStatusResponse:
+        try:
+            found = await self._facts.find(request.image.image)
+        except NotFound:
+            return pb.ImageStatusResponse()
+        info = {}
+        if request.verbose:
+            unpacked = found.unpacked
+            table = {
+                "chainID": unpacked.chain_id,
+                "imageSpec": {
+                    "os": unpacked.config.platform.os,
+                    "architecture": unpacked.config.platform.architecture,
+                    "config": {
+                        "User": unpacked.config.user, "Env": unpacked.config.env,
+                        "Entrypoint": unpacked.config.entrypoint, "Cmd": unpacked.config.cmd,
+                        "WorkingDir": unpacked.config.working_dir,
+                        "Labels": dict(unpacked.config.labels),
+                    },
+                },
+            }  # fmt: skip
+            info["info"] = json.dumps(table)
+        return pb.ImageStatusResponse(image=found.message(), info=info)
+
+    async def PullImage(self, request: pb.PullImageRequest) -> pb.PullImageResponse:
+        reference = str(parse_reference(request.image.image))
+        labels = dict(_MANAGED)
+        if reference in self._pinned:
+            labels[PINNED] = "pinned"
+        access = _access(request.auth) if request.HasField("auth") else ANONYMOUS
+        await self._puller.pull(reference, naming=Naming(reference, labels), access=access)
+        return pb.PullImageResponse(image_ref=(await self._facts.find(reference)).id)
+
+    async def RemoveImage(self, request: pb.RemoveImageRequest) -> pb.RemoveImageResponse:
+        try:
+            found = await self._facts.find(request.image.image)
+        except NotFound:
+            return pb.RemoveImageResponse()
+        # one after the other: of several that remove the same, all but one find it gone
+        async with self._removing:
+            for name in found.names:
+                with suppress(NotFound):
+                    await self._store.delete(name)
+        return pb.RemoveImageResponse()
+
+    async def ImageFsInfo(self, request: pb.ImageFsInfoRequest) -> pb.ImageFsInfoResponse:
+        del request
+        usage = await self._filesystem.used()
+        answer = pb.FilesystemUsage(
+            timestamp=time.time_ns(),
+            fs_id=pb.FilesystemIdentifier(mountpoint=self._filesystem.place),
+            used_bytes=pb.UInt64Value(value=usage.size),
+            inodes_used=pb.UInt64Value(value=usage.inodes),
+        )
+        return pb.ImageFsInfoResponse(image_filesystems=[answer], container_filesystems=[answer])
+
+    async def pin(self) -> None:
+        """Label what is here already and is to be pinned."""
+        for name in self._pinned:
+            try:
+                image = await self._store.get(name)
+            except NotFound:
+                continue
+            if image.labels.get(PINNED) != "pinned":
+                fields = (f"labels.{PINNED}",)
+                labels = {**image.labels, PINNED: "pinned"}
+                await self._store.update(type(image)(image.name, image.target, labels), fields)
+
+    async def _list(self, wanted: pb.ImageFilter) -> list[pb.Image]:
+        if not wanted.image.image:
+            return [one.message() for one in await self._facts.list()]
+        try:
+            return [(await self._facts.find(wanted.image.image)).message()]
+        except NotFound:
+            return []
+
+
+def _access(auth: pb.AuthConfig) -> Access:
+    """What a kubelet's credentials are, sent only to the registry that they are for."""
+    username, password = auth.username, auth.password
+    if auth.auth:
+        try:
+            username, _, password = base64.b64decode(auth.auth).decode().partition(":")
+        except (binascii.Error, ValueError) as error:
+            raise InvalidArgument("auth: is not base64 of user:password") from error
+    credentials = Credentials(
+        username,
+        password.rstrip("\0"),
+        auth.identity_token,
+        f"Bearer {auth.registry_token}" if auth.registry_token else "",
+    )
+    if not auth.server_address:
+        return known_user(credentials)
+    host = auth.server_address.removeprefix("https://").removeprefix("http://").partition("/")[0]
+    return keyring({host: credentials})
+
+
+@asynccontextmanager
+async def _opened(context: PluginContext) -> AsyncIterator[Service]:
+
+    settings = context.settings
+    pinned = frozenset(str(parse_reference(name)) for name in settings.get("pinned", ()))
+    store: ImageStore = context.require(ImageStore)  # type: ignore[type-abstract]
+    service = ImageService(
+        ImageFacts(context.require(Images), store),
+        store,
+        context.require(Puller),
+        Filesystem(context.require(Snapshotters), str(context.root.parent)),
+        pinned,
+    )
+    try:
+        with scope.entered(scope.Scope(NAMESPACE)):
+            await service.pin()
+    except CoredError as error:
+        log.get("cri").warning("pinning images", error=str(error))
+    yield service
+
+
+@hookimpl
+def cored_grpc_service() -> Provider[Service]:
+    return Provider("cri-images", _opened)

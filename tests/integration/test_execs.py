@@ -1,0 +1,185 @@
+"""exec and attach: streams, terminals, users, exit codes, detaching."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.daemons import CORECTL, Daemon
+
+pytestmark = pytest.mark.root
+
+
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+class Terminal:
+    """corectl on a terminal."""
+
+    def __init__(self, ours: int, process: subprocess.Popen[bytes]) -> None:
+        self.ours, self.process = ours, process
+        self.seen = b""
+
+    def type(self, data: bytes) -> None:
+        os.write(self.ours, data)
+
+    def sees(self, words: bytes) -> None:
+        """Read until ``words`` appear."""
+        while words not in self.seen:
+            data = os.read(self.ours, 4096)
+            assert data
+            self.seen += data
+
+    def ends(self) -> int:
+        while True:
+            try:
+                data = os.read(self.ours, 4096)
+            except OSError:
+                break
+            if not data:
+                break
+            self.seen += data
+        return self.process.wait(30)
+
+
+@contextmanager
+def terminal(daemon: Daemon, *arguments: str) -> Iterator[Terminal]:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*CORECTL, "--address", str(daemon.address), *arguments],
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    try:
+        yield Terminal(ours, process)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+@pytest.fixture(scope="module")
+def box(daemon: Daemon) -> Iterator[str]:
+    daemon.corectl(
+        "run", "-d", "--name", "box", "-e", "OWN=1", "busybox", "sleep", "1000", check=True
+    )
+    yield "box"
+    daemon.corectl("rm", "-f", "box", check=True)
+
+
+def test_output_input_and_exit_code(daemon: Daemon, box: str) -> None:
+    done = daemon.corectl("exec", "-i", box, "sh", "-c", "cat; echo e >&2; exit 7", input=b"in")
+    assert (done.returncode, done.stdout, done.stderr) == (7, b"in", b"e\n")
+    assert daemon.corectl("exec", box, "cat").stdout == b""
+
+
+def test_what_cannot_be_run(daemon: Daemon, box: str) -> None:
+    assert daemon.corectl("exec", box, "nothing").returncode == 127
+    assert daemon.corectl("exec", box, "/etc/passwd").returncode == 126
+    assert daemon.corectl("exec", "nobody", "true").returncode == 1
+    daemon.corectl("create", "--name", "idle", "busybox", "true", check=True)
+    done = daemon.corectl("exec", "idle", "true")
+    assert (done.returncode, b"is not running" in done.stderr) == (1, True)
+    daemon.corectl("rm", "idle", check=True)
+
+
+def test_user_directory_environment_and_rights(daemon: Daemon, box: str) -> None:
+    words = ("-u", "7:8", "-w", "/tmp", "-e", "A=1", "-e", "B=x y", box)
+    script = "id -u; id -g; pwd; echo $A $B $OWN; grep CapEff /proc/self/status"
+    out = daemon.corectl("exec", *words, "sh", "-c", script, check=True).stdout.decode().split("\n")
+    assert out[:4] == ["7", "8", "/tmp", "1 x y 1"]
+    assert int(out[4].split()[1], 16) == 0
+    raised = daemon.corectl("exec", "--privileged", box, "grep", "CapEff", "/proc/self/status")
+    plain = daemon.corectl("exec", box, "grep", "CapEff", "/proc/self/status")
+    assert int(raised.stdout.split()[1], 16) > int(plain.stdout.split()[1], 16)
+    assert b"is not in the image" in daemon.corectl("exec", "-u", "nobody-here", box, "id").stderr
+
+
+def test_a_detached_command_goes_on(daemon: Daemon, box: str) -> None:
+    daemon.corectl("exec", "-d", box, "sh", "-c", "sleep 0.3; touch /detached", check=True)
+    until(lambda: daemon.corectl("exec", box, "test", "-e", "/detached").returncode == 0)
+
+
+def test_a_terminal(daemon: Daemon, box: str) -> None:
+    with terminal(daemon, "exec", "-it", box, "sh") as shell:
+        shell.type(b"tty && echo got-$((40+2)); exit 3\n")
+        assert shell.ends() == 3
+        assert b"got-42" in shell.seen
+        assert b"/dev/pts" in shell.seen
+
+
+def test_execs_end_with_their_container_and_are_shown_while_they_run(daemon: Daemon) -> None:
+    daemon.corectl("run", "-d", "--name", "short", "busybox", "sleep", "1000", check=True)
+    running = subprocess.Popen(
+        [*CORECTL, "--address", str(daemon.address), "exec", "short", "sleep", "1000"]
+    )
+    shown = ("inspect", "-f", "{{len .ExecIDs}}", "short")
+    until(lambda: daemon.corectl(*shown).stdout.strip() == b"1")
+    daemon.corectl("rm", "-f", "short", check=True)
+    assert running.wait(20) == 137
+
+
+def test_detach_keys_leave_a_container_that_can_be_attached_again(
+    daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with terminal(daemon, "run", "-it", "--name", "left", "busybox", "sh") as first:
+        first.type(b"A=kept; echo ready-$A\n")
+        first.sees(b"ready-kept")
+        first.type(b"\x10\x11")
+        assert first.ends() == 0
+        assert b"read escape sequence" in first.seen
+    with terminal(daemon, "attach", "--detach-keys", "ctrl-x", "left") as second:
+        second.type(b"echo still-$A\n")
+        second.sees(b"still-kept")
+        second.type(b"\x18")
+        assert second.ends() == 0
+    with terminal(daemon, "attach", "left") as third:
+        third.type(b"exit 5\n")
+        assert third.ends() == 5
+    # the pipes that the first one has left
+    assert list(tmp_path.iterdir()) == []
+    daemon.corectl("rm", "left", check=True)
+
+
+def test_attach_to_what_was_started_in_the_background(daemon: Daemon) -> None:
+    daemon.corectl("run", "-dit", "--name", "back", "busybox", "sh", check=True)
+    with terminal(daemon, "attach", "back") as shell:
+        shell.type(b"echo here-$((1+1)); exit 4\n")
+        assert shell.ends() == 4
+        assert b"here-2" in shell.seen
+    assert b"is not running" in daemon.corectl("attach", "back").stderr
+    daemon.corectl("rm", "back", check=True)
+    daemon.corectl("run", "-di", "--name", "cat", "busybox", "cat", check=True)
+    done = daemon.corectl("attach", "cat", input=b"through\n")
+    assert (done.returncode, done.stdout) == (0, b"through\n")
+    daemon.corectl("rm", "cat", check=True)
+
+
+def test_who_attaches_second_sees_the_log(daemon: Daemon) -> None:
+    script = "while ! test -e /go; do sleep 0.1; done; echo said; exit 6"
+    daemon.corectl("run", "-d", "--name", "two", "busybox", "sh", "-c", script, check=True)
+    command = [*CORECTL, "--address", str(daemon.address), "attach", "two"]
+    both = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)
+    ]
+    told = ("events", "--since", "1m", "--until", "0s", "--filter", "event=attach",
+            "--filter", "container=two", "-f", "type=container")  # fmt: skip
+    until(lambda: len(daemon.corectl(*told).stdout.splitlines()) == 2)
+    time.sleep(0.5)
+    daemon.corectl("exec", "two", "touch", "/go", check=True)
+    ends = [process.communicate(timeout=20) for process in both]
+    assert [process.returncode for process in both] == [6, 6]
+    assert [out for out, _ in ends] == [b"said\n", b"said\n"]
+    daemon.corectl("rm", "two", check=True)
