@@ -13,9 +13,9 @@ from typing import Any
 
 import grpc
 import pytest
-from cored._pb.cri.v1 import api_pb2 as pb
 from google.protobuf import message_factory
 
+from cored._pb.cri.v1 import api_pb2 as pb
 from tests import daemons
 from tests.daemons import Daemon
 

@@ -13,9 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cored._pb.cri.v1 import api_pb2 as pb
-
 from cored import log
+from cored._pb.cri.v1 import api_pb2 as pb
 from cored.errors import InvalidArgument, NotFound, from_os_error
 
 __all__ = ["inject", "names"]

@@ -7,7 +7,6 @@ import json
 from collections.abc import AsyncIterator
 
 from cored._pb.cri.v1 import api_pb2 as pb
-
 from cored.errors import FailedPrecondition, NotFound
 from cored_service_cri import messages
 from cored_service_cri.parts import Calls

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from cored._pb.cri.v1 import api_pb2 as pb
-
 from cored.abc.records import Container as Record
 from cored.abc.values import Typed
 from cored.engine import names

@@ -6,9 +6,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
-from cored._pb.cri.v1 import api_pb2 as pb
-
 from cored import log
+from cored._pb.cri.v1 import api_pb2 as pb
 from cored_service_cri import messages
 from cored_service_cri.registry import Registry
 from cored_service_cri.values import Container, Pod

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cored._pb.cri.v1 import api_pb2 as pb
-
 from cored.abc.runtime import ExecOptions, Stdio
 from cored.abc.values import Typed
 from cored.engine.tasks import Tasks

@@ -6,9 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
-from cored._pb.cri.v1 import api_pb2 as pb
-
 from cored import linux
+from cored._pb.cri.v1 import api_pb2 as pb
 from cored.engine.networks import files
 from cored.errors import from_os_error
 from cored_service_cri.values import Pod

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cored._pb.cri.v1 import api_pb2 as pb
-
 from cored.errors import InvalidArgument
 from cored.oci.users import User
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cored._pb.cri.v1 import api_pb2 as pb
-
 from cored.abc.records import Image, ImageStore
 from cored.engine.images import Images, Unpacked
 from cored.errors import CoredError, InvalidArgument, NotFound

@@ -10,9 +10,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from cored._pb.cri.v1 import api_pb2 as pb
-
 from cored import log, scope
+from cored._pb.cri.v1 import api_pb2 as pb
 from cored.abc.records import ImageStore
 from cored.abc.service import Service
 from cored.engine.images import Images

@@ -8,9 +8,8 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 
-from cored._pb.cri.v1 import api_pb2 as pb
-
 from cored import log
+from cored._pb.cri.v1 import api_pb2 as pb
 from cored.abc.runtime import Exit, Status
 from cored.engine.snapshotters import Snapshotters
 from cored.engine.tasks import Tasks

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from cored._pb.cri.v1 import api_pb2 as pb
-
 from cored_service_cri import signals
 from cored_service_cri.values import Container, Pod
 

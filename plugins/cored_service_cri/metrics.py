@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass
 
 from cored._pb.cri.v1 import api_pb2 as pb
-
 from cored.errors import CoredError
 from cored_service_cri import counters
 from cored_service_cri.cgroups import Cgroups

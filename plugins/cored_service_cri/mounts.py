@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from cored._pb.cri.v1 import api_pb2 as pb
-
 from cored.errors import FailedPrecondition, InvalidArgument, from_os_error
 from cored.oci import mounts
 

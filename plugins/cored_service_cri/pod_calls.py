@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator
 
 from cored._pb.cri.v1 import api_pb2 as pb
-
 from cored.errors import NotFound
 from cored_service_cri import messages, resources
 from cored_service_cri.parts import Calls

@@ -9,10 +9,9 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from cored._pb.cri.v1 import api_pb2 as pb
-
 from cored import log
 from cored._pb.containerd.runc.v1 import oci_pb2
+from cored._pb.cri.v1 import api_pb2 as pb
 from cored.abc.records import Container as Record
 from cored.abc.runtime import Status
 from cored.abc.values import Mount, Typed

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from cored._pb.cri.v1 import api_pb2 as pb
-
 from cored import log
+from cored._pb.cri.v1 import api_pb2 as pb
 from cored.errors import InvalidArgument
 from cored.oci.security import Host
 

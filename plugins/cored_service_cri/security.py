@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from cored._pb.cri.v1 import api_pb2 as pb
-
 from cored.errors import InvalidArgument, from_os_error
 from cored.oci import capabilities, seccomp, seccomp_file
 from cored.oci.security import Host, SelinuxLabels, apparmor_profile, selinux_labels

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 
-from cored._pb.cri.v1 import api_pb2 as pb
-
 from cored import __version__
+from cored._pb.cri.v1 import api_pb2 as pb
 from cored.abc.runtime import RuntimeInfo
 from cored.abc.service import Service
 from cored.errors import CoredError, Unimplemented

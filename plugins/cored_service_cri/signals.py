@@ -6,7 +6,6 @@ import re
 import signal
 
 from cored._pb.cri.v1 import api_pb2 as pb
-
 from cored.errors import InvalidArgument
 from cored_service_cri.values import Container
 

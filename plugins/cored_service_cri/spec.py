@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from cored._pb.cri.v1 import api_pb2 as pb
-
 from cored.abc.values import Typed
 from cored.engine import devices
 from cored.engine.workload import DeviceRequest

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cored._pb.cri.v1 import api_pb2 as pb
-
 from cored.errors import CoredError
 from cored_service_cri.cgroups import Cgroups, Usage
 from cored_service_cri.registry import Registry

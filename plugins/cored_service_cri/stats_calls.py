@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from cored._pb.cri.v1 import api_pb2 as pb
-
 from cored_service_cri import messages
 from cored_service_cri.parts import Calls
 from cored_service_cri.pod_calls import PAGE

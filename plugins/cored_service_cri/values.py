@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from cored._pb.cri.v1 import api_pb2 as pb
-
 from cored.abc.records import Container as Record
 from cored.abc.values import Typed
 from cored.errors import NotFound

@@ -8,9 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cored._pb.cri.v1 import api_pb2 as pb
-
 from cored import linux
+from cored._pb.cri.v1 import api_pb2 as pb
 from cored.engine.roots import Roots
 from cored.engine.snapshotters import Snapshotters
 from cored.errors import InvalidArgument, NotFound, from_mount_error, from_os_error

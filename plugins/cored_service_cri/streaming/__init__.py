@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from cored._pb.cri.v1 import api_pb2 as pb
-
 from cored.errors import InvalidArgument
 from cored_service_cri.streaming.channels import Connection
 from cored_service_cri.streaming.server import Server

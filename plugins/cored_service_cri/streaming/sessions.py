@@ -9,9 +9,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from cored._pb.cri.v1 import api_pb2 as pb
-
 from cored import log, scope
+from cored._pb.cri.v1 import api_pb2 as pb
 from cored.cni import namespaces
 from cored.engine.tasks import Tasks
 from cored.errors import CoredError, from_os_error

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import grpc
 import pytest
-from cored._pb.cri.v1 import api_pb2 as pb
 
+from cored._pb.cri.v1 import api_pb2 as pb
 from tests import kubelet as kubelets
 from tests import registries
 from tests.kubelet import Kubelet, eventually, refused

@@ -9,8 +9,8 @@ from typing import Any
 
 import grpc
 import pytest
-from cored._pb.cri.v1 import api_pb2 as pb
 
+from cored._pb.cri.v1 import api_pb2 as pb
 from tests.kubelet import Kubelet, eventually, refused
 
 pytestmark = pytest.mark.root

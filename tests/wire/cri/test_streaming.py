@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 
 import grpc
 import pytest
-from cored._pb.cri.v1 import api_pb2 as pb
 from cored_service_cri.streaming.dictionary import DICTIONARY
 from cored_service_cri.streaming.spdyframes import Data, Decoder, Encoder
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Request
 
+from cored._pb.cri.v1 import api_pb2 as pb
 from tests.kubelet import Kubelet, eventually, refused
 
 pytestmark = pytest.mark.root
