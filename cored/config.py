@@ -88,7 +88,7 @@ class Config:
     network: str = "native"
     network_config_dirs: tuple[str, ...] = ("/etc/cni/net.d",)
     disabled_plugins: tuple[str, ...] = ()
-    unpack_workers: int = 2
+    unpack_workers: int = 1
     registry_config_dirs: tuple[str, ...] = (
         "/etc/cored/certs.d",
         "/etc/containerd/certs.d",
