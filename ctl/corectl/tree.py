@@ -55,6 +55,7 @@ _ROOT = {
     "snapshotter": ("", "Work with snapshotters: ls."),
     "network": ("", "Work with networks: create, ls, inspect, rm, prune, connect, disconnect."),
     "port": ("networks:port", "Show what ports of the host a container has."),
+    "compose": ("compose:compose", "Run applications of many containers from compose files."),
     "gc": ("garbage:gc", "Remove what nothing refers to; say why the rest is kept."),
     "runtime": ("", "Work with runtimes: ls."),
     "plugins": ("daemon:plugins", "List the daemon's plugins and how they fare."),
@@ -136,11 +137,18 @@ _GROUPS = {
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands as name -> (module:attribute below commands, help)."""
+    """A group that knows its commands as name -> (module:attribute in a package, help)."""
 
-    def __init__(self, name: str, entries: Mapping[str, tuple[str, str]], help: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        entries: Mapping[str, tuple[str, str]],
+        help: str,
+        package: str = "corectl.commands",
+    ) -> None:
         super().__init__(name, help=help, subcommand_metavar="COMMAND [ARG]...")
         self._entries = entries
+        self._package = package
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._entries)
@@ -152,7 +160,7 @@ class LazyGroup(click.Group):
         if not place:
             return LazyGroup(cmd_name, _GROUPS[cmd_name], help)
         module, _, attribute = place.partition(":")
-        command = getattr(import_module(f"corectl.commands.{module}"), attribute)
+        command = getattr(import_module(f"{self._package}.{module}"), attribute)
         assert isinstance(command, click.Command)
         return command
 

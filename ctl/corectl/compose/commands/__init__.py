@@ -1,0 +1,1 @@
+"""The commands of corectl compose, one module for those that are alike."""

@@ -1,0 +1,98 @@
+"""A plan carried out: every step as soon as those before it are done."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+from collections.abc import Callable
+
+from corectl.compose.steps import Action, Await, Plan, Step
+
+__all__ = ["Cancelled", "Report", "run"]
+
+Perform = Callable[[Action, threading.Event], str]
+
+
+class Cancelled(Exception):
+    """A step gave up, because another has failed."""
+
+
+class Report:
+    """Tells the steps on standard error, a line for each turn."""
+
+    def __init__(self, *, quiet: bool = False, dry: bool = False) -> None:
+        self._quiet = quiet
+        self._prefix = "DRY-RUN MODE - " if dry else ""
+        self._lock = threading.Lock()
+
+    def say(self, action: Action, what: str) -> None:
+        if not self._quiet:
+            with self._lock:
+                print(f"{self._prefix} {action.kind} {action.name}  {what}", file=sys.stderr)
+
+
+def run(plan: Plan, perform: Perform, *, width: int, report: Report) -> None:
+    """Do the steps, ``width`` at once at most (those that only wait do not count).
+
+    ``perform`` does one and answers how it ended, where that is not the usual. After a failure no
+    step begins; the first failure is raised when those that had begun are done. An interruption
+    (KeyboardInterrupt) is raised at once.
+    """
+    _Run(plan, perform, width, report).go()
+
+
+class _Run:
+    def __init__(self, plan: Plan, perform: Perform, width: int, report: Report) -> None:
+        self._plan, self._perform, self._report = plan, perform, report
+        self._room = threading.BoundedSemaphore(width)
+        self._cancelled = threading.Event()
+        self._ended: queue.SimpleQueue[tuple[Step, BaseException | None]] = queue.SimpleQueue()
+
+    def go(self) -> None:
+        left = {step.number: set(step.after) for step in self._plan.steps}
+        under_way = 0
+        failure: BaseException | None = None
+        try:
+            while True:
+                ready = [n for n, before in left.items() if not before] if not failure else []
+                for number in ready:
+                    del left[number]
+                    self._begin(self._plan.steps[number])
+                    under_way += 1
+                if not under_way:
+                    break
+                step, error = self._ended.get()
+                under_way -= 1
+                if error is None:
+                    for before in left.values():
+                        before.discard(step.number)
+                elif failure is None and not isinstance(error, Cancelled):
+                    failure = error
+                    self._cancelled.set()
+        finally:
+            self._cancelled.set()
+        if failure is not None:
+            raise failure
+
+    def _begin(self, step: Step) -> None:
+        threading.Thread(target=self._one, args=(step,), daemon=True).start()
+
+    def _one(self, step: Step) -> None:
+        try:
+            if isinstance(step.action, Await):
+                self._do(step)
+            else:
+                with self._room:
+                    self._do(step)
+        except BaseException as error:
+            self._ended.put((step, error))
+        else:
+            self._ended.put((step, None))
+
+    def _do(self, step: Step) -> None:
+        if self._cancelled.is_set():
+            raise Cancelled
+        self._report.say(step.action, step.action.doing)
+        ending = self._perform(step.action, self._cancelled)
+        self._report.say(step.action, ending or step.action.done)
