@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,9 +62,9 @@ class Results:
 
     async def _blob(self, data: bytes, labels: dict[str, str]) -> str:
         expected = digest.of(data)
-        return await write_blob(
-            self.content, f"build-{expected}", data, expected=expected, labels=labels
-        )
+        # builds that come to the same at the same time do not wait for each other
+        ref = f"build-{uuid.uuid4().hex}"
+        return await write_blob(self.content, ref, data, expected=expected, labels=labels)
 
 
 def _document(state: StageState, request: Request) -> dict[str, Any]:

@@ -476,6 +476,7 @@ def test_two_builds_at_once_share_their_steps(shop: Shop) -> None:
         for n in range(2)
     ]  # fmt: skip
     told = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
     assert sum("CACHED" in text for text in told) == 1, told
     assert shop.ran("both:0", "cat", "/shared") == shop.ran("both:1", "cat", "/shared")
 
