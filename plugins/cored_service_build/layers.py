@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import shutil
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -74,11 +75,10 @@ class Layers:
                 await self.snapshots.remove(key)
                 return Made(parent, None)
             return Made(await self._committed(key, parent, layer), layer)
-        except OSError as error:
-            await asyncio.shield(self._removed(key))
-            raise from_os_error("step", error) from error
-        except BaseException:
-            await asyncio.shield(self._removed(key))
+        except BaseException as error:
+            await asyncio.shield(self._discarded(key, mounts))
+            if isinstance(error, OSError):
+                raise from_os_error("step", error) from error
             raise
 
     @asynccontextmanager
@@ -127,6 +127,13 @@ class Layers:
                 await self.snapshots.remove(key)
                 return chain
 
+    async def _discarded(self, key: str, mounts: Sequence[Mount]) -> None:
+        """Remove what a step has half made: its files first, since on a full disk not even the
+        removal can be written down."""
+        async with placed(mounts, self.state) as place:
+            await asyncio.to_thread(_emptied, place.directory)
+        await self._removed(key)
+
     async def _removed(self, key: str) -> None:
         with suppress(NotFound):
             await self.snapshots.remove(key)
@@ -171,3 +178,11 @@ class Layers:
         return Layer(
             Descriptor(mediatypes.OCI_LAYER_GZIP, result.digest, result.size), result.diff_id
         )
+
+
+def _emptied(directory: str) -> None:
+    for path in Path(directory).iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
