@@ -84,6 +84,7 @@ class Lives:
             raise
         finally:
             self._starting.discard(one.id)
+        one = self._registry.containers.get(one.id, one)
         started = replace(one.state, started_at=started_at)
         one = await self._registry.change(replace(one, state=started))
         self._watch(one.id)

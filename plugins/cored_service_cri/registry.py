@@ -21,7 +21,7 @@ _T = TypeVar("_T", Pod, Container)
 
 
 class Registry:
-    """Reads come from memory; what changes is in the store before it is here."""
+    """Reads come from memory; what is new is in the store before it is here."""
 
     def __init__(self, store: ContainerStore) -> None:
         self._store = store
@@ -84,15 +84,23 @@ class Registry:
             del self._names[what.name]
 
     async def change(self, what: _T, spec: Typed | None = None) -> _T:
-        """Keep another state of it, and spec. NotFound when it has been removed meanwhile."""
+        """Keep another state of it, and spec. NotFound when it has been removed meanwhile.
+
+        It is here at once, so that nobody who makes another one of it in the meantime (its end
+        comes while its limits are changed) begins with what is no longer so.
+        """
+        table: Any = self.pods if isinstance(what, Pod) else self.containers
+        if what.id not in table:
+            raise NotFound(f"{what.id!r}: has been removed")
+        table[what.id] = what
         record = await self._store.get(what.id)
-        changed = replace(record, extensions={**record.extensions, **what.extensions()})
+        latest = table.get(what.id, what)
+        changed = replace(record, extensions={**record.extensions, **latest.extensions()})
         paths = ["extensions"]
         if spec is not None:
             changed = replace(changed, spec=spec)
             paths.append("spec")
         await self._store.update(changed, paths)
-        self._put(what)
         return what
 
     async def spec(self, id: str) -> dict[str, Any]:

@@ -221,3 +221,27 @@ def test_many_pods_leave_nothing_behind(mortal: Any) -> None:
         thread.join()
     assert len(ids) == 10 and not kubelet.call("ListContainers").containers
     eventually(lambda: traces() <= before)
+
+
+def test_an_end_is_not_forgotten_over_a_change_of_limits(kubelet: Kubelet, pod: str) -> None:
+    one = kubelet.start(pod, "sleep", "0.5")
+    over = threading.Event()
+
+    def change() -> None:
+        size = 64
+        while not over.is_set():
+            size = size % 96 + 32
+            limits = pb.LinuxContainerResources(memory_limit_in_bytes=size << 20)
+            try:
+                kubelet.call("UpdateContainerResources", container_id=one, linux=limits)
+            except grpc.RpcError:
+                return  # it has ended
+
+    changer = threading.Thread(target=change)
+    changer.start()
+    try:
+        assert kubelet.ended(one).exit_code == 0
+    finally:
+        over.set()
+        changer.join()
+    assert kubelet.status(one).state == pb.CONTAINER_EXITED
