@@ -48,6 +48,10 @@ class Extractor:
         self._whiteouts: dict[bytes, None] = {}
         self._opaque: dict[bytes, None] = {}
         self._tree = Tree(target)
+        # directories that do more to a new file than say where it is; None: nobody knows of all
+        self._inherited: set[bytes] | None = None
+        if self._made is None and _plain(self._tree.root.fd):
+            self._inherited = set()
 
     def __enter__(self) -> Extractor:
         return self
@@ -165,6 +169,8 @@ class Extractor:
         os.fchmod(fd, entry.mode)
         if entry.xattrs:
             _set_xattrs(entry, fd)
+        if self._inherited is not None and (entry.gid or entry.xattrs or entry.mode & stat.S_ISGID):
+            self._inherited.add(path)
         self._times[path] = _bounded(entry.mtime_ns)
         self._implied.pop(path, None)
         self._note(path)
@@ -178,11 +184,17 @@ class Extractor:
     def _file(
         self, entry: Entry, parent: Directory, name: bytes, body: Iterable[memoryview]
     ) -> None:
+        ready = (
+            not (entry.uid or entry.gid or entry.mode & ~0o777)
+            and self._inherited is not None
+            and parent.path not in self._inherited
+        )
+        mode = entry.mode if ready else 0o600
         try:
-            fd = os.open(name, _NEW, 0o600, dir_fd=parent.fd)
+            fd = os.open(name, _NEW, mode, dir_fd=parent.fd)
         except FileExistsError:
             self._place(parent, name)
-            fd = os.open(name, _NEW, 0o600, dir_fd=parent.fd)
+            fd = os.open(name, _NEW, mode, dir_fd=parent.fd)
         if self._links:
             self._links.pop(joined(parent.path, name), None)
         try:
@@ -191,8 +203,9 @@ class Extractor:
                     _write(fd, piece)
             else:
                 _write_sparse(fd, entry, body)
-            os.fchown(fd, entry.uid, entry.gid)
-            os.fchmod(fd, entry.mode)  # after chown, which clears setuid and capabilities
+            if not ready:
+                os.fchown(fd, entry.uid, entry.gid)
+                os.fchmod(fd, entry.mode)  # after chown, which clears setuid and capabilities
             if entry.xattrs:
                 _set_xattrs(entry, fd)
             mtime = _bounded(entry.mtime_ns)
@@ -315,6 +328,20 @@ class Extractor:
                 self._discard(directory, name, there)
             elif stat.S_ISDIR(there.st_mode):
                 self._empty(self._tree.directory(place))
+
+
+def _plain(root: int) -> bool:
+    """Whether a file that is made in a directory is root's and has the mode that open(2) says."""
+    mask = os.umask(0)
+    os.umask(mask)
+    found = os.fstat(root)
+    if mask or os.geteuid() or os.getegid() or found.st_gid or found.st_mode & stat.S_ISGID:
+        return False
+    try:
+        os.getxattr(root, "system.posix_acl_default")
+    except OSError as error:
+        return error.errno in (errno.ENODATA, errno.ENOTSUP)
+    return False
 
 
 def _broken(entry: Entry, why: str) -> InvalidArgument:

@@ -6,6 +6,7 @@ middle of a job too.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -73,6 +74,7 @@ def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's business
     os.umask(0)  # modes are the archive's
+    gc.disable()  # an archive's entries are no cycles, and there are many
     jobs: SimpleQueue[Message] = SimpleQueue()
     answers: SimpleQueue[Message] = SimpleQueue()
     queues = (channel, jobs, answers)
@@ -82,6 +84,8 @@ def main() -> None:
     while True:
         job = jobs.get()
         line.send(_done(job, _Reports(line), fetcher))
+        del job
+        gc.collect()  # of errors, which are
 
 
 def _receive(

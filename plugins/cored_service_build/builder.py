@@ -141,6 +141,7 @@ class Builder:
             state = await build.run()
         finally:
             await asyncio.shield(asyncio.to_thread(shutil.rmtree, spool))
+            await asyncio.shield(parts.runner.sweep())
         results = Results(parts.content, parts.image_store, id)
         return await results.write(state, request), results
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import shutil
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -21,7 +22,7 @@ from cored.abc.values import Descriptor, Mount
 from cored.archive.jobs import DiffJob
 from cored.archive.place import placed
 from cored.archive.pool import WorkerPool
-from cored.errors import AlreadyExists, NotFound, from_mount_error
+from cored.errors import AlreadyExists, NotFound, from_mount_error, from_os_error
 from cored.oci import mediatypes
 from cored_service_build.cache import Made
 from cored_service_build.values import Layer
@@ -74,8 +75,10 @@ class Layers:
                 await self.snapshots.remove(key)
                 return Made(parent, None)
             return Made(await self._committed(key, parent, layer), layer)
-        except BaseException:
-            await asyncio.shield(self._removed(key))
+        except BaseException as error:
+            await asyncio.shield(self._discarded(key, mounts))
+            if isinstance(error, OSError):
+                raise from_os_error("step", error) from error
             raise
 
     @asynccontextmanager
@@ -124,6 +127,13 @@ class Layers:
                 await self.snapshots.remove(key)
                 return chain
 
+    async def _discarded(self, key: str, mounts: Sequence[Mount]) -> None:
+        """Remove what a step has half made: its files first, since on a full disk not even the
+        removal can be written down."""
+        async with placed(mounts, self.state) as place:
+            await asyncio.to_thread(_emptied, place.directory)
+        await self._removed(key)
+
     async def _removed(self, key: str) -> None:
         with suppress(NotFound):
             await self.snapshots.remove(key)
@@ -168,3 +178,11 @@ class Layers:
         return Layer(
             Descriptor(mediatypes.OCI_LAYER_GZIP, result.digest, result.size), result.diff_id
         )
+
+
+def _emptied(directory: str) -> None:
+    for path in Path(directory).iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -7,8 +7,9 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,10 +34,31 @@ class Caches:
 
     root: Path
     locks: dict[Path, asyncio.Lock] = field(default_factory=dict)
+    users: Counter[Path] = field(default_factory=Counter)
 
     def place(self, id: str) -> Path:
         name = hashlib.sha256(id.encode()).hexdigest()[:32]
         return self.root / scope.namespace() / name
+
+    @contextmanager
+    def used(self, place: Path) -> Iterator[None]:
+        """Nobody removes it while the body runs."""
+        self.users[place] += 1
+        try:
+            yield
+        finally:
+            self.users[place] -= 1
+
+    async def prune(self) -> int:
+        """Remove those of the namespace that no step has now; how many."""
+        place = self.root / scope.namespace()
+        gone = [p for p in place.iterdir() if not self.users[p]] if place.exists() else []
+        for path in gone:
+            # at once, so that the next step that wants one makes it anew
+            trash = path.with_name(f".gone-{uuid.uuid4().hex}")
+            path.rename(trash)
+            await asyncio.to_thread(shutil.rmtree, trash)
+        return len(gone)
 
     def lock(self, place: Path) -> asyncio.Lock:
         return self.locks.setdefault(place, asyncio.Lock())
@@ -134,6 +156,7 @@ class Mounts:
                 number += 1
                 place = place.with_name(f"{place.name.partition('.')[0]}.{number}")
             await stack.enter_async_context(self.caches.lock(place))
+        stack.enter_context(self.caches.used(place))
         if not place.exists():
             await self._new_cache(mount, place)
         read_only = _yes(mount, "ro", "readonly")

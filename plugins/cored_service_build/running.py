@@ -9,9 +9,10 @@ import signal
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cored import scope
 from cored.abc.records import Container, ContainerStore
 from cored.abc.runtime import Exit, Stdio
 from cored.abc.values import Mount, Typed
@@ -19,7 +20,7 @@ from cored.engine.networking import Networking
 from cored.engine.recipe import Recipe
 from cored.engine.tasks import Tasks
 from cored.engine.workload import ContainerConfig
-from cored.errors import CoredError, NotFound
+from cored.errors import CoredError, NotFound, ResourceExhausted
 from cored.oci.manifest import ImageConfig
 from cored.oci.mounts import Bind, Tmpfs
 from cored.oci.resources import Resources
@@ -63,6 +64,8 @@ class Runner:
     networking: Networking
     host: Host
     state: Path
+    leftover: set[tuple[str, str]] = field(default_factory=set)
+    """Containers, by namespace and id, whose records could not be removed, on a full disk."""
 
     async def run(
         self,
@@ -126,7 +129,20 @@ class Runner:
             await self.tasks.start(record.id)
             return await self.tasks.wait(record.id)
         finally:
-            await asyncio.shield(self.remove(record.id))
+            await asyncio.shield(self._ended(record.id))
+
+    async def _ended(self, id: str) -> None:
+        try:
+            await self.remove(id)
+        except ResourceExhausted:
+            self.leftover.add((scope.namespace(), id))
+
+    async def sweep(self) -> None:
+        """Remove what could not be removed before: a failed step has given room back."""
+        for namespace, id in list(self.leftover):
+            if namespace == scope.namespace():
+                await self.remove(id)
+                self.leftover.discard((namespace, id))
 
     async def remove(self, id: str) -> None:
         """End a step's container and let go of all that it has; fine when it is gone."""

@@ -129,4 +129,6 @@ class BuildService(Service):
 
     async def PruneCache(self, request: pb.PruneCacheRequest) -> pb.PruneCacheResponse:
         gone = await self._builder.parts.cache.prune(request.keep_size, request.unused_for)
+        if not request.keep_size and not request.unused_for:
+            await self._builder.caches.prune()
         return pb.PruneCacheResponse(removed=len(gone), freed=sum(record.size for record in gone))

@@ -168,7 +168,7 @@ def _bandwidth(ingress: str, egress: str) -> dict[str, int]:
 
 def _quantity(text: str) -> int:
     """A quantity of Kubernetes': 10M, 512Ki, 1000. InvalidArgument."""
-    number = text.rstrip("kMGTi")
+    number = text.rstrip("kKMGTi")
     unit = text[len(number) :]
     if not number.isdecimal() or unit not in _UNITS:
         raise InvalidArgument(f"bandwidth {text!r}: not a quantity", hint="write 10M")

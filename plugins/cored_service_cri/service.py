@@ -96,10 +96,14 @@ def _handlers(runtimes: Sequence[RuntimeInfo]) -> list[pb.RuntimeHandler]:
 
 
 def _features(one: RuntimeInfo) -> pb.RuntimeHandlerFeatures:
-    """The shim maps owners itself, so that user namespaces do not depend on the OCI runtime."""
+    """The shim maps owners itself, so that user namespaces do not depend on the OCI runtime.
+
+    A crun that is too old to say what it can has had recursive read-only mounts since 1.4.
+    """
     table = json.loads(one.features.value) if one.features else {}
     namespaces = (table.get("linux") or {}).get("namespaces") or ()
+    silent = one.kind == "oci" and one.features is None and one.name == "crun"
     return pb.RuntimeHandlerFeatures(
-        recursive_read_only_mounts="rro" in (table.get("mountOptions") or ()),
-        user_namespaces="user" in namespaces,
+        recursive_read_only_mounts=silent or "rro" in (table.get("mountOptions") or ()),
+        user_namespaces=silent or "user" in namespaces,
     )

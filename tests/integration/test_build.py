@@ -12,11 +12,13 @@ import subprocess
 import tarfile
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import daemons
 from tests.builds import Shop
 from tests.daemons import CORECTL, Daemon
 
@@ -458,6 +460,8 @@ def test_pruning_forgets_and_collection_frees(shop: Shop) -> None:
     assert "RUN echo pruned > /p" in shop("builder", "ls")
     shop("builder", "prune")
     assert shop("builder", "ls") == ""
+    mounts = shop.daemon.home / "root/grpc_service.build/cache-mounts/default"
+    assert not mounts.exists() or not list(mounts.iterdir())
     assert "cached" not in shop.build(context, "-o", "type=tar,dest=/dev/null", "--explain")
 
 
@@ -547,3 +551,66 @@ def test_builds_work_on_snapshots_that_are_no_overlays(
     assert shop.ran("plain:1", "cat", "/d/new") == "x\n"
     shop("rmi", "plain:1", "busybox")
     shop("builder", "prune")
+
+
+def test_a_server_is_built_and_answers_on_a_published_port(shop: Shop) -> None:
+    """The steps of the classic tutorial: dependencies first, then the sources."""
+    context = shop.context(
+        """FROM busybox
+WORKDIR /usr/src/app
+COPY package*.json ./
+RUN for name in $(cat package.json); do mkdir -p node_modules/$name; done
+COPY . .
+EXPOSE 8080
+CMD ["httpd", "-f", "-p", "8080", "-h", "/usr/src/app"]
+""",
+        {
+            "package.json": "one two",
+            "package-lock.json": "",
+            "index.html": "hello",
+            ".dockerignore": "node_modules\nDockerfile",
+            "node_modules/mine": "",
+        },
+    )
+    shop.build(context, "-t", "server:1")
+    (context / "index.html").write_text("hello again")
+    told = shop.build(context, "-t", "server:1", "--explain")
+    assert [line.split("] ")[1] for line in told.splitlines() if line.startswith("ran ")] == [
+        "COPY . ."
+    ]
+    shop("run", "-d", "--name", "server", "-p", "127.0.0.1:18080:8080", "server:1")
+    try:
+        end = time.monotonic() + 20
+        while True:
+            try:
+                with urllib.request.urlopen("http://127.0.0.1:18080/", timeout=5) as answer:
+                    assert answer.read() == b"hello again"
+                break
+            except OSError:
+                assert time.monotonic() < end
+                time.sleep(0.1)
+    finally:
+        shop("rm", "-f", "server")
+
+
+def test_a_full_disk_fails_the_step_and_leaves_the_cache_sound(
+    busybox: Path, tmp_path: Path, short_tmp: Path
+) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "small", short_tmp], check=True)
+    try:
+        with daemons.cored(root=short_tmp / "root") as small:
+            shop = Shop(small, tmp_path)
+            small.ctr("images", "import", str(busybox))
+            context = shop.context(
+                "FROM busybox\nRUN echo kept > /kept\n"
+                "RUN dd if=/dev/urandom of=/large bs=1M count=64\n"
+            )
+            assert "No space left" in shop.build(context, code=1)
+            copied = shop.context("FROM busybox\nCOPY large /\n", {"large": os.urandom(64 << 20)})
+            assert "no space left" in shop.build(copied, code=1).lower()
+            assert not list((short_tmp / "root").rglob("large"))
+            (context / "Dockerfile").write_text("FROM busybox\nRUN echo kept > /kept\nRUN true\n")
+            assert "cached  [2/3] RUN echo kept > /kept" in shop.build(context, "--explain")
+            assert "damaged" not in shop("content", "check")
+    finally:
+        subprocess.run(["umount", "-l", short_tmp], check=True)

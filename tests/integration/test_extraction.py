@@ -85,6 +85,22 @@ def place(tmp_path: Path, pool: WorkerPool) -> Place:
     return Place(tmp_path, pool)
 
 
+async def test_owners_and_modes_are_the_archives_whatever_the_directory_hands_on(
+    place: Place,
+) -> None:
+    group = entry("g", type=tarfile.DIRTYPE, mode=0o2775, gid=1001)
+    modes = (0o644, 0o666, 0o777, 0o000, 0o4755, 0o2755, 0o1644)
+    data = archive(
+        group,
+        *(entry(f"{where}{mode:o}", b"x", mode=mode) for where in ("g/", "") for mode in modes),
+    )
+    await place.extract(data, overlay=True)
+    for where in ("g/", ""):
+        for mode in modes:
+            found = (place.root / f"{where}{mode:o}").stat()
+            assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (0, 0, mode)
+
+
 async def test_everything_that_a_layer_can_hold(place: Place) -> None:
     name = "ungültig-".encode() + b"\xff\xfe"
     odd = os.fsdecode(name)

@@ -253,6 +253,10 @@ def test_an_ignored_directory_is_walked_only_where_something_can_come_back() -> 
         ("FROM a\nEXPOSE web", ["ExposeInvalidFormat"]),
         ("# check=skip=ExposeInvalidFormat\nFROM a\nEXPOSE web", []),
         ("# check=skip=all\nFROM a AS B\nMAINTAINER x", []),
+        (
+            "# check=experimental=all\n# b is built\nFROM a AS b\n# what\nFROM a AS c",
+            ["InvalidDefinitionDescription"],
+        ),
     ],
 )
 def test_lint_rules(text: str, rules: list[str]) -> None:

@@ -97,7 +97,9 @@ CORPUS = {
         words=("--target", "one"),
     ),
     "from-image": Case("FROM scratch\nCOPY --from=busybox /etc/passwd /p/\n"),
-    "onbuild": Case("FROM busybox\nONBUILD RUN echo later\nONBUILD COPY . /x\n", docker=True, buildah=False),
+    "onbuild": Case(
+        "FROM busybox\nONBUILD RUN echo later\nONBUILD COPY . /x\n", docker=True, buildah=False
+    ),
     "healthcheck": Case("FROM busybox\nHEALTHCHECK --interval=30s --retries=2 CMD wget -q x\n"),
     "workdir": Case("FROM busybox\nWORKDIR /a/b\nWORKDIR c\nWORKDIR /etc\nRUN pwd > /p\n",
         docker=True, unmade=("a", "a/b", "a/b/c"),),

@@ -37,7 +37,7 @@ def lint(file: Dockerfile, ignore: Ignore | None = None) -> list[Finding]:
     skipped = _skipped(file.directives.get("check", ""))
     found = [
         *_casing(file), *_names(file), *_stages(file), *_arguments(file), *_bodies(file),
-        *_ignored(file, ignore),
+        *_ignored(file, ignore), *_described(file),
     ]  # fmt: skip
     if "all" in skipped:
         return []
@@ -191,6 +191,21 @@ def _ports(entry: i.Expose) -> Iterator[Finding]:
         elif match[1] and match[1] != match[1].lower():
             text = f"{port!r}: protocols are in lower case"
             yield Finding("ExposeProtoCasing", entry.where, text)
+
+
+def _described(file: Dockerfile) -> Iterator[Finding]:
+    """An experimental rule, for files that ask for it: ``check=experimental=...``."""
+    wanted = re.search(r"experimental=([^;]*)", file.directives.get("check", ""))
+    names = {name.strip().lower() for name in wanted[1].split(",")} if wanted else set()
+    if not names & {"all", "invaliddefinitiondescription"}:
+        return
+    named = [(stage.base.where, stage.base.name) for stage in file.stages if stage.base.name]
+    named += [(arg.where, arg.pairs[0][0]) for arg in file.arguments]
+    for where, name in named:
+        above = file.source.lines[where.first - 2].strip() if where.first > 1 else ""
+        if above.startswith("#") and "=" not in above and not above.startswith(f"# {name} "):
+            text = f"{name!r}: the comment above is no description of it: # {name} TEXT"
+            yield Finding("InvalidDefinitionDescription", where, text)
 
 
 def _ignored(file: Dockerfile, ignore: Ignore | None) -> Iterator[Finding]:
