@@ -269,6 +269,15 @@ services:
     assert {one["State"] for one in compose.ps().values()} == {"exited"}
 
 
+def test_what_is_started_again_is_followed_on(compose: Compose) -> None:
+    compose.write(
+        "services: {a: {image: busybox, command: [sh, -c, 'echo x; exit 4'],"
+        " restart: 'on-failure:2'}}\n"
+    )
+    done = compose("up")
+    assert done.stdout == "a-1  | x\n" * 3 + "a-1 exited with code 4\n"
+
+
 def test_the_first_end_can_end_all(compose: Compose) -> None:
     compose.write(
         """

@@ -433,4 +433,4 @@ def test_own_files_have_owner_and_mode_and_go(tmp_path: Path) -> None:
     assert material.path.stat().st_mode & 0o777 == 0o440
     assert place.directory.stat().st_mode & 0o777 == 0o700
     place.remove()
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "corectl").iterdir()) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Ended", "Follower", "Printer"]
 
+_AGAIN = 0.2
 _COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 
 
@@ -104,6 +106,18 @@ class Follower:
             thread.join(timeout)
 
     def _read(self, replica: Replica, request: pb.LogsRequest, until_end: bool) -> None:
+        self._copied(replica, request)
+        while until_end and (end := self._ended(replica)) is None:
+            # its restart policy starts it again: on from behind the last line
+            time.sleep(_AGAIN)
+            self._copied(replica, request)
+        if until_end and end is not None:
+            # what was written between the last look and the end
+            request.follow = False
+            self._copied(replica, request)
+            self.ends.put(end)
+
+    def _copied(self, replica: Replica, request: pb.LogsRequest) -> None:
         try:
             self._copy(replica, request)
         except (NotFound, Disconnected):
@@ -111,12 +125,12 @@ class Follower:
             pass
         except CoredError as error:
             self._printer.note(f"corectl: {replica.name}: {error}")
-        if until_end:
-            self._end(replica)
 
     def _copy(self, replica: Replica, request: pb.LogsRequest) -> None:
         rest: dict[str, tuple[str, bytes]] = {}
         for record in self._workloads.logs(request):
+            request.since.seconds, request.since.nanos = record.time.seconds, record.time.nanos + 1
+            request.tail = -1
             stamp, begun = rest.pop(record.stream, ("", b""))
             stamp = stamp or output.iso(record.time.seconds, record.time.nanos)
             lines = (begun + record.data).split(b"\n")
@@ -128,11 +142,24 @@ class Follower:
             self._printer.line(replica.short, stamp, line)
 
     def _end(self, replica: Replica) -> None:
+        while (end := self._ended(replica)) is None:
+            time.sleep(_AGAIN)
+        self.ends.put(end)
+
+    def _ended(self, replica: Replica) -> Ended | None:
+        """Its end; None when it is started again."""
         code: int | None = None
         try:
             code = self._workloads.wait(replica.id).result().exit_status
+            found = self._workloads.inspect(replica.id)
+            if found.config.restart.name and found.container.status == "stopped":
+                # the daemon tells the end first, and what its policy makes of it then
+                time.sleep(_AGAIN)
+                found = self._workloads.inspect(replica.id)
+            if found.container.status in ("running", "restarting"):
+                return None
         except NotFound:
             pass
         except CoredError as error:
             self._printer.note(f"corectl: {replica.name}: {error}")
-        self.ends.put(Ended(replica.short, replica.service, code))
+        return Ended(replica.short, replica.service, code)

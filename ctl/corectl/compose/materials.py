@@ -64,10 +64,9 @@ class Store:
         """Take all of it away."""
         if self.directory.exists():
             shutil.rmtree(self.directory)
-            for place in (self.place, self.place.parent):
-                # other projects' files may be in it
-                with suppress(OSError):
-                    place.rmdir()
+            # other projects' files may be in it; the directory above is corectl's, also for pipes
+            with suppress(OSError):
+                self.place.rmdir()
 
 
 def materials(project: Project, name: str, store: Store) -> Iterator[Material]:

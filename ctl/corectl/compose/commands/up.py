@@ -181,21 +181,26 @@ class _Attached:
             stamped=options["timestamps"],
         )
         follower = Follower(self._application.session.workloads, printer)
-        ran = {replica.id for replica in before.replicas if replica.alive}
+        former = {replica.id: replica for replica in before.replicas}
         for replica in replicas:
-            self._follow(follower, replica, replica.id in ran, begun)
+            self._follow(follower, replica, former.get(replica.id), begun)
         code = self._wait(follower, printer, replicas)
         follower.join(_DRAIN)
         return code
 
-    def _follow(self, follower: Follower, replica: Replica, old: bool, begun: float) -> None:
+    def _follow(
+        self, follower: Follower, replica: Replica, former: Replica | None, begun: float
+    ) -> None:
         from google.protobuf.timestamp_pb2 import Timestamp
 
         if replica.service not in self._shown:
             follower.watch(replica)
             return
-        started = replica.record.started_at
-        since = Timestamp(seconds=int(begun)) if old else started
+        since = None
+        if former is not None:
+            # what it wrote before this up is not of interest
+            ran = Timestamp(seconds=int(begun))
+            since = ran if former.alive else replica.record.started_at
         follower.follow(replica, follow=True, since=since, until_end=True)
 
     def _wait(self, follower: Follower, printer: Printer, replicas: Sequence[Replica]) -> int:
