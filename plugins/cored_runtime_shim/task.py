@@ -54,6 +54,7 @@ class ShimTask(Task):
         self._death: asyncio.Task[Exit] | None = None
         self._ending: asyncio.Task[None] | None = None  # that it is not forgotten half-way
         self._over = False
+        self._deleted = False
         self._pid = 0
 
     @property
@@ -77,6 +78,8 @@ class ShimTask(Task):
         self._line.close()
 
     async def state(self, exec_id: str = "") -> ProcessState:
+        if self._deleted:
+            raise NotFound(f"task {self.id!r}: was deleted")
         request = pb.StateRequest(id=self.id, exec_id=exec_id)
         try:
             found = await self._line.call(
@@ -155,7 +158,7 @@ class ShimTask(Task):
             found = await self._line.call("Delete", request, pb.DeleteResponse())
             exit = Exit(found.pid, found.exit_status, _ns(found))
             if not exec_id:
-                self._over = True
+                self._over = self._deleted = True
                 ending = asyncio.create_task(
                     self._shut_down(self._files.shared), name=f"end of the shim of {self.id}"
                 )
