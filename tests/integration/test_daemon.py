@@ -108,7 +108,7 @@ def test_sigterm_lets_a_call_finish(busybox: Path) -> None:
     """A container that is about to end is still waited for; then the daemon goes."""
     with daemons.cored() as daemon:
         daemon.corectl("image", "import", str(busybox), check=True)
-        made = daemon.corectl("run", "-d", "busybox", "sh", "-c", "sleep 2; exit 11", check=True)
+        made = daemon.corectl("run", "-d", "busybox", "sh", "-c", "sleep 4; exit 11", check=True)
         codes: list[bytes] = []
         waiting = threading.Thread(
             target=lambda: codes.append(
@@ -116,7 +116,7 @@ def test_sigterm_lets_a_call_finish(busybox: Path) -> None:
             )
         )
         waiting.start()
-        time.sleep(0.7)
+        time.sleep(1.5)
         assert daemon.stop() == 0
         waiting.join(30)
         assert codes == [b"11"]
