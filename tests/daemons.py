@@ -127,11 +127,21 @@ def home(prefix: str) -> Iterator[Path]:
     try:
         yield path
     finally:
+        _end_name_servers(path)
         for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
             target = line.split()[1]
             if target.startswith(f"{path}/"):
                 subprocess.run(["umount", "-l", target], check=False)
         shutil.rmtree(path)
+
+
+def _end_name_servers(home: Path) -> None:
+    """Those of networks that a killed daemon left in use: they would keep the next one's ports."""
+    for file in home.glob("**/resolvers/*/pid"):
+        command = Path(f"/proc/{file.read_text().strip()}/cmdline")
+        if command.exists() and str(home).encode() in command.read_bytes():
+            with suppress(ProcessLookupError):
+                os.kill(int(file.read_text()), signal.SIGKILL)
 
 
 @contextmanager
