@@ -44,9 +44,17 @@ def _held(path: Path) -> int:
                     told = True
                 fcntl.flock(fd, fcntl.LOCK_EX)
             # the one that held it before may have removed it: that file is nobody's any more
-            if path.exists() and path.stat().st_ino == os.fstat(fd).st_ino:
+            if _is_still(path, fd):
                 return fd
         except BaseException:
             os.close(fd)
             raise
         os.close(fd)
+
+
+def _is_still(path: Path, fd: int) -> bool:
+    try:
+        there = path.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(there, os.fstat(fd))
