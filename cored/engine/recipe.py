@@ -28,6 +28,8 @@ from cored.oci.users import IdRange, User, groups, resolve, simple
 __all__ = ["Recipe", "command_of", "joinable"]
 
 _LOGS = {"json-file": ("max-size", "max-file", "labels", "env"), "none": ()}
+# of an input's path, for the shim: that it stays open when who writes goes away
+_OPEN = "open://"
 # of these, what a reader of the log wants to know, and its writer does not
 _READERS = ("labels", "env")
 # of what a cgroup may be called
@@ -111,10 +113,13 @@ class Recipe:
     def stdio(self, fifos: Stdio) -> Stdio:
         """The log, with a copy to whoever is attached through FIFOs, those given or our own."""
         terminal = self.config.terminal
+        stdin = fifos.stdin
         if not (fifos.stdin or fifos.stdout or fifos.stderr):
             fifos = self.fifos
+            # nobody who may leave has begun it: it stays open for all who come
+            stdin = f"{_OPEN}{fifos.stdin}" if fifos.stdin else ""
         return Stdio(
-            fifos.stdin,
+            stdin,
             self._logged(fifos.stdout),
             "" if terminal else self._logged(fifos.stderr),
             terminal,
@@ -283,7 +288,8 @@ def joinable(stdio: Stdio) -> Stdio:
     def copy(uri: str) -> str:
         return dict(parse_qsl(urlsplit(uri).query)).get("copy", "") if "://" in uri else uri
 
-    return Stdio(stdio.stdin, copy(stdio.stdout), copy(stdio.stderr), stdio.terminal)
+    stdin = stdio.stdin.removeprefix(_OPEN)
+    return Stdio(stdin, copy(stdio.stdout), copy(stdio.stderr), stdio.terminal)
 
 
 def _check_bind(bind: Binding) -> None:

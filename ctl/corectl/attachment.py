@@ -90,6 +90,7 @@ class Attachment:
                 if wait_first:
                     self._pending = self._ask()
                 forwarder.pid = self._begun(start)
+                relays.begin_input()
                 if self._terminal:
                     self._resize()
                 status = self._outcome(relays)

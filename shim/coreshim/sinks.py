@@ -1,4 +1,4 @@
-"""Where a relay's bytes go: a descriptor, or a log with a copy for whoever reads it.
+"""Where a relay's bytes go: a descriptor, or a log with copies for those who look.
 
 Logs are named by URIs, and written by the shim itself:
 
@@ -20,6 +20,7 @@ import stat
 import sys
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from coreshim.copies import Copies
 from coreshim.hibernation import Luggage, State, bytes_of, text_of
 from coreshim.logfile import LogFile
 from coreshim.logformat import CriLines, JsonLines, Lines
@@ -70,32 +71,22 @@ class Descriptor(Sink):
 
 
 class Logged(Sink):
-    """A log, and a FIFO with a copy for whoever reads it; without a reader the copy is dropped."""
+    """A log of ``stream``, with copies for those who look."""
 
-    def __init__(self, lines: Lines | None, file: LogFile | None, copy: str, fd: int = -1) -> None:
+    def __init__(
+        self, stream: str, lines: Lines | None, file: LogFile | None, copies: Copies
+    ) -> None:
+        self.stream = stream
         self.lines = lines
         self._file = file
-        self._copy = copy
-        self.fd = fd
+        self.copies = copies
         self._failing = False
 
-    def _reader(self) -> bool:
-        """Whether somebody reads the FIFO now."""
-        if self.fd < 0 and self._copy:
-            try:
-                self.fd = os.open(self._copy, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            except OSError:  # ENXIO: nobody reads; or it has been removed, or is not yet there
-                return False
-        return self.fd >= 0
-
     def write(self, data: bytes) -> int:
-        sent = len(data)
-        if self._reader():
-            try:
-                sent = os.write(self.fd, data)
-            except BrokenPipeError:
-                os.close(self.fd)
-                self.fd = -1
+        try:
+            sent = self.copies.write(data)
+        finally:
+            self.fd = self.copies.fd
         if self.lines is not None:
             self._append(self.lines.feed(data[:sent]))
         return sent
@@ -104,11 +95,10 @@ class Logged(Sink):
         lines, file = self.lines, self._file
         return {
             "format": "none" if lines is None else _NAMES[type(lines)],
-            "stream": "" if lines is None else lines.stream,
+            "stream": self.stream,
             "rest": "" if lines is None else text_of(lines.rest),
             "file": None if file is None else file.pack(luggage),
-            "copy": self._copy,
-            "fd": luggage.pack(self.fd),
+            "copies": self.copies.pack(luggage),
         }
 
     @classmethod
@@ -121,7 +111,7 @@ class Logged(Sink):
             lines.rest = bytes_of(state["rest"])
         if state["file"] is not None:
             file = LogFile.unpacked(state["file"], luggage)
-        return cls(lines, file, state["copy"], luggage.unpack(state["fd"]))
+        return cls(state["stream"], lines, file, Copies.unpacked(state["copies"], luggage))
 
     def _append(self, records: bytes) -> None:
         if not records or self._file is None:
@@ -140,10 +130,7 @@ class Logged(Sink):
             self._append(self.lines.finish())
         if self._file is not None:
             self._file.close()
-        # a reader that got nothing sees the end all the same: a writer has come and gone
-        if self._reader():
-            os.close(self.fd)
-            self.fd = -1
+        self.copies.close()
 
 
 def is_fifo(path: str) -> bool:
@@ -167,7 +154,7 @@ def open_log(uri: str, stream: str) -> Logged | None:
     if lines is not None:
         size, path = _bytes(uri, options["max-size"]), unquote(parts.path)
         file = LogFile(path, size, int(options["max-file"]))
-    return Logged(lines(stream) if lines else None, file, options["copy"])
+    return Logged(stream, lines(stream) if lines else None, file, Copies(options["copy"]))
 
 
 def sink_of(state: State, luggage: Luggage) -> Sink:

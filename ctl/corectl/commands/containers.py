@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,6 @@ from corectl.session import Session
 from cored.errors import (
     Cancelled,
     CoredError,
-    FailedPrecondition,
     InvalidArgument,
     NotFound,
     Unavailable,
@@ -202,10 +202,7 @@ def _start_attached(
 
 
 def join(session: Session, container: str, *, stdin: bool, proxy: bool, keys: str) -> int:
-    """Attach to a running container; its exit code.
-
-    Who comes second sees its output through its log.
-    """
+    """Attach to a running container, beside whoever else is; its exit code."""
     from corectl.attachment import Attachment
     from corectl.fifos import Fifos
     from corectl.keys import DetachKeys
@@ -215,35 +212,21 @@ def join(session: Session, container: str, *, stdin: bool, proxy: bool, keys: st
     there = workloads.attach(container)
     stdin = stdin and bool(there.stdin)
     raw = check_terminal(terminal=there.terminal, interactive=stdin)
-    fifos = Fifos(Path(), there.stdin if stdin else "", there.stdout, there.stderr)
-    attachment = Attachment(
-        workloads, found.id, found.name, fifos, terminal=there.terminal, raw=raw,
-        keys=DetachKeys(keys) if raw else None, proxy=proxy,
-    )  # fmt: skip
-    try:
-        code = attachment.run(lambda: found.pid, wait_first=True)
-    except BlockingIOError:
-        click.echo(f"corectl: {found.name}: somebody is attached; its log follows", err=True)
-        return _followed(session, found.id)
-    except FileNotFoundError as error:
-        raise FailedPrecondition(
-            f"container '{container}': its streams are gone", hint="see corectl logs -f"
-        ) from error
+    with Fifos.make(stdin=False, terminal=there.terminal) as fifos:
+        attachment = Attachment(
+            workloads, found.id, found.name,
+            replace(fifos, stdin=there.stdin if stdin else ""),
+            terminal=there.terminal, raw=raw, keys=DetachKeys(keys) if raw else None, proxy=proxy,
+        )  # fmt: skip
+
+        def begin() -> int:
+            workloads.attach(found.id, fifos.stdout, fifos.stderr)
+            return found.pid
+
+        code = attachment.run(begin, wait_first=True)
     if attachment.detached and raw:
         click.echo("read escape sequence", err=True)
     return code
-
-
-def _followed(session: Session, id: str) -> int:
-    from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
-
-    pending = session.workloads.wait(id)
-    request = pb.LogsRequest(container=id, follow=True, tail=0)
-    for record in session.workloads.logs(request):
-        stream = sys.stderr.buffer if record.stream == "stderr" else sys.stdout.buffer
-        stream.write(record.data)
-        stream.flush()
-    return pending.result().exit_status
 
 
 def check_terminal(*, terminal: bool, interactive: bool) -> bool:
