@@ -93,6 +93,10 @@ class PluginContext(Protocol):
         """The open plugin of an earlier kind by id. NotFound."""
         ...
 
+    async def serving(self) -> None:
+        """Return when the daemon answers calls: what can wait until then should."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Provider(Generic[T_co]):

@@ -6,6 +6,7 @@ without it is the daemon's decision, not ours.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -61,6 +62,10 @@ class Context:
         """The open plugin of an earlier kind by id."""
         return self.plugins.named(kind, id)
 
+    async def serving(self) -> None:
+        """Return when the daemon answers calls."""
+        await self.plugins.serving.wait()
+
 
 def discover(group: str = GROUP) -> tuple[pluggy.PluginManager, list[LoadedPlugin]]:
     """Import every plugin of the entry-point group; what does not import is in the list."""
@@ -106,6 +111,7 @@ class Plugins:
         disabled: frozenset[str] = frozenset(),
     ) -> None:
         self.hook = manager.hook
+        self.serving = asyncio.Event()
         self._manager = manager
         self._make_context = make_context
         self._disabled = disabled
