@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast
 import pluggy
 
 from cored import hookspecs, log
+from cored.dataclass import dataclass
 from cored.errors import CoredError, FailedPrecondition, Internal, NotFound, Unimplemented
 from cored.hookspecs import GROUP, PluginKind, Provider
 

@@ -27,9 +27,7 @@ async def _opened(context: PluginContext) -> AsyncIterator[Runtime]:
     async with Zygote.opened(table.idle) as zygote:
         runtime = ShimRuntime(context.state, Launcher(context.address, zygote), runtimes)
         runtime.find()
-        preparing = asyncio.create_task(
-            _prepare(context, runtimes, zygote), name="preparing"
-        )
+        preparing = asyncio.create_task(_prepare(context, runtimes, zygote), name="preparing")
         try:
             yield runtime
         finally:
