@@ -1,4 +1,4 @@
-"""Base images from the files of Debian packages that are installed here: no registry, no download."""
+"""Base images made from the Debian packages that are installed here, without a download."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole applications from Dockerfiles as people write them: built, run, asked over a published port.
+"""Whole applications from Dockerfiles as people write them: built, run, and asked over a port.
 
 Their base images are made from Debian packages that are installed here.
 """
