@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from corectl.build_context import archive, dockerignore, ignore_of
+from corectl.build_context import ContextDirectory, dockerignore, ignore_of
 from corectl.sizes import count
 from cored.errors import InvalidArgument, NotFound
 
@@ -126,15 +126,14 @@ class Given:
             return ""
         return dockerignore(self.context, None if self["dockerfile"] == "-" else self._dockerfile())
 
-    def archives(self) -> Iterator[tuple[str, bytes]]:
-        """The contexts' files, piece by piece."""
+    def directories(self) -> Iterator[ContextDirectory]:
+        """The contexts that are directories here."""
         if self.context is not None:
-            for data in archive(self.context, ignore_of(self.dockerignore())):
-                yield "", data
+            yield ContextDirectory("", self.context, ignore_of(self.dockerignore()))
         for name, place in self._contexts():
             if not place.startswith(_IMAGE):
-                for data in archive(Path(place), ignore_of(dockerignore(Path(place), None))):
-                    yield name, data
+                ignore = ignore_of(dockerignore(Path(place), None))
+                yield ContextDirectory(name, Path(place), ignore)
 
     def _contexts(self) -> list[tuple[str, str]]:
         found = []

@@ -29,6 +29,7 @@ from cored.scope import Scope
 from cored_service_build.base_images import Bases
 from cored_service_build.building import Build
 from cored_service_build.cache import Cache
+from cored_service_build.directories import Kept
 from cored_service_build.dockerfile.ignore import read as read_ignore
 from cored_service_build.dockerfile.lint import lint
 from cored_service_build.dockerfile.parser import parse
@@ -42,7 +43,9 @@ from cored_service_build.running import LABEL, Runner
 from cored_service_build.steps import Flights, Steps
 from cored_service_build.values import Report, Request, Result, Told
 
-__all__ = ["Builder", "Parts"]
+__all__ = ["CONTEXTS", "Builder", "Parts"]
+
+CONTEXTS = 10 * 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +71,21 @@ class Parts:
 
 @dataclass(slots=True)
 class Builder:
-    """``parallel`` is how many steps of all builds work at once."""
+    """``parallel`` is how many steps of all builds work at once; ``contexts`` how many bytes of
+    clients' directories are kept."""
 
     parts: Parts
     parallel: int = 0
+    contexts: int = CONTEXTS
     flights: Flights = field(default_factory=Flights)
     memory: Memory = field(default_factory=Memory)
     caches: Caches = field(init=False)
+    kept: Kept = field(init=False)
     limit: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
         self.caches = Caches(self.parts.root / "cache-mounts")
+        self.kept = Kept(self.parts.root / "contexts", self.contexts)
         self.limit = asyncio.Semaphore(self.parallel or max(2, os.cpu_count() or 2))
 
     @property

@@ -25,8 +25,8 @@ def _between(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
             continue
         if name == "parent":
             found.append("the step before it made something else")
-        elif name == "mounts" and [_what(m) for m in old] == [_what(m) for m in new]:
-            for mount, other in zip(old, new, strict=True):
+        elif name == "mounts" and list(map(_what, old or ())) == list(map(_what, new or ())):
+            for mount, other in zip(old or (), new or (), strict=True):
                 told = _entries("files", mount.get("content", {}), other.get("content", {}))
                 found += [f"mount {_target(other)}: {text}" for text in told]
         elif isinstance(old, dict) and isinstance(new, dict):

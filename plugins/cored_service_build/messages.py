@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,30 @@ from cored._pb.cored.build.v1 import build_pb2 as pb
 from cored.abc.records import Image
 from cored.engine.progress import Progress
 from cored.engine.registry import Credentials, keyring
+from cored_service_build.contexts import Contexts
+from cored_service_build.directories import Entry
 from cored_service_build.values import Output, Request, Result, StepState, Told
 
-__all__ = ["event_message", "request_value", "result_message"]
+__all__ = ["event_message", "received", "request_value", "result_message"]
+
+
+async def received(contexts: Contexts, message: pb.BuildRequest) -> pb.BuildEvent | None:
+    """Take a message that follows the options; the answer, when there is one."""
+    if not message.HasField("files"):
+        await contexts.data(message.data.context, message.data.data)
+        return None
+    files = message.files
+    entries = [
+        Entry(
+            os.fsdecode(file.path), file.mode, file.size, file.modified_at,
+            os.fsdecode(file.link), file.stamp.decode("latin-1"),
+        )
+        for file in files.files
+    ]  # fmt: skip
+    wanted = await contexts.listed(files.context, files.key, entries, last=files.last)
+    if wanted is None:
+        return None
+    return pb.BuildEvent(wanted=pb.Wanted(context=files.context, files=wanted))
 
 
 def request_value(message: pb.BuildOptions, contexts: Mapping[str, Path]) -> Request:

@@ -93,7 +93,7 @@ def _build(session: Session, given: Given) -> int:
     message = given.message(wanted.kind)
     mode = "quiet" if given["quiet"] else given["progress"]
     steps = Steps()
-    events = session.builds.build(message, given.archives())
+    events = session.builds.build(message, given.directories())
     result = None
     with wanted.opened() as sink:
         try:

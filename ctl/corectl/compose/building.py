@@ -51,7 +51,7 @@ class Builder:
         assert service.build is not None
         with _dockerfile(service.build) as dockerfile:
             given = Given(self._given(name, service.build, service.platform, dockerfile))
-            events = self.session.builds.build(given.message(""), given.archives())
+            events = self.session.builds.build(given.message(""), given.directories())
             for _ in show(events, "quiet" if self.options.quiet else "plain", Steps()):
                 continue
 
