@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cored_service_build.directories import Entry, Kept, Receiving
 
+from cored import scope
 from cored.errors import InvalidArgument
 
 FILE, DIRECTORY, LINK = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o777
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Kept:
+def kept(tmp_path: Path) -> Iterator[Kept]:
     (tmp_path / "spool").mkdir()
-    return Kept(tmp_path / "contexts", 100)
+    with scope.entered(scope.Scope("default")):
+        yield Kept(tmp_path / "contexts", 100)
 
 
 def received(kept: Kept, place: Path, entries: list[Entry], data: bytes, key: str = "k") -> int:
     """How many files were wanted."""
     receiving = Receiving(place, key, entries)
     wanted = receiving.begin(kept)
-    receiving.write(data)
-    receiving.end()
+    try:
+        receiving.write(data)
+        receiving.end()
+    finally:
+        receiving.close()
     receiving.keep(kept)
     return len(wanted)
 
@@ -74,7 +80,6 @@ def test_the_least_recently_used_goes_when_all_are_too_large(kept: Kept, tmp_pat
     for name in ("a", "b", "c"):
         entries = [Entry("f", FILE, 40, stamp=name)]
         assert received(kept, tmp_path / f"spool/{name}", entries, b"x" * 40, name) == 1
-    left = Kept(tmp_path / "contexts", 100)
-    assert left.take("a", tmp_path / "spool/d") == {}
-    assert set(left.take("b", tmp_path / "spool/e")) == {"f"}
+    assert kept.take("a", tmp_path / "spool/d") == {}
+    assert set(kept.take("b", tmp_path / "spool/e")) == {"f"}
     assert not list((tmp_path / "spool").glob("gone-*"))
