@@ -163,13 +163,14 @@ class Given:
             named.append("")
         return pb.BuildOptions(
             dockerfile=text, dockerfile_name=name, target=self["target"], args=self._args(),
-            tags=self["tags"], labels=_pairs("label", self["labels"]), platform=self["platform"],
+            tags=self["tags"], labels=_pairs("label", self["labels"]), platform=",".join(self["platforms"]),
             no_cache=self["no_cache"], pull=self["pull"], secrets=self._secrets(), ssh=self._ssh(),
             named_images=images, named_contexts=named, network=self["network"],
             memory_limit=count(self["memory"]), milli_cpus=int(self["cpus"] * 1000),
             timeout=self["timeout"], output=output, push=self["push"],
             auths=auths_for(_references(text, self["tags"])),
             dockerignore=self.dockerignore(), add_hosts=self["add_hosts"],
+            allow=self["allow"],
         )  # fmt: skip
 
     def _args(self) -> dict[str, str]:
@@ -214,7 +215,7 @@ class Given:
     def told(self, result: pb.Result) -> None:
         """Write the files that were asked for."""
         if self["iidfile"]:
-            Path(self["iidfile"]).write_text(result.config_digest)
+            Path(self["iidfile"]).write_text(result.config_digest or result.target.digest)
         if self["metadata_file"]:
             import json
 

@@ -18,6 +18,7 @@ from cored.abc.differ import Differ
 from cored.abc.records import ContainerStore, Image, ImageStore, LeaseStore, NamespaceStore
 from cored.abc.values import Descriptor
 from cored.archive.pool import WorkerPool
+from cored.engine.gather import together
 from cored.engine.images import Images
 from cored.engine.pull import Puller
 from cored.engine.snapshotters import Snapshotters
@@ -128,10 +129,12 @@ class Builder:
         for warning in lint(file, read_ignore(request.ignore) if request.ignore else None):
             report(Told(warning.rule, warning.text, warning.where.first))
         here = platforms.format(platforms.host())
-        wanted = platforms.format(platforms.parse(request.platform))
+        wanted = [platforms.format(platforms.parse(each)) for each in request.platforms]
         named = {*request.contexts, *request.images} - {""}
-        known = platform_arguments(wanted, here)
-        planned = plan(file, request.target, request.args, known, named)
+        plans = [
+            plan(file, request.target, request.args, platform_arguments(each, here), named)
+            for each in wanted
+        ]
         id, snapshots = await parts.snapshotters.choose()
         work = parts.state / "work"
         layers = Layers(id, snapshots, parts.content, parts.leases, parts.pool, parts.differ, work)
@@ -141,16 +144,21 @@ class Builder:
         )
         spool = Path(tempfile.mkdtemp(prefix="build-", dir=self.spool))
         try:
-            build = Build(
-                request, file, planned, wanted, steps, layers, parts.runner, bases, self.caches,
-                self.memory, spool,
-            )  # fmt: skip
-            state = await build.run()
+            builds = [
+                Build(
+                    request, file, planned, platform, steps, layers, parts.runner, bases,
+                    self.caches, self.memory, spool, platform if len(wanted) > 1 else "",
+                )
+                for planned, platform in zip(plans, wanted, strict=True)
+            ]  # fmt: skip
+            await together(build.run() for build in builds)
         finally:
             await asyncio.shield(asyncio.to_thread(shutil.rmtree, spool))
             await asyncio.shield(parts.runner.sweep())
         results = Results(parts.content, parts.image_store, id)
-        return await results.write(state, request), results
+        states = [build.state for build in builds]
+        made = [await results.write(state, request) for state in states]
+        return made[0] if len(made) == 1 else await results.index(made, states), results
 
     async def files(self, result: Result) -> Descriptor:
         """All files of an image as one tar in the content store, held by the current lease."""

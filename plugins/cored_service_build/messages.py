@@ -50,7 +50,7 @@ def request_value(message: pb.BuildOptions, contexts: Mapping[str, Path]) -> Req
         args=dict(message.args),
         tags=tuple(message.tags),
         labels=dict(message.labels),
-        platform=message.platform,
+        platforms=tuple(dict.fromkeys(message.platform.replace(" ", "").split(","))),
         no_cache=message.no_cache,
         pull=message.pull,
         secrets=dict(message.secrets),
@@ -64,6 +64,7 @@ def request_value(message: pb.BuildOptions, contexts: Mapping[str, Path]) -> Req
         access=keyring(auths),
         ignore=message.dockerignore,
         add_hosts=tuple(message.add_hosts),
+        allow=tuple(message.allow),
     )
 
 

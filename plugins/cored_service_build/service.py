@@ -47,6 +47,8 @@ class BuildService(Service):
         options = first.options
         if options.output not in _OUTPUTS:
             raise InvalidArgument(f"output {options.output!r}: unknown", hint=", ".join(_OUTPUTS))
+        if options.output == "tar" and "," in options.platform:
+            raise InvalidArgument("output tar: has the files of one platform only")
         if options.push and not options.tags:
             raise InvalidArgument("build: an image without a name cannot be pushed", hint="-t")
 

@@ -17,7 +17,8 @@ __all__ = ["Layer", "Output", "Report", "Request", "Result", "StepState", "Told"
 class Request:
     """``contexts`` are directories by name ('' is the main one), ``images`` images for names.
 
-    ``ssh`` are sockets by id; ``secrets`` contents, which nothing may keep or show.
+    ``ssh`` are sockets by id; ``secrets`` contents, which nothing may keep or show. ``allow`` are
+    the rights that RUN may ask for: security.insecure, device, device=NAME.
     """
 
     dockerfile: str
@@ -26,7 +27,7 @@ class Request:
     args: Mapping[str, str] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
-    platform: str = ""
+    platforms: tuple[str, ...] = ("",)
     no_cache: bool = False
     pull: bool = False
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
@@ -40,6 +41,7 @@ class Request:
     access: Access = ANONYMOUS
     ignore: str = ""
     add_hosts: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
 
     @property
     def epoch(self) -> int | None:
@@ -94,9 +96,12 @@ Report = Callable[[Any], None]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """An image: its manifest and config in the content store, its snapshot."""
+    """An image: its manifest and config in the content store, its snapshot.
+
+    Of several platforms: their index, which has neither config nor snapshot.
+    """
 
     target: Descriptor
-    config_digest: str
-    chain_id: str
+    config_digest: str = ""
+    chain_id: str = ""
     layers: Sequence[Layer] = ()

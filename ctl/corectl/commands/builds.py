@@ -22,7 +22,8 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
         option("-f", "--file", "dockerfile", default="", help="Dockerfile; - is standard input."),
         option("--build-arg", "args", multiple=True, metavar="NAME[=VALUE]", help="Argument."),
         option("--target", default="", help="Stage to build."),
-        option("--platform", default="", help="os/arch[/variant] of the image."),
+        option("--platform", "platforms", multiple=True, metavar="OS/ARCH[/VARIANT],...",
+               help="Of the image; several make one for all of them."),
         option("--no-cache", is_flag=True, help="Run every step."),
         option("--pull", is_flag=True, help="Ask registries for newer base images."),
         option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Label."),
@@ -38,6 +39,8 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
         option("--build-context", "contexts", multiple=True, metavar="NAME=PLACE",
                help="Directory or docker-image://IMAGE for --from and FROM."),
         option("--network", default="default", help="default, none or host, for RUN."),
+        option("--allow", multiple=True, metavar="RIGHT",
+               help="What RUN may ask for: security.insecure, device[=NAME]."),
         option("--add-host", "add_hosts", multiple=True, metavar="NAME:ADDRESS",
                help="Name for RUN."),
         option("-m", "--memory", default="", help="Memory of each RUN."),
@@ -109,7 +112,7 @@ def _build(session: Session, given: Given) -> int:
     if result is None:
         raise InvalidArgument("build: ended without a result")
     given.told(result)
-    _said(given, wanted, result.config_digest, list(result.names))
+    _said(given, wanted, result.config_digest or result.target.digest, list(result.names))
     return 0
 
 

@@ -70,7 +70,8 @@ class Builder:
             "args": [*args, *self.options.args],
             "tags": [image_of(self.project, name), *build.tags],
             "labels": [f"{key}={value or ''}" for key, value in build.labels.items()],
-            "platform": build.platforms[0] if build.platforms else platform,
+            "platforms": build.platforms or [platform],
+            "allow": _allowed(build),
             "no_cache": build.no_cache or self.options.no_cache,
             "pull": build.pull or self.options.pull,
             "push": self.options.push,
@@ -100,6 +101,10 @@ class Builder:
         if place.startswith(_SERVICE):
             return f"docker-image://{image_of(self.project, place.removeprefix(_SERVICE))}"
         return place
+
+
+def _allowed(build: Build) -> list[str]:
+    return [*build.entitlements, *(["security.insecure"] if build.privileged else [])]
 
 
 def built_after(build: Build) -> set[str]:
