@@ -14,7 +14,7 @@ from typing import BinaryIO, ParamSpec, TypeVar
 from cored.errors import InvalidArgument, from_os_error
 from cored_service_build.directories import Entry, Kept, Receiving
 
-__all__ = ["Contexts", "contexts"]
+__all__ = ["Contexts", "contexts", "extracted"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -82,7 +82,7 @@ class Contexts:
             await _told(receiving.end)
         for name, archive in self._archives.items():
             await _told(archive.seek, 0)
-            await _told(_extract, archive, self._places[name], name)
+            await _told(extracted, archive, self._places[name], name)
             self._places[name].with_suffix(".tar").unlink()
         for place in self._places.values():
             place.mkdir(exist_ok=True)
@@ -109,7 +109,8 @@ async def _told(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> 
         raise from_os_error("build context", error) from error
 
 
-def _extract(archive: BinaryIO, place: Path, name: str) -> None:
+def extracted(archive: BinaryIO, place: Path, name: str) -> None:
+    """A tar archive, packed or not, as the new directory ``place``. Blocks. InvalidArgument."""
     place.mkdir()
     if not archive.read(1):
         return

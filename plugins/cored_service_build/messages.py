@@ -45,7 +45,8 @@ def request_value(message: pb.BuildOptions, contexts: Mapping[str, Path]) -> Req
     }
     return Request(
         dockerfile=message.dockerfile,
-        dockerfile_name=message.dockerfile_name or "Dockerfile",
+        dockerfile_name=message.dockerfile_path or message.dockerfile_name or "Dockerfile",
+        inside=bool(message.dockerfile_path),
         target=message.target,
         args=dict(message.args),
         tags=tuple(message.tags),
@@ -57,6 +58,7 @@ def request_value(message: pb.BuildOptions, contexts: Mapping[str, Path]) -> Req
         ssh=dict(message.ssh),
         contexts=contexts,
         images=dict(message.named_images),
+        remotes=dict(message.remote_contexts),
         network=message.network or "default",
         memory_limit=message.memory_limit,
         milli_cpus=message.milli_cpus,

@@ -15,7 +15,8 @@ __all__ = ["Layer", "Output", "Report", "Request", "Result", "StepState", "Told"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """``contexts`` are directories by name ('' is the main one), ``images`` images for names.
+    """``contexts`` are directories by name ('' is the main one), ``images`` images for names,
+    ``remotes`` URLs of contexts. ``inside``: the Dockerfile is in the main context.
 
     ``ssh`` are sockets by id; ``secrets`` contents, which nothing may keep or show. ``allow`` are
     the rights that RUN may ask for: security.insecure, device, device=NAME.
@@ -23,6 +24,7 @@ class Request:
 
     dockerfile: str
     dockerfile_name: str = "Dockerfile"
+    inside: bool = False
     target: str = ""
     args: Mapping[str, str] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
@@ -34,6 +36,7 @@ class Request:
     ssh: Mapping[str, str] = field(default_factory=dict)
     contexts: Mapping[str, Path] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
+    remotes: Mapping[str, str] = field(default_factory=dict)
     network: str = "default"
     memory_limit: int = 0
     milli_cpus: int = 0

@@ -61,7 +61,11 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_options
 @click.pass_obj
 def build(session: Session, /, **options: Any) -> int:
-    """Make an image from a Dockerfile and the files of the directory PATH (- for none)."""
+    """Make an image from a Dockerfile and the files of a context.
+
+    The context is the directory PATH, a URL of a git repository (URL#REF:DIRECTORY) or of a tar
+    archive, or - for an archive or a Dockerfile from standard input.
+    """
     given = Given(options)
     try:
         if given["check"]:
@@ -82,6 +86,10 @@ def _check(given: Given) -> int:
     from corectl.build_context import ignore_of
 
     text, name = given.dockerfile()
+    if given.inside:
+        raise InvalidArgument(
+            "check: the Dockerfile has to be here", hint="-f FILE, or a directory"
+        )
     file = parse(text, name)
     found = lint(file, ignore_of(given.dockerignore()))
     for warning in found:
@@ -96,7 +104,7 @@ def _build(session: Session, given: Given) -> int:
     message = given.message(wanted.kind)
     mode = "quiet" if given["quiet"] else given["progress"]
     steps = Steps()
-    events = session.builds.build(message, given.directories())
+    events = session.builds.build(message, given.directories(), given.archives())
     result = None
     with wanted.opened() as sink:
         try:
