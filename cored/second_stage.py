@@ -18,6 +18,7 @@ from cored.directories import directory, emptied
 from cored.engine.adjustments import Adjustments
 from cored.engine.check import Checker
 from cored.engine.check.repair import Repairer
+from cored.engine.chronicle import Chronicle
 from cored.engine.commit import Committer
 from cored.engine.containers import Containers
 from cored.engine.events import Exchange
@@ -181,7 +182,8 @@ async def _open_container_care(
 ) -> None:
     """What is done with containers that are there."""
     containers = plugins.require(Containers)
-    journal = Journal(exchange, metadata.containers)
+    chronicle = await asyncio.to_thread(Chronicle, config.root / "events" / "journal")
+    journal = Journal(exchange, metadata.containers, chronicle)
     plugins.provide(Journal, await stack.enter_async_context(journal.opened()))
     adjustments = Adjustments(containers, metadata.containers, plugins.require(Tasks))
     plugins.provide(Adjustments, adjustments)
