@@ -8,14 +8,13 @@ by inode and time of the last change: inodes are used again.
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from isal import igzip
 
 __all__ = ["LogFiles"]
 
@@ -222,6 +221,6 @@ def _unpacked(packed: int) -> int:
     out, name = tempfile.mkstemp(prefix="cored-log-")
     Path(name).unlink()
     with open(packed, "rb", closefd=False) as file, open(out, "wb", closefd=False) as target:
-        with igzip.IGzipFile(fileobj=file) as source:
+        with gzip.GzipFile(fileobj=file) as source:
             shutil.copyfileobj(source, target, _BLOCK)
     return out
