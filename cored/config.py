@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from cored.dataclass import dataclass
 from cored.errors import InvalidArgument, NotFound
 
 __all__ = ["DEFAULT_PATH", "Config", "GrpcConfig", "ProxyConfig", "dump", "load"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -29,6 +29,7 @@ from cored.abc.service import Service
 from cored.abc.snapshots import Snapshotter
 from cored.abc.values import Descriptor
 from cored.abc.volumes import VolumeDriver
+from cored.dataclass import dataclass
 
 __all__ = ["GROUP", "Hooks", "PluginContext", "PluginKind", "Provider", "hookimpl", "hookspec"]
 
@@ -93,6 +94,10 @@ class PluginContext(Protocol):
 
     def named(self, kind: PluginKind, id: str) -> object:
         """The open plugin of an earlier kind by id. NotFound."""
+        ...
+
+    async def serving(self) -> None:
+        """Return when the daemon answers calls: what can wait until then should."""
         ...
 
 
