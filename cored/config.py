@@ -45,6 +45,16 @@ class RegistryConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class LoggingConfig:
+    """Output of containers: ``driver`` and ``options`` where they name none; ``journal`` is the
+    socket that the driver journald writes to."""
+
+    driver: str = "json-file"
+    options: Mapping[str, str] = field(default_factory=dict)
+    journal: str = "/run/systemd/journal/socket"
+
+
+@dataclass(frozen=True, slots=True)
 class GcConfig:
     """Garbage collection, in containerd's terms: after so many deletions; delays in seconds."""
 
@@ -96,6 +106,7 @@ class Config:
         "/etc/docker/certs.d",
     )
     registry: RegistryConfig = field(default_factory=RegistryConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
     grpc: GrpcConfig = field(default_factory=GrpcConfig)
     gc: GcConfig = field(default_factory=GcConfig)
     plugins: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
