@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,19 +82,18 @@ def run(
     raw = check_terminal(terminal=config.terminal, interactive=config.open_stdin)
     # all that the foreground needs, and the background does not
     from corectl.attachment import Attachment
-    from corectl.fifos import Fifos
     from corectl.keys import DetachKeys
+    from corectl.pipes import pipes
 
     keys = DetachKeys(detach_keys) if raw else None
-    with ExitStack() as stack:
-        fifos = Fifos.make(stdin=config.open_stdin, terminal=config.terminal)
-        stack.callback(fifos.remove)
-        made = _create(session, config, pull, fifos)
+    with pipes(session, stdin=config.open_stdin, terminal=config.terminal) as ends:
+        made = _create(session, config, pull, ends.stdio)
         _written(cidfile, made.id)
         attachment = Attachment(
-            session.workloads, made.id, made.name, _chosen(fifos, streams),
-            terminal=config.terminal, raw=raw, keys=keys, proxy=sig_proxy,
+            session.workloads, made.id, made.name, _chosen(ends.ours, streams),
+            terminal=config.terminal, raw=raw, keys=keys, proxy=sig_proxy, remote=session.remote,
         )  # fmt: skip
+        ends.watch(attachment.cut)
 
         def begin() -> int:
             pid = _start_or_remove(session, config, made.id)
@@ -104,7 +102,7 @@ def run(
 
         code = attachment.run(begin, wait_first=True)
         if attachment.detached:
-            stack.pop_all()  # the pipes are for who comes next; the daemon removes them
+            ends.kept = True  # the pipes are for who comes next; the daemon removes them
             click.echo("read escape sequence", err=True)
         return code
 
@@ -176,8 +174,8 @@ def _start_attached(
     session: Session, container: str, interactive: bool, keys: str, proxy: bool
 ) -> int:
     from corectl.attachment import Attachment
-    from corectl.fifos import Fifos
     from corectl.keys import DetachKeys
+    from corectl.pipes import pipes
 
     workloads = session.workloads
     found = workloads.inspect(container)
@@ -185,18 +183,17 @@ def _start_attached(
         raise InvalidArgument(f"container '{container}': runs already", hint="see corectl logs -f")
     terminal = found.config.terminal
     raw = check_terminal(terminal=terminal, interactive=interactive)
-    with ExitStack() as stack:
-        fifos = Fifos.make(stdin=interactive, terminal=terminal)
-        stack.callback(fifos.remove)
+    with pipes(session, stdin=interactive, terminal=terminal) as ends:
         attachment = Attachment(
-            workloads, found.container.id, found.container.name, fifos, terminal=terminal,
-            raw=raw, keys=DetachKeys(keys) if raw else None, proxy=proxy,
+            workloads, found.container.id, found.container.name, ends.ours, terminal=terminal,
+            raw=raw, keys=DetachKeys(keys) if raw else None, proxy=proxy, remote=session.remote,
         )  # fmt: skip
+        ends.watch(attachment.cut)
         code = attachment.run(
-            lambda: workloads.start(found.container.id, _stdio(fifos)), wait_first=False
+            lambda: workloads.start(found.container.id, ends.stdio), wait_first=False
         )
         if attachment.detached:
-            stack.pop_all()
+            ends.kept = True
             click.echo("read escape sequence", err=True)
         return code
 
@@ -256,10 +253,9 @@ def check_terminal(*, terminal: bool, interactive: bool) -> bool:
 
 
 def _create(
-    session: Session, config: pb.ContainerConfig, pull: str, fifos: Fifos | None
+    session: Session, config: pb.ContainerConfig, pull: str, stdio: pb.Stdio | None
 ) -> pb.CreateResponse:
     """Make the container, fetching its image first when it is not there (or always)."""
-    stdio = None if fifos is None else _stdio(fifos)
     if pull == "always":
         _pull(session, config)
     try:
@@ -307,9 +303,3 @@ def _remove(session: Session, container: str) -> None:
         session.workloads.remove(container, force=True)
     except NotFound:
         return
-
-
-def _stdio(fifos: Fifos) -> pb.Stdio:
-    from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
-
-    return pb.Stdio(stdin=fifos.stdin, stdout=fifos.stdout, stderr=fifos.stderr)

@@ -25,7 +25,6 @@ from corectl.options import environment
 from cored.errors import NotFound
 
 if TYPE_CHECKING:
-    from corectl.fifos import Fifos
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
 __all__ = ["run"]
@@ -171,13 +170,16 @@ def _foreground(application: Application, config: pb.ContainerConfig, *, detach:
         click.echo(made.name)
         return 0
     from corectl.attachment import Attachment
-    from corectl.fifos import Fifos
+    from corectl.pipes import pipes
 
-    with Fifos.make(stdin=config.open_stdin, terminal=config.terminal) as fifos:
-        made = workloads.create(config, _stdio(fifos))
+    session = application.session
+    with pipes(session, stdin=config.open_stdin, terminal=config.terminal) as ends:
+        made = workloads.create(config, ends.stdio)
         attachment = Attachment(
-            workloads, made.id, made.name, fifos, terminal=config.terminal, raw=config.terminal
-        )
+            workloads, made.id, made.name, ends.ours, terminal=config.terminal,
+            raw=config.terminal, remote=session.remote,
+        )  # fmt: skip
+        ends.watch(attachment.cut)
 
         def start() -> int:
             try:
@@ -190,9 +192,3 @@ def _foreground(application: Application, config: pb.ContainerConfig, *, detach:
                 raise
 
         return attachment.run(start, wait_first=True)
-
-
-def _stdio(fifos: Fifos) -> pb.Stdio:
-    from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
-
-    return pb.Stdio(stdin=fifos.stdin, stdout=fifos.stdout, stderr=fifos.stderr)
