@@ -397,6 +397,55 @@ def test_the_classic_pair_keeps_its_data(compose: Compose) -> None:
     assert compose(*notes).stdout == "first\nsecond\n"
 
 
+PREPARED = """
+services:
+  web:
+    image: busybox
+    entrypoint: [sh, -c]
+    command: ["cat /data/made; exec sleep 1000"]
+    stop_signal: KILL
+    scale: 2
+    volumes: ["data:/data", /scratch]
+    pre_start:
+      - {command: ["echo made by $${BY} >> /data/made"], environment: {BY: one}}
+      - {image: busybox, command: touch /scratch/mine, per_replica: true}
+      - {command: ["test ! -e /data/broken || { echo it is broken; exit 3; }"]}
+volumes: {data: }
+"""
+
+
+def test_what_is_to_run_first_has_run(compose: Compose) -> None:
+    compose.write(PREPARED)
+    compose("up", "-d")
+    made = compose("logs", "--no-log-prefix", "web").stdout.splitlines()
+    assert made == ["made by one", "made by one"]
+    for number in ("1", "2"):
+        compose("exec", "-T", "--index", number, "web", "ls", "/scratch/mine")
+    compose("stop")
+    compose("up", "-d")
+    assert len(compose("exec", "-T", "web", "cat", "/data/made").stdout.splitlines()) == 1
+    compose("exec", "-T", "web", "touch", "/data/broken")
+    failed = compose("up", "-d", "--force-recreate", code=1)
+    assert "shop-web-1-pre-start-3': exited with 3" in failed.stderr
+    assert "it is broken" in failed.stderr
+    assert sorted(compose.ps()) == ["shop-web-1", "shop-web-2"]
+    compose("run", "--rm", "-T", "--entrypoint", "rm", "web", "/data/broken")
+    compose("start")
+    assert len(compose("exec", "-T", "web", "cat", "/data/made").stdout.splitlines()) == 3
+
+
+def test_what_is_made_again_keeps_its_anonymous_volumes(compose: Compose) -> None:
+    text = "services: {a: {image: busybox, command: sleep 1000, stop_signal: KILL, volumes: [/v]}}"
+    compose.write(text)
+    compose("up", "-d")
+    compose("exec", "-T", "a", "touch", "/v/kept")
+    compose.write(text.replace("1000", "1001"))
+    compose("up", "-d")
+    compose("exec", "-T", "a", "ls", "/v/kept")
+    compose("up", "-d", "--force-recreate", "--renew-anon-volumes")
+    compose("exec", "-T", "a", "ls", "/v/kept", code=1)
+
+
 def test_images_are_built_when_they_are_missing_or_that_is_asked_for(compose: Compose) -> None:
     compose.write(
         """

@@ -48,9 +48,8 @@ class World:
         found = tuple(replica(record) for record in self.containers.values())
         return Existing(found, dict(self.networks), tuple(self.volumes))
 
-    def up(self, text: str, digests: dict[str, str] = DIGESTS, **options: Any) -> list[str]:
-        """Plan, do, and tell the steps."""
-        made = plan_up(
+    def plan(self, text: str, digests: dict[str, str] = DIGESTS, **options: Any) -> steps.Plan:
+        return plan_up(
             project(self.place, text),
             self.existing,
             digests,
@@ -59,6 +58,10 @@ class World:
             networks=self.networks,
             volumes=self.volumes,
         )
+
+    def up(self, text: str, digests: dict[str, str] = DIGESTS, **options: Any) -> list[str]:
+        """Plan, do, and tell the steps."""
+        made = self.plan(text, digests, **options)
         run(made, self, width=4, report=Report(quiet=True))
         return told(made)
 
@@ -218,6 +221,63 @@ def test_who_shares_a_namespace_goes_with_its_owner(world: World) -> None:
     world.up(text)
     found = world.up(text.replace("a: {image: b}", "a: {image: b, tty: true}"))
     assert found.index("Starting app-a-1") < found.index("Creating app-s-1")
+
+
+FIRST = """
+services:
+  web:
+    image: b
+    scale: 2
+    depends_on: {db: {condition: service_healthy}}
+    ports: ["80"]
+    pre_start:
+      - {command: migrate, environment: {A: "1"}}
+      - {image: other, per_replica: true}
+  db: {image: b, healthcheck: {test: x}}
+"""
+
+
+def test_what_is_to_run_first_runs_before_its_service(world: World) -> None:
+    made = world.plan(FIRST)
+    by_name = {(type(step.action), step.action.name): step for step in made.steps}
+    migrate = by_name[steps.RunFirst, "app-web-1-pre-start-1"]
+    assert migrate.action.config.args == ["migrate"]
+    assert migrate.action.config.env == ["A=1"]
+    assert not migrate.action.config.ports
+    healthy = by_name[steps.Await, "app-db-1"].number
+    assert {healthy, by_name[steps.CreateContainer, "app-web-1"].number} <= migrate.after
+    for number in (1, 2):
+        own = by_name[steps.RunFirst, f"app-web-{number}-pre-start-2"]
+        assert own.action.config.image == "other"
+        assert own.action.config.volumes_from == [f"app-web-{number}"]
+        assert migrate.number in own.after
+        assert own.number in by_name[steps.StartContainer, f"app-web-{number}"].after
+    assert (steps.RunFirst, "app-web-2-pre-start-1") not in by_name
+
+
+def test_what_ran_first_runs_again_only_where_a_container_never_ran(world: World) -> None:
+    def first() -> list[str]:
+        made = world.plan(text)
+        return [step.action.name for step in made.steps if isinstance(step.action, steps.RunFirst)]
+
+    text = FIRST
+    world.up(text)
+    assert first() == []
+    world.containers["app-web-2"].status = "stopped"
+    assert first() == []
+    world.containers["app-web-2"].status = "created"
+    assert first() == ["app-web-2-pre-start-2"]
+    text = text.replace("scale: 2", "scale: 3").replace("migrate", "move")
+    again = ["app-web-1-pre-start-1", *(f"app-web-{n}-pre-start-2" for n in (1, 2, 3))]
+    assert sorted(first()) == again
+
+
+def test_the_containers_of_a_service_can_be_left_alone(world: World) -> None:
+    world.up(TWO)
+    world.containers["app-web-1"].status = "stopped"
+    assert (
+        world.up(TWO.replace("image: b, depends_on", "image: c, depends_on"), untouched="web") == []
+    )
 
 
 def test_restart_follows_what_is_made_again(world: World) -> None:

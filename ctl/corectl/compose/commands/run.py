@@ -76,12 +76,13 @@ def _bring_up_needed(
     needed = {name: one for name, one in project.services.items() if name != service}
     if options["no_deps"]:
         needed = {}
-    # a service of no containers brings its networks
-    own = replace(project.services[service], scale=0, deploy=None, depends_on={}, links=())
+    own = replace(project.services[service], depends_on={}, links=())
     own = replace(own, network_mode=_mode(own), volumes_from=())
     quiet = replace(project, services={**needed, service: own})
     up = UpOptions(
-        scale=_unchanged(application, project, service), remove_orphans=options["remove_orphans"]
+        scale=_unchanged(application, project),
+        remove_orphans=options["remove_orphans"],
+        untouched=service,
     )
     bring_up(application, quiet, up, may_build=not options["no_deps"])
 
@@ -90,10 +91,10 @@ def _mode(service: Service) -> str:
     return "none" if ":" in service.network_mode else service.network_mode
 
 
-def _unchanged(application: Application, project: Project, service: str) -> dict[str, int]:
+def _unchanged(application: Application, project: Project) -> dict[str, int]:
     from corectl.compose.existing import look
 
-    found = {service: 0}
+    found: dict[str, int] = {}
     for replica in look(application.session, project.name).of(project.services):
         found[replica.service] = max(found.get(replica.service, 0), replica.number)
     return found
