@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -76,7 +77,12 @@ class Duplex:
                 pump.close()
 
         self._thread = threading.Thread(target=run, daemon=True, name="streams")
-        self._thread.start()
+        # signals are for those who began them
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self._thread.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def close(self) -> None:
         """Leave the process to itself, or free what has ended."""

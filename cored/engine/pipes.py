@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cored.abc.runtime import Stdio
+from cored.errors import FailedPrecondition
 
 __all__ = ["Pipes"]
 
@@ -59,6 +61,28 @@ class Pipes:
                     Path(path).unlink(missing_ok=True)
                 with suppress(FileNotFoundError):  # the container's end was faster
                     directory.rmdir()
+
+    @classmethod
+    @contextmanager
+    def joined(cls, stdio: Stdio) -> Iterator[Pipes]:
+        """Those that a container has, for one reader at a time. FailedPrecondition."""
+        pipes = cls(stdio)
+        try:
+            for name, path in (("stdout", stdio.stdout), ("stderr", stdio.stderr)):
+                if path:
+                    source = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                    pipes._sources[source] = name
+                    fcntl.flock(source, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            pipes.close()
+            raise FailedPrecondition(
+                "streams: somebody is attached already, or they are gone",
+                hint="see corectl logs -f",
+            ) from error
+        try:
+            yield pipes
+        finally:
+            pipes.close()
 
     @property
     def open(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from cored import log
@@ -12,7 +12,7 @@ from cored._pb.cored.workloads.v1 import streams_pb2 as pb
 from cored.abc.service import Service
 from cored.engine.containers import Containers
 from cored.engine.pipes import Pipes
-from cored.errors import FailedPrecondition, InvalidArgument
+from cored.errors import InvalidArgument
 
 __all__ = ["StreamsService"]
 
@@ -36,11 +36,8 @@ class StreamsService(Service):
             raise InvalidArgument("streams: the first message must say what to open")
         wanted = first.open
         with ExitStack() as stack:
-            made = wanted.stdin and not wanted.container
-            pipes = stack.enter_context(
-                Pipes.opened(self._place, stdin=made, terminal=wanted.terminal)
-            )
-            stdin = await self._input(wanted, pipes)
+            pipes = stack.enter_context(await self._pipes(wanted))
+            stdin = pipes.stdio.stdin if wanted.stdin else ""
             feeding = asyncio.create_task(_feed(pipes, stdin, requests))
             stack.callback(feeding.cancel)
             yield pb.StreamOutput(
@@ -66,17 +63,11 @@ class StreamsService(Service):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _input(self, wanted: pb.OpenStreams, pipes: Pipes) -> str:
-        """The FIFO for input; '' for none."""
-        if not wanted.stdin or not wanted.container:
-            return pipes.stdio.stdin
+    async def _pipes(self, wanted: pb.OpenStreams) -> AbstractContextManager[Pipes]:
+        if not wanted.container:
+            return Pipes.opened(self._place, stdin=wanted.stdin, terminal=wanted.terminal)
         _, stdio = await self._containers.attachable(wanted.container)
-        if stdio.stdin and not Path(stdio.stdin).exists():
-            raise FailedPrecondition(
-                f"container {wanted.container!r}: its input is gone",
-                hint="attach without it, or see its logs",
-            )
-        return stdio.stdin
+        return Pipes.joined(stdio)
 
     def _drop(self, pipes: Pipes, stack: ExitStack) -> None:
         """Read on for a client that is gone; the process must not wait for ever."""

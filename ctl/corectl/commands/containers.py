@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,7 @@ def run(
     125 is an error of ours, 126 a command that cannot be run, 127 one that is not there.
     """
     session.failure = exit_code
-    config = container_config(options)
+    config = _config(session, options)
     if unknown := {name.lower() for name in streams} - {"stdin", "stdout", "stderr"}:
         raise click.UsageError(f"--attach: there is no stream {min(unknown)}")
     cidfile = _cidfile(options["cidfile"])
@@ -107,6 +107,18 @@ def run(
         return code
 
 
+def _config(session: Session, options: Mapping[str, Any]) -> pb.ContainerConfig:
+    if session.remote:
+        from corectl.mounts import relative
+
+        if text := relative(options):
+            session.only_here(
+                f"mount '{text}': its source is on this machine",
+                "name a path of the daemon's host, or copy files with corectl cp",
+            )
+    return container_config(options)
+
+
 def _chosen(fifos: Fifos, streams: Sequence[str]) -> Fifos:
     """Only the streams that are named, or all."""
     from corectl.fifos import Fifos
@@ -136,7 +148,7 @@ def _written(path: str, text: str) -> None:
 def create(session: Session, /, pull: str, **options: Any) -> None:
     """Make a container without starting it; prints its id."""
     cidfile = _cidfile(options["cidfile"])
-    made = _create(session, container_config(options), pull, None)
+    made = _create(session, _config(session, options), pull, None)
     _written(cidfile, made.id)
     click.echo(made.id)
 
@@ -212,6 +224,19 @@ def join(session: Session, container: str, *, stdin: bool, proxy: bool, keys: st
     there = workloads.attach(container)
     stdin = stdin and bool(there.stdin)
     raw = check_terminal(terminal=there.terminal, interactive=stdin)
+    if session.remote:
+        from corectl.pipes import pipes
+
+        with pipes(session, stdin=stdin, terminal=there.terminal, container=found.id) as ends:
+            attachment = Attachment(
+                workloads, found.id, found.name, ends.ours, terminal=there.terminal, raw=raw,
+                keys=DetachKeys(keys) if raw else None, proxy=proxy, remote=True,
+            )  # fmt: skip
+            ends.watch(attachment.cut)
+            code = attachment.run(lambda: found.pid, wait_first=True)
+        if attachment.detached and raw:
+            click.echo("read escape sequence", err=True)
+        return code
     fifos = Fifos(Path(), there.stdin if stdin else "", there.stdout, there.stderr)
     attachment = Attachment(
         workloads, found.id, found.name, fifos, terminal=there.terminal, raw=raw,
