@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.certificates import Authority, authority
 from tests.daemons import CORECTL, Daemon, cored
 
-__all__ = ["Remote", "Wire", "certificates", "remote"]
+__all__ = ["Remote", "Wire", "certificates", "listening", "remote", "settings"]
 
 
 def certificates(place: Path, ca: Authority, name: str) -> Path:
@@ -62,24 +62,34 @@ class Remote:
         return done
 
 
-@contextmanager
-def remote(busybox: Path, place: Path) -> Iterator[Remote]:
-    """A daemon with busybox that listens on a port of 127.0.0.1."""
-    ca = authority(place / "ca")
-    certificate, key = ca.issue("server")
-    files = certificates(place / "client", ca, "client")
-    settings = f"""
+def settings(ca: Path, certificate: Path, key: Path, address: str = "tcp://127.0.0.1:0") -> str:
+    """The table of a daemon's configuration."""
+    return f"""
 [tcp]
-address = "tcp://127.0.0.1:0"
-ca = "{ca.certificate}"
+address = "{address}"
+ca = "{ca}"
 certificate = "{certificate}"
 key = "{key}"
 """
-    with cored(settings) as daemon:
-        daemon.ctr("images", "import", str(busybox))
+
+
+@contextmanager
+def listening(place: Path) -> Iterator[Remote]:
+    """A daemon on a port of 127.0.0.1; its files are below ``place``."""
+    ca = authority(place / "ca")
+    files = certificates(place / "client", ca, "client")
+    with cored(settings(ca.certificate, *ca.issue("server"))) as daemon:
         port = re.search(r"tcp://127\.0\.0\.1:(\d+)", daemon.log)
         assert port is not None
         yield Remote(daemon, int(port[1]), ca, files)
+
+
+@contextmanager
+def remote(busybox: Path, place: Path) -> Iterator[Remote]:
+    """The same, and it knows busybox."""
+    with listening(place) as running:
+        running.daemon.ctr("images", "import", str(busybox))
+        yield running
 
 
 class Wire:
@@ -91,6 +101,10 @@ class Wire:
         self.port = self._listener.getsockname()[1]
         self._ends: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def host(self) -> str:
+        return f"tcp://127.0.0.1:{self.port}"
 
     def cut(self) -> None:
         """Break all connections, and take no more."""
