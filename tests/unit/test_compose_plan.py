@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+import re
 import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,12 +14,14 @@ import pytest
 from corectl.compose import labels, steps
 from corectl.compose.existing import Existing, Replica, replica
 from corectl.compose.files import Request
+from corectl.compose.live import LiveReport
 from corectl.compose.locking import locked
 from corectl.compose.materials import Store
 from corectl.compose.planning import UpOptions, plan_up
 from corectl.compose.project import Project, load
 from corectl.compose.removal import DownOptions, plan_down, plan_stop
-from corectl.compose.running import Cancelled, Report, run
+from corectl.compose.running import Cancelled, Lines, run
+from rich.console import Console
 
 from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 from cored.errors import CoredError, NotFound
@@ -62,7 +67,7 @@ class World:
     def up(self, text: str, digests: dict[str, str] = DIGESTS, **options: Any) -> list[str]:
         """Plan, do, and tell the steps."""
         made = self.plan(text, digests, **options)
-        run(made, self, width=4, report=Report(quiet=True))
+        run(made, self, width=4, report=Lines(form="quiet"))
         return told(made)
 
     def __call__(self, action: steps.Action, cancelled: threading.Event) -> str:
@@ -426,7 +431,7 @@ def test_steps_run_together_as_far_as_their_order_allows() -> None:
         return ""
 
     plan = chain(("first", set()), ("left", {0}), ("right", {0}), ("last", {1, 2}))
-    run(plan, perform, width=2, report=Report(quiet=True))
+    run(plan, perform, width=2, report=Lines(form="quiet"))
     assert (done[0], done[-1], len(done)) == ("first", "last", 4)
 
 
@@ -444,16 +449,39 @@ def test_after_a_failure_nothing_begins_and_waits_end() -> None:
 
     plan = chain(("waits", set()), ("fails", set()), ("after", {1}))
     with pytest.raises(NotFound, match="gone"):
-        run(plan, perform, width=4, report=Report(quiet=True))
+        run(plan, perform, width=4, report=Lines(form="quiet"))
     assert done == []
 
 
 def test_steps_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     plan = chain(("x", set()))
-    run(plan, lambda action, cancelled: "", width=1, report=Report(dry=True))
+    run(plan, lambda action, cancelled: "", width=1, report=Lines(dry=True))
     assert capsys.readouterr().err == (
         "DRY-RUN MODE -  Container x  Killing\nDRY-RUN MODE -  Container x  Killed\n"
     )
+
+
+def test_steps_are_told_to_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    run(chain(("x", set())), lambda action, cancelled: "", width=1, report=Lines(form="json"))
+    assert [json.loads(line) for line in capsys.readouterr().err.splitlines()] == [
+        {"id": "Container x", "status": "Killing"},
+        {"id": "Container x", "status": "Killed"},
+    ]
+
+
+def test_steps_are_shown_as_they_go_on() -> None:
+    report = LiveReport()
+    first, second = steps.Kill("x"), steps.Kill("y")
+    report.say(first, "Killing")
+    report.say(second, "Killing")
+    report.say(first, "Killed")
+    console = Console(width=60, file=io.StringIO())
+    with console.capture() as shown:
+        console.print(report.picture())
+    one, two = shown.get().splitlines()
+    assert re.fullmatch(r"✔ Container x +Killed +0\.\ds", one.rstrip())
+    assert re.search(r"Container y +Killing +0\.\ds", two)
+    assert not two.startswith("✔")
 
 
 def test_a_project_is_changed_by_one_at_a_time(
