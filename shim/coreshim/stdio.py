@@ -14,11 +14,12 @@ import termios
 
 from coreshim.copies import open_reader
 from coreshim.hibernation import Luggage, State
+from coreshim.logged import Logged, open_log
 from coreshim.logger import Logger, is_binary
 from coreshim.loop import Future, Loop
 from coreshim.relay import Relay
-from coreshim.server import INVALID, Failure
-from coreshim.sinks import Descriptor, Logged, Sink, is_fifo, open_log, open_sink
+from coreshim.server import INVALID, UNIMPLEMENTED, Failure
+from coreshim.sinks import Descriptor, Sink, is_fifo, open_sink
 
 __all__ = ["Streams"]
 
@@ -137,6 +138,9 @@ class Streams:
                 fd = open_reader(path)
             except OSError as error:
                 raise Failure(INVALID, f"stdio {path}: {error.strerror}") from error
+            if self._logger is not None:  # a program of its own writes its log
+                os.close(fd)
+                raise Failure(UNIMPLEMENTED, "stdio: nobody can join it")
             if stream in logs:
                 logs[stream].copies.join(fd)
             else:

@@ -11,16 +11,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from coreshim.copies import Copies
 from coreshim.hibernation import Luggage, Parcel, State, bytes_of, receive, send, text_of
 from coreshim.logfile import LogFile
 from coreshim.logformat import JsonLines
+from coreshim.logged import Logged
 from coreshim.loop import Future, Loop
 from coreshim.oom import OomWatch
 from coreshim.process import RUNNING, STOPPED, Process
 from coreshim.relay import Relay
 from coreshim.sandbox import SandboxService
-from coreshim.sinks import Descriptor, Logged
+from coreshim.sinks import Descriptor
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -156,7 +156,7 @@ def test_a_relay_with_bytes_in_hand_is_not_quiet_and_comes_back_when_it_is(loop:
 def test_a_log_keeps_the_line_that_has_begun(loop: Loop, tmp_path: Path) -> None:
     path = tmp_path / "log"
     log = LogFile(str(path), 1000, 2)
-    sink = Logged("stdout", JsonLines("stdout"), log, Copies(""))
+    sink = Logged(f"json-file://{path}", "stdout", JsonLines("stdout"), log)
     source, writes = os.pipe2(os.O_NONBLOCK)
     relay = Relay(loop, source, sink)
     sink.write(b"one\ntw")
