@@ -106,6 +106,10 @@ def run(
         if attachment.detached:
             stack.pop_all()  # the pipes are for who comes next; the daemon removes them
             click.echo("read escape sequence", err=True)
+        elif code:
+            from corectl.commands.why import tell_briefly
+
+            tell_briefly(session, made.id)
         return code
 
 
