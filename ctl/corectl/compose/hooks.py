@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -38,12 +38,19 @@ def run_hooks(workloads: Workloads, container: str, hooks: Sequence[Hook], kind:
             )
 
 
-def run_first(workloads: Workloads, config: workloads_pb2.ContainerConfig) -> None:
-    """Run a container to its end and remove it. FailedPrecondition, with its last words."""
+def run_first(
+    workloads: Workloads,
+    config: workloads_pb2.ContainerConfig,
+    make: Callable[[workloads_pb2.ContainerConfig], object],
+) -> None:
+    """Run a container, made by ``make``, to its end and remove it.
+
+    FailedPrecondition, with its last words.
+    """
     # one of an up that was killed
     _remove(workloads, config.name)
     try:
-        workloads.create(config)
+        make(config)
         workloads.start(config.name)
         code = workloads.wait(config.name).result().exit_status
         words = _last_words(workloads, config.name) if code else ""

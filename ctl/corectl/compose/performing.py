@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from corectl.compose import steps
 from corectl.compose.existing import replica
 from corectl.compose.hooks import run_first, run_hooks
+from corectl.compose.making import make, write
 from corectl.compose.materials import Material, Store
 from corectl.compose.model import Service
 from corectl.compose.running import Cancelled
@@ -18,6 +19,7 @@ from cored.errors import AlreadyExists, CoredError, FailedPrecondition, NotFound
 if TYPE_CHECKING:
     from corectl.compose.building import Builder
     from corectl.session import Session
+    from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
 __all__ = ["Performer"]
 
@@ -135,20 +137,28 @@ class Performer:
         return None
 
     def _write_files(self, service: str) -> None:
-        for material in self._files.get(service, ()):
+        files = self._files.get(service, ())
+        if files:
             assert self._store is not None
-            self._store.write(material)
+            write(self._session, self._store, files)
+
+    def _make(self, service: str, config: pb.ContainerConfig) -> pb.CreateResponse:
+        return make(self._session, config, self._files.get(service, ()))
 
     def _create(self, action: steps.CreateContainer) -> str | None:
         self._write_files(action.service)
-        made = self._session.workloads.create(action.config)
+        made = self._make(action.service, action.config)
         for warning in made.warnings:
             print(f"corectl: {action.name}: {warning}", file=sys.stderr)
         return None
 
     def _run_first(self, action: steps.RunFirst) -> str | None:
         self._write_files(action.service)
-        run_first(self._session.workloads, action.config)
+        run_first(
+            self._session.workloads,
+            action.config,
+            lambda config: self._make(action.service, config),
+        )
         return None
 
     def _start(self, action: steps.StartContainer) -> str | None:
