@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from cored.dataclass import dataclass
 from cored.endpoints import Tcp, parsed
 from cored.errors import InvalidArgument, NotFound
 
@@ -56,6 +57,16 @@ class RegistryConfig:
     timeout: float = 60.0
     attempts: int = 5
     connections: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class LoggingConfig:
+    """Output of containers: ``driver`` and ``options`` where they name none; ``journal`` is the
+    socket that the driver journald writes to."""
+
+    driver: str = "json-file"
+    options: Mapping[str, str] = field(default_factory=dict)
+    journal: str = "/run/systemd/journal/socket"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +121,7 @@ class Config:
         "/etc/docker/certs.d",
     )
     registry: RegistryConfig = field(default_factory=RegistryConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
     grpc: GrpcConfig = field(default_factory=GrpcConfig)
     tcp: TcpConfig = field(default_factory=TcpConfig)
     gc: GcConfig = field(default_factory=GcConfig)

@@ -89,7 +89,7 @@ class Channel:
     def stream(
         self,
         path: str,
-        requests: Iterable[Message],
+        requests: Iterable[Message | None],
         answer: type[Answer],
         *,
         timeout: float | None = None,
@@ -97,12 +97,18 @@ class Channel:
         """Send messages, yield those that come back.
 
         Requests are taken from the iterable as the daemon takes them; answers that arrive between
-        them are yielded at once. Closing the generator cancels the call.
+        them are yielded at once, and None among the requests waits for one. Closing the generator
+        cancels the call.
         """
         connection, call = self._call(path, timeout)
         try:
             for request in requests:
-                call.send(request.SerializeToString())
+                if request is None:
+                    message = call.receive()
+                    if message is not None:
+                        yield _parse(answer, message)
+                else:
+                    call.send(request.SerializeToString())
                 for data in call.arrived():
                     yield _parse(answer, data)
                 if call.ended:
