@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from cored._pb.cored.workloads.v1 import processes_pb2
 from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 from cored.client.api import conversion
+from cored.client.api.container_files import FileVerbs
 from cored.client.api.options import ContainerOptions, configured, policy
 from cored.client.api.sessions import Session, Streams
-from cored.client.api.container_files import FileVerbs
 from cored.client.api.values import CommandFailed, Container, Output, Pruned
 from cored.client.api.watching import WatchingVerbs
 
@@ -82,9 +82,7 @@ class Containers(FileVerbs, WatchingVerbs):
         """
         config = configured(image, command, options)
         config.open_stdin = config.open_stdin or stdin
-        streams = Streams(
-            self._client.channel, stdin=config.open_stdin, terminal=config.terminal
-        )
+        streams = Streams(self._client.channel, stdin=config.open_stdin, terminal=config.terminal)
         try:
             paths = streams.paths
             stdio = pb.Stdio(stdin=paths.stdin, stdout=paths.stdout, stderr=paths.stderr)
@@ -100,6 +98,7 @@ class Containers(FileVerbs, WatchingVerbs):
             streams.close()
             raise
         session = self._session(id, streams, lambda: waiting.result().exit_status)
+        session.at_close(waiting.interrupt)
         session.at_close(waiting.cancel)
         return session
 
@@ -219,9 +218,7 @@ class Containers(FileVerbs, WatchingVerbs):
         """Change limits (bytes; how many CPUs; processes) and the restart policy."""
         limits = pb.Resources(memory_limit=memory, nano_cpus=round(cpus * 1e9), pids_limit=pids)
         changed = policy(restart) if restart else None
-        self._calls.update(
-            pb.UpdateRequest(container=container, resources=limits, restart=changed)
-        )
+        self._calls.update(pb.UpdateRequest(container=container, resources=limits, restart=changed))
 
     def remove(self, container: str, *, force: bool = False, volumes: bool = False) -> None:
         """Remove it; with ``force`` also when it runs, with ``volumes`` its anonymous ones, too."""

@@ -19,7 +19,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def value(kind: type[_Value], message: Any) -> _Value:
     """A dataclass from a message."""
-    return kind(**{name: _field(message, name, hint) for name, hint in _hints(kind).items()})
+    known: Any = kind
+    return kind(**{name: _field(message, name, hint) for name, hint in _hints(known).items()})
 
 
 def moment(message: Any) -> datetime | None:
@@ -52,10 +53,15 @@ def _field(message: Any, name: str, hint: Any) -> Any:
             return moment(there)
         if not message.HasField(name):
             return None
-        return value(inner, there) if dataclasses.is_dataclass(inner) else there
+        return _inner(inner, there)
     if get_origin(hint) is tuple:
         inner = get_args(hint)[0]
-        return tuple(value(inner, one) if dataclasses.is_dataclass(inner) else one for one in there)
-    if dataclasses.is_dataclass(hint):
-        return value(hint, there)  # type: ignore[arg-type]
-    return dict(there) if hasattr(there, "items") else there
+        return tuple(_inner(inner, one) for one in there)
+    if hasattr(there, "items"):
+        return dict(there)
+    return _inner(hint, there)
+
+
+def _inner(kind: Any, there: Any) -> Any:
+    known = isinstance(kind, type) and dataclasses.is_dataclass(kind)
+    return value(kind, there) if known else there

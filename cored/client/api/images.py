@@ -94,11 +94,11 @@ class Images:
         )
         return _last(self._calls.push(request))
 
-    def load(self, archive: BinaryIO | bytes, *, name: str = "") -> list[Image]:
+    def load(self, archive: BinaryIO | bytes, *, name: str = "") -> tuple[Image, ...]:
         """Images of an OCI layout or docker-archive; ``name`` for one that has none."""
         file = io.BytesIO(archive) if isinstance(archive, bytes) else archive
         found = self._calls.import_archive(file, pb.ImportOptions(name=name))
-        return [_image(one.image) for one in found if one.HasField("image")]
+        return tuple(_image(one.image) for one in found if one.HasField("image"))
 
     def save(self, references: Sequence[str], platforms: Sequence[str] = ()) -> Iterator[bytes]:
         """Images as one archive, piece by piece; the same images give the same bytes.

@@ -43,8 +43,8 @@ class ContainerOptions(TypedDict, total=False):
     """Options of :meth:`Containers.create` and its like; what is left out is the image's, or none.
 
     ``memory`` is in bytes, ``cpus`` how many (1.5), ``stop_timeout`` in seconds; ``restart`` is
-    ``no``, ``always``, ``unless-stopped``, ``on-failure`` or ``on-failure:3``. ``config`` is for all
-    else: a ``ContainerConfig`` of the daemon's API, into which the others are put.
+    ``no``, ``always``, ``unless-stopped``, ``on-failure`` or ``on-failure:3``. ``config`` is for
+    all else: a ``ContainerConfig`` of the daemon's API, into which the others are put.
     """
 
     name: str

@@ -119,9 +119,9 @@ class Networks:
         """Remove one that nobody is in."""
         self._calls.remove(network)
 
-    def prune(self) -> list[str]:
+    def prune(self) -> tuple[str, ...]:
         """Remove those that no container is in or wants to be in; their names."""
-        return self._calls.prune()
+        return tuple(self._calls.prune())
 
     def connect(
         self, network: str, container: str, *, aliases: Sequence[str] = (), ip: str = ""

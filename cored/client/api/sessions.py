@@ -12,7 +12,7 @@ from cored._pb.cored.workloads.v1 import streams_pb2 as pb
 from cored.client.api.values import Output
 from cored.client.channel import Channel
 from cored.client.duplex import Duplex
-from cored.errors import InvalidArgument
+from cored.errors import FailedPrecondition, InvalidArgument
 
 __all__ = ["Session", "Streams"]
 
@@ -34,23 +34,26 @@ class Streams:
         wanted = pb.OpenStreams(stdin=stdin, terminal=terminal, container=container, drop=drop)
         self._duplex = Duplex(channel, wanted)
         self.paths = self._duplex.opened
-        theirs = [-1, -1, -1]
+        theirs = {"stdin": -1, "stdout": -1, "stderr": -1}
         self._stdin = -1
         self._outputs: dict[int, str] = {}
         if stdin:
-            theirs[0], self._stdin = os.pipe2(os.O_CLOEXEC)
-        for number, name in ((1, "stdout"), (2, "stderr")):
-            if name == "stdout" or not terminal:
-                ours, theirs[number] = os.pipe2(os.O_CLOEXEC)
-                self._outputs[ours] = name
-        self._duplex.pump(*theirs)
+            theirs["stdin"], self._stdin = os.pipe2(os.O_CLOEXEC)
+        for name in ("stdout",) if terminal else ("stdout", "stderr"):
+            ours, theirs[name] = os.pipe2(os.O_CLOEXEC)
+            self._outputs[ours] = name
+        self._reading = False
+        self._duplex.pump(theirs["stdin"], theirs["stdout"], theirs["stderr"])
 
     def write(self, data: bytes) -> None:
         if self._stdin < 0:
             raise InvalidArgument("session: has no input, or it is closed", hint="stdin=True")
         rest = memoryview(data)
         while rest:
-            rest = rest[os.write(self._stdin, rest) :]
+            try:
+                rest = rest[os.write(self._stdin, rest) :]
+            except BrokenPipeError as error:
+                raise FailedPrecondition("session: it takes no more input") from error
 
     def close_stdin(self) -> None:
         if self._stdin >= 0:
@@ -59,7 +62,15 @@ class Streams:
 
     def pieces(self, data: bytes = b"") -> Iterator[tuple[str, bytes]]:
         """All outputs, while ``data`` is written; then the input is closed, if there was any."""
-        rest = memoryview(data)
+        self._reading = True
+        try:
+            yield from self._pieces(memoryview(data))
+        finally:
+            self._reading = False
+        if self._duplex.error is not None:
+            raise self._duplex.error
+
+    def _pieces(self, rest: memoryview) -> Iterator[tuple[str, bytes]]:
         with selectors.DefaultSelector() as selector:
             for fd in self._outputs:
                 selector.register(fd, selectors.EVENT_READ)
@@ -80,14 +91,14 @@ class Streams:
                     else:
                         selector.unregister(key.fd)
                         self._close(key.fd)
-        if self._duplex.error is not None:
-            raise self._duplex.error
 
     def close(self) -> None:
         self.close_stdin()
-        for fd in list(self._outputs):
-            self._close(fd)
+        # the end for who reads in another thread, and closes them
         self._duplex.close()
+        if not self._reading:
+            for fd in list(self._outputs):
+                self._close(fd)
 
     def _close(self, fd: int) -> None:
         os.close(fd)
@@ -142,7 +153,10 @@ class Session:
         return self._streams.pieces()
 
     def write(self, data: bytes) -> None:
-        """Send it input; waits while it takes none. InvalidArgument without ``stdin``."""
+        """Send it input; waits while it takes none.
+
+        InvalidArgument without ``stdin``, FailedPrecondition when it has ended.
+        """
         self._streams.write(data)
 
     def close_stdin(self) -> None:

@@ -9,6 +9,7 @@ from datetime import datetime
 from cored.errors import CoredError
 
 __all__ = [
+    "BuildStep",
     "CacheRecord",
     "Change",
     "CommandFailed",
@@ -252,6 +253,17 @@ class Event:
     action: str
     id: str
     attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildStep:
+    """``state`` is started, cached, done, failed or cancelled; ``output`` what it has written."""
+
+    id: int
+    name: str
+    state: str
+    error: str
+    output: bytes
 
 
 @dataclass(frozen=True, slots=True)

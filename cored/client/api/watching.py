@@ -28,7 +28,7 @@ class WatchingVerbs:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> Iterator[LogLine]:
-        """What it wrote, the oldest first; the last ``tail`` lines, and with ``follow`` all to come.
+        """What it wrote, the oldest first: the last ``tail`` lines; with ``follow`` all to come.
 
         >>> container = client.containers.create("busybox", ["echo", "kept"])
         >>> client.containers.start(container.id)
