@@ -41,7 +41,7 @@ The streams of a command, as :class:`subprocess.Popen` has them:
     >>> client.containers.get("web")
     Traceback (most recent call last):
     ...
-    cored.errors.NotFound: container 'web': not found
+    cored.errors.NotFound: container 'web': not found (see: corectl ps -a)
 
 The same, awaited; many at once:
 

@@ -155,7 +155,8 @@ class Namespaces:
 
         >>> client.namespaces.create("tests", {"owner": "me"})
         Namespace(name='tests', labels={'owner': 'me'})
-        >>> client.within("tests").containers.list(all=True)
+        >>> with client.within("tests") as inside:
+        ...     inside.containers.list(all=True)
         []
         >>> client.namespaces.remove("tests")
         """
