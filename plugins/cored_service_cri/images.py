@@ -1,4 +1,4 @@
-"""runtime.v1.ImageService: images as a kubelet manages them. A service and a plugin of its own."""
+"""runtime.v1.ImageService: images as a kubelet manages them. A service of its own."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from cored.engine.pull import Puller
 from cored.engine.registry import ANONYMOUS, Access, Credentials, keyring, known_user
 from cored.engine.snapshotters import Snapshotters
 from cored.errors import InvalidArgument, NotFound
-from cored.hookspecs import PluginContext, Provider, hookimpl
+from cored.hookspecs import PluginContext
 from cored.oci.reference import parse as parse_reference
 from cored_service_cri.imagefacts import PINNED, ImageFacts
 from cored_service_cri.usage import Filesystem
 from cored_service_cri.values import NAMESPACE
 
-__all__ = ["ImageService", "cored_grpc_service"]
+__all__ = ["ImageService", "opened"]
 
 _MANAGED = {"io.cri-containerd.image": "managed"}
 _PAGE = 100
@@ -149,8 +149,8 @@ def _access(auth: pb.AuthConfig) -> Access:
 
 
 @asynccontextmanager
-async def _opened(context: PluginContext) -> AsyncIterator[Service]:
-
+async def opened(context: PluginContext) -> AsyncIterator[Service]:
+    """Open it, and pin the images that are to stay."""
     settings = context.settings
     pinned = frozenset(str(parse_reference(name)) for name in settings.get("pinned", ()))
     store: ImageStore = context.require(ImageStore)  # type: ignore[type-abstract]
@@ -162,8 +162,3 @@ async def _opened(context: PluginContext) -> AsyncIterator[Service]:
         pinned,
     )
     yield service
-
-
-@hookimpl
-def cored_grpc_service() -> Provider[Service]:
-    return Provider("cri-images", _opened)
