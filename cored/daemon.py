@@ -68,6 +68,7 @@ async def assembled(config: Config) -> AsyncIterator[Plugins]:
         # closed when no call is in flight any more
         rest = await stack.enter_async_context(AsyncExitStack())
         server = await stack.enter_async_context(first.serving(config, plugins, services))
+        plugins.serving.set()
         second = await asyncio.to_thread(_second_stage)
         await server.add(await second.opened(config, plugins, rest))
         await server.complete()

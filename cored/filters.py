@@ -12,9 +12,9 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NoReturn
 
+from cored.dataclass import dataclass
 from cored.errors import InvalidArgument
 
 __all__ = ["Adaptor", "Filter", "parse"]

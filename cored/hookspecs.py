@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -21,6 +21,7 @@ import pluggy
 from cored.abc.content import ContentStore
 from cored.abc.differ import Differ
 from cored.abc.events import Envelope
+from cored.abc.logs import LogDriver
 from cored.abc.network import Network
 from cored.abc.runtime import Runtime
 from cored.abc.sandbox import SandboxController
@@ -28,6 +29,7 @@ from cored.abc.service import Service
 from cored.abc.snapshots import Snapshotter
 from cored.abc.values import Descriptor
 from cored.abc.volumes import VolumeDriver
+from cored.dataclass import dataclass
 
 __all__ = ["GROUP", "Hooks", "PluginContext", "PluginKind", "Provider", "hookimpl", "hookspec"]
 
@@ -50,6 +52,7 @@ class PluginKind(StrEnum):
     SANDBOX_CONTROLLER = "sandbox_controller"
     NETWORK = "network"
     VOLUME_DRIVER = "volume_driver"
+    LOG_DRIVER = "log_driver"
     SERVICE = "grpc_service"
 
 
@@ -91,6 +94,10 @@ class PluginContext(Protocol):
 
     def named(self, kind: PluginKind, id: str) -> object:
         """The open plugin of an earlier kind by id. NotFound."""
+        ...
+
+    async def serving(self) -> None:
+        """Return when the daemon answers calls: what can wait until then should."""
         ...
 
 
@@ -139,6 +146,10 @@ class Hooks:
     @hookspec
     def cored_volume_driver(self) -> Provider[VolumeDriver]:  # type: ignore[empty-body]
         """Offer a driver of volumes, which requests name by its id."""
+
+    @hookspec
+    def cored_log_driver(self) -> Provider[LogDriver]:  # type: ignore[empty-body]
+        """Offer somewhere for output to go, which requests name by its id."""
 
     @hookspec
     def cored_grpc_service(self) -> Provider[Service]:  # type: ignore[empty-body]

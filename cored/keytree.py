@@ -6,12 +6,12 @@ import json
 import sqlite3
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from cored.abc.snapshots import Kind, Snapshot, Usage
 from cored.abc.values import Labels
 from cored.database import Database
+from cored.dataclass import dataclass
 from cored.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 
 __all__ = ["SCHEMA", "KeyTree", "Node"]

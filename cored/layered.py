@@ -12,7 +12,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from cored import log
 from cored.abc.snapshots import Kind, Snapshot, Snapshotter, Usage
 from cored.abc.values import NO_LABELS, Labels, Mount
 from cored.database import Database
+from cored.dataclass import dataclass
 from cored.errors import FailedPrecondition, Unimplemented, from_os_error
 from cored.filters import parse
 from cored.keytree import SCHEMA, KeyTree, Node

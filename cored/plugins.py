@@ -6,9 +6,10 @@ without it is the daemon's decision, not ours.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -16,6 +17,7 @@ from typing import Any, TypeVar, cast
 import pluggy
 
 from cored import hookspecs, log
+from cored.dataclass import dataclass
 from cored.errors import CoredError, FailedPrecondition, Internal, NotFound, Unimplemented
 from cored.hookspecs import GROUP, PluginKind, Provider
 
@@ -60,6 +62,10 @@ class Context:
     def named(self, kind: PluginKind, id: str) -> object:
         """The open plugin of an earlier kind by id."""
         return self.plugins.named(kind, id)
+
+    async def serving(self) -> None:
+        """Return when the daemon answers calls."""
+        await self.plugins.serving.wait()
 
 
 def discover(group: str = GROUP) -> tuple[pluggy.PluginManager, list[LoadedPlugin]]:
@@ -106,6 +112,7 @@ class Plugins:
         disabled: frozenset[str] = frozenset(),
     ) -> None:
         self.hook = manager.hook
+        self.serving = asyncio.Event()
         self._manager = manager
         self._make_context = make_context
         self._disabled = disabled

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 
+from cored.dataclass import dataclass
 from cored.errors import FailedPrecondition
 
 __all__ = ["Scope", "current", "enter", "entered", "namespace"]

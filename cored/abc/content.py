@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from cored.abc.values import NO_LABELS, Labels
+from cored.dataclass import dataclass
 from cored.errors import AlreadyExists, InvalidArgument
 
 __all__ = ["ContentStore", "Info", "Reader", "Status", "Writer", "read_blob", "write_blob"]

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
 from cored.abc.values import Labels, Mount, Typed
+from cored.dataclass import dataclass
 
 __all__ = [
     "Action",

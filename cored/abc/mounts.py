@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from cored.abc.values import Labels, Mount
+from cored.dataclass import dataclass
 
 __all__ = ["Activation", "ActiveMount", "MountHandler"]
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from cored.dataclass import dataclass
 
 __all__ = ["Attachment", "Network", "NetworkList"]
 

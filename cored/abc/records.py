@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from cored.abc.values import Descriptor, Labels, Typed
+from cored.dataclass import dataclass
 
 __all__ = [
     "Container",

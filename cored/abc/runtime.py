@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
 from cored.abc.values import Labels, Mount, Typed
+from cored.dataclass import dataclass
 
 __all__ = [
     "CreateOptions",

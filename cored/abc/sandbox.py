@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from cored.abc.records import Sandbox
 from cored.abc.values import Labels, Mount, Platform, Typed
+from cored.dataclass import dataclass
 
 __all__ = [
     "SandboxController",

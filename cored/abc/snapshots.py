@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from cored.abc.values import NO_LABELS, Labels, Mount
+from cored.dataclass import dataclass
 
 __all__ = ["Kind", "Snapshot", "Snapshotter", "Usage"]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from cored.dataclass import dataclass
 from cored.oci.values import Descriptor, Platform
 
 __all__ = ["NO_LABELS", "Descriptor", "Labels", "Mount", "Platform", "Typed"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
+
+from cored.dataclass import dataclass
 
 __all__ = ["ANONYMOUS", "Volume", "VolumeDriver"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import struct
-from dataclasses import dataclass
 
 from cored.archive.jobs import (
     DiffJob,
@@ -16,6 +15,7 @@ from cored.archive.jobs import (
     VerifyJob,
     VerifyResult,
 )
+from cored.dataclass import dataclass
 
 __all__ = ["PREFIX", "Done", "Failed", "Message", "Progress", "packed", "unpacked"]
 

@@ -6,8 +6,8 @@ import re
 import sqlite3
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
+from cored.dataclass import dataclass
 from cored.metadata.graph import Graph, Node
 
 __all__ = ["Chain", "explain", "known", "named"]

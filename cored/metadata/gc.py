@@ -7,7 +7,6 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,6 +16,7 @@ from cored.abc.events import ContentDelete, EventBus, ImageDelete, SnapshotRemov
 from cored.abc.snapshots import Snapshot, Snapshotter
 from cored.config import GcConfig
 from cored.database import Database
+from cored.dataclass import dataclass
 from cored.errors import CoredError, FailedPrecondition, NotFound, Unavailable
 from cored.metadata.explain import Chain, explain, known, named
 from cored.metadata.graph import Graph, Node

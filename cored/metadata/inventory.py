@@ -6,13 +6,13 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from cored.abc.content import ContentStore
 from cored.abc.snapshots import Kind, Snapshotter
 from cored.abc.values import Labels
 from cored.database import Database
+from cored.dataclass import dataclass
 from cored.errors import AlreadyExists, NotFound
 from cored.metadata.explain import explain
 from cored.metadata.gc import known_blobs

@@ -8,7 +8,6 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from cored import scope
@@ -16,6 +15,7 @@ from cored.abc.events import EventBus, SnapshotCommit, SnapshotPrepare, Snapshot
 from cored.abc.snapshots import Kind, Snapshot, Snapshotter, Usage
 from cored.abc.values import NO_LABELS, Labels, Mount
 from cored.database import Database
+from cored.dataclass import dataclass
 from cored.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from cored.filters import parse
 from cored.metadata.content import changed_labels

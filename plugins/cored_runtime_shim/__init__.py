@@ -27,7 +27,7 @@ async def _opened(context: PluginContext) -> AsyncIterator[Runtime]:
     async with Zygote.opened(table.idle) as zygote:
         runtime = ShimRuntime(context.state, Launcher(context.address, zygote), runtimes)
         runtime.find()
-        preparing = asyncio.create_task(_prepare(runtime, runtimes, zygote), name="preparing")
+        preparing = asyncio.create_task(_prepare(context, runtimes, zygote), name="preparing")
         try:
             yield runtime
         finally:
@@ -36,9 +36,9 @@ async def _opened(context: PluginContext) -> AsyncIterator[Runtime]:
             await runtime.close()
 
 
-async def _prepare(runtime: ShimRuntime, runtimes: Runtimes, zygote: Zygote) -> None:
-    """What the first container would wait for. Earlier it would hinder the search for tasks."""
-    await runtime.recover()
+async def _prepare(context: PluginContext, runtimes: Runtimes, zygote: Zygote) -> None:
+    """What the first container would wait for. Earlier it would keep the daemon from serving."""
+    await context.serving()
     try:
         await runtimes.usual()
         await zygote.ensure()

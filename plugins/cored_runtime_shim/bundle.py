@@ -7,11 +7,11 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from cored import linux
 from cored.abc.runtime import CreateOptions, Exit
+from cored.dataclass import dataclass
 from cored.errors import AlreadyExists, NotFound
 from cored_runtime_shim.oci import OciRuntime
 

@@ -10,7 +10,7 @@ import asyncio
 import os
 import re
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
@@ -19,6 +19,7 @@ from cored import log
 from cored._pb.containerd.runc.v1 import oci_pb2
 from cored._pb.runtimeoptions.v1 import api_pb2
 from cored.abc.values import Typed
+from cored.dataclass import dataclass
 from cored.errors import FailedPrecondition, InvalidArgument, NotFound
 from cored_runtime_shim import foreign
 from cored_runtime_shim.foreign import OWN

@@ -9,10 +9,10 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from cored.abc.runtime import Exit
+from cored.dataclass import dataclass
 from cored.errors import Internal, InvalidArgument, NotFound
 from cored_runtime_shim.bundle import OWN, Bundle
 

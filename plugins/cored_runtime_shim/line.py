@@ -9,6 +9,7 @@ from cored import log
 from cored._pb.containerd.task.v2 import shim_pb2 as pb
 from cored.errors import CoredError, NotFound, Unavailable
 from cored.rpc.ttrpc_client import Client
+from cored_runtime_shim.asleep import Note, Vigil
 
 __all__ = ["Line"]
 
@@ -23,7 +24,8 @@ class Line:
     """Calls to the Task service of one shim for one task.
 
     A shim that does not answer is *silent*: calls fail with Unavailable at once, until it answers
-    the question that is still open. ``gone`` is done when nobody listens any more.
+    the question that is still open. ``gone`` is done when nobody listens any more. One that sleeps
+    is connected to when there is something to ask.
     """
 
     def __init__(self, namespace: str, id: str, address: str, version: int) -> None:
@@ -32,6 +34,8 @@ class Line:
         self._service = f"containerd.task.v{version}.Task"
         self._metadata = {"containerd-namespace-ttrpc": namespace}
         self._client: Client | None = None
+        self._vigil: Vigil | None = None
+        self._waking: asyncio.Task[int | None] | None = None
         self._asking: asyncio.Task[Any] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._pending: set[asyncio.Timeout] = set()
@@ -47,6 +51,13 @@ class Line:
         line.gone.set_result(None)
         return line
 
+    @classmethod
+    def asleep(cls, namespace: str, id: str, note: Note) -> Line:
+        """The line to a shim of ours that sleeps. OSError when it does not live."""
+        line = cls(namespace, id, note.address, 3)
+        line._vigil = Vigil(note, line._lost)
+        return line
+
     async def connect(self) -> None:
         """Unavailable when nobody listens; that makes the line gone."""
         try:
@@ -56,6 +67,7 @@ class Line:
                 self._lost()
             raise
         self._client = client
+        self._end_vigil()
         client.lost.add_done_callback(lambda _: self._lost())
         self.connected.set_result(None)
 
@@ -81,6 +93,8 @@ class Line:
         TimeoutError when there is no answer after ``patience`` seconds; whether the shim is silent
         is being found out then.
         """
+        if self._vigil is not None:
+            await self._wake()
         client = self._ready()
         try:
             async with asyncio.timeout(patience) as limit:
@@ -102,6 +116,13 @@ class Line:
 
         Unavailable when the shim is gone.
         """
+        if self._vigil is not None:
+            ends = [self.connected, self.gone]
+            if not request.exec_id:
+                ends.append(self._vigil.ended)
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if self._vigil is not None:
+                await self._wake()
         if self._client is None:
             await asyncio.wait([self.connected, self.gone], return_when=asyncio.FIRST_COMPLETED)
         if self._client is None or self.gone.done():
@@ -112,12 +133,30 @@ class Line:
 
     def close(self) -> None:
         """Let go; the shim lives on, or is told to end by somebody else."""
+        self._end_vigil()
+        if self._waking is not None:
+            self._waking.cancel()
         if self._asking is not None:
             self._asking.cancel()
         if self._alarm is not None:
             self._alarm.cancel()
         if self._client is not None:
             self._client.close()
+
+    async def _wake(self) -> None:
+        """Connect to a shim that sleeps, once for all who ask; it may turn out silent, or gone."""
+        if self._waking is None:
+            self._waking = asyncio.create_task(
+                self.find(_SIGN_OF_LIFE), name=f"waking the shim of {self._id}"
+            )
+        await asyncio.wait([self._waking])
+        if not self._waking.cancelled() and (error := self._waking.exception()) is not None:
+            self._logger.debug("its shim was asleep", error=str(error))
+
+    def _end_vigil(self) -> None:
+        if self._vigil is not None:
+            self._vigil.close()
+            self._vigil = None
 
     def _ready(self) -> Client:
         if self.gone.done():
@@ -137,6 +176,8 @@ class Line:
         )
 
     def _peer(self) -> int:
+        if self._vigil is not None:
+            return self._vigil.shim
         return 0 if self._client is None else self._client.peer_pid
 
     def _watch(self) -> None:
@@ -216,5 +257,6 @@ class Line:
                 limit.reschedule(now)
 
     def _lost(self) -> None:
+        self._end_vigil()
         if not self.gone.done():
             self.gone.set_result(None)

@@ -7,9 +7,9 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from cored.dataclass import dataclass
 from cored_runtime_shim.host import Host
 from cored_runtime_shim.settings import KINDS
 

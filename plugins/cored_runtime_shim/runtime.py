@@ -18,14 +18,14 @@ from cored._pb.containerd.types import mount_pb2
 from cored.abc.runtime import CreateOptions, Exit, Runtime, RuntimeInfo, Task
 from cored.abc.values import Typed
 from cored.errors import CoredError, NotFound, Unavailable
-from cored_runtime_shim import foreign, remains
+from cored_runtime_shim import asleep, foreign, remains
 from cored_runtime_shim.about import About
 from cored_runtime_shim.bundle import Bundle, bundles, remove_tree
 from cored_runtime_shim.choice import Runtimes
 from cored_runtime_shim.foreign import OWN
 from cored_runtime_shim.launch import Launcher
 from cored_runtime_shim.line import Line
-from cored_runtime_shim.logs import for_strangers
+from cored_runtime_shim.logs import for_ours, for_strangers
 from cored_runtime_shim.sandbox import ShimSandboxes
 from cored_runtime_shim.task import ShimTask, killed
 
@@ -67,8 +67,8 @@ class ShimRuntime(Runtime):
     async def create(self, id: str, options: CreateOptions) -> Task:
         choice = await self._runtimes.choose(options.runtime, options.options, options.spec.value)
         options = replace(options, runtime=choice.shim)
-        if choice.oci is None:
-            options = replace(options, stdio=for_strangers(options.stdio))
+        stdio = for_strangers(options.stdio) if choice.oci is None else for_ours(options.stdio)
+        options = replace(options, stdio=stdio)
         bundle = Bundle.make(self._state, scope.namespace(), options, id, choice.oci)
         line: Line | None = None
         try:
@@ -93,9 +93,16 @@ class ShimRuntime(Runtime):
 
     async def _find(self) -> Mapping[tuple[str, str], Task]:
         await asyncio.to_thread(remains.forget_other_boots, self._state)
-        found = await asyncio.gather(*(self._recovered(bundle) for bundle in bundles(self._state)))
-        tasks = {(task.namespace, task.id): task for task in found if task is not None}
-        log.get("runtime").info("tasks of earlier daemons", found=len(tasks))
+        resting, others = [], []
+        for bundle in bundles(self._state):
+            task = self._resting(bundle)
+            if task is None:
+                others.append(bundle)
+            else:
+                resting.append(task)
+        found = await asyncio.gather(*map(self._recovered, others))
+        tasks = {(task.namespace, task.id): task for task in (*resting, *found) if task is not None}
+        log.get("runtime").info("tasks of earlier daemons", found=len(tasks), asleep=len(resting))
         return tasks
 
     async def info(self, runtime: str, options: Typed | None) -> RuntimeInfo:
@@ -132,6 +139,18 @@ class ShimRuntime(Runtime):
         if clean:
             await self._clean(bundle)
         await self._forget(bundle)
+
+    def _resting(self, bundle: Bundle) -> Task | None:
+        """The task of a bundle whose shim sleeps, and sleeps on; None when it is to be asked."""
+        note = asleep.read(bundle.path)
+        if note is None:
+            return None
+        try:
+            line = Line.asleep(bundle.namespace, bundle.id, note)
+        except OSError as error:
+            _log(bundle).info("its shim went while it slept", error=str(error))
+            return None
+        return self._task(bundle, line, note.pid)
 
     async def _recovered(self, bundle: Bundle) -> Task | None:
         """The task of a bundle; None when there is none (any more), and it has been removed."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any
 
+from cored.dataclass import dataclass
 from cored.errors import InvalidArgument
 
 __all__ = ["KINDS", "RuntimeSettings", "Settings", "runsc_settings", "settings"]

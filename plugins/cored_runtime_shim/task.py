@@ -16,6 +16,7 @@ from cored._pb.containerd.v1.types import task_pb2
 from cored.abc.runtime import ExecOptions, Exit, ProcessState, Status, Stdio, Task
 from cored.abc.values import Labels, Typed
 from cored.errors import CoredError, FailedPrecondition, NotFound, Unavailable
+from cored_runtime_shim import asleep
 from cored_runtime_shim.bundle import KILLED, OWN, Bundle
 from cored_runtime_shim.line import Line
 
@@ -80,6 +81,8 @@ class ShimTask(Task):
     async def state(self, exec_id: str = "") -> ProcessState:
         if self._deleted:
             raise NotFound(f"task {self.id!r}: was deleted")
+        if not exec_id and (known := self._said()) is not None:
+            return known
         request = pb.StateRequest(id=self.id, exec_id=exec_id)
         try:
             found = await self._line.call(
@@ -246,6 +249,19 @@ class ShimTask(Task):
         if recorded is None:
             raise NotFound(f"process {exec_id!r} of task {self.id!r}: went with its shim")
         return recorded
+
+    def _said(self) -> ProcessState | None:
+        """What the shim has left word of before it went to sleep; None when it is to be asked."""
+        if self._line.silent or self._line.gone.done():
+            return None
+        note = asleep.read(self.bundle)
+        if note is None:
+            return None
+        return ProcessState(
+            self.id, "", str(self.bundle), note.pid, _STATUS.get(note.status, Status.UNKNOWN),
+            Stdio(note.stdin, note.stdout, note.stderr, note.terminal),
+            note.exit_status, note.exited_at,
+        )  # fmt: skip
 
     def _known_pid(self, exec_id: str) -> int:
         return (self._files.owed_pid(exec_id) or 0) if exec_id else self._pid

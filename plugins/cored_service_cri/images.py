@@ -1,4 +1,4 @@
-"""runtime.v1.ImageService: images as a kubelet manages them. A service and a plugin of its own."""
+"""runtime.v1.ImageService: images as a kubelet manages them. A service of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from cored import log, scope
 from cored._pb.cri.v1 import api_pb2 as pb
 from cored.abc.records import ImageStore
 from cored.abc.service import Service
@@ -19,14 +18,14 @@ from cored.engine.naming import Naming
 from cored.engine.pull import Puller
 from cored.engine.registry import ANONYMOUS, Access, Credentials, keyring, known_user
 from cored.engine.snapshotters import Snapshotters
-from cored.errors import CoredError, InvalidArgument, NotFound
-from cored.hookspecs import PluginContext, Provider, hookimpl
+from cored.errors import InvalidArgument, NotFound
+from cored.hookspecs import PluginContext
 from cored.oci.reference import parse as parse_reference
 from cored_service_cri.imagefacts import PINNED, ImageFacts
 from cored_service_cri.usage import Filesystem
 from cored_service_cri.values import NAMESPACE
 
-__all__ = ["ImageService", "cored_grpc_service"]
+__all__ = ["ImageService", "opened"]
 
 _MANAGED = {"io.cri-containerd.image": "managed"}
 _PAGE = 100
@@ -120,18 +119,6 @@ class ImageService(Service):
         )
         return pb.ImageFsInfoResponse(image_filesystems=[answer], container_filesystems=[answer])
 
-    async def pin(self) -> None:
-        """Label what is here already and is to be pinned."""
-        for name in self._pinned:
-            try:
-                image = await self._store.get(name)
-            except NotFound:
-                continue
-            if image.labels.get(PINNED) != "pinned":
-                fields = (f"labels.{PINNED}",)
-                labels = {**image.labels, PINNED: "pinned"}
-                await self._store.update(type(image)(image.name, image.target, labels), fields)
-
     async def _list(self, wanted: pb.ImageFilter) -> list[pb.Image]:
         if not wanted.image.image:
             return [one.message() for one in await self._facts.list()]
@@ -162,26 +149,16 @@ def _access(auth: pb.AuthConfig) -> Access:
 
 
 @asynccontextmanager
-async def _opened(context: PluginContext) -> AsyncIterator[Service]:
-
+async def opened(context: PluginContext) -> AsyncIterator[Service]:
+    """Open it, and pin the images that are to stay."""
     settings = context.settings
     pinned = frozenset(str(parse_reference(name)) for name in settings.get("pinned", ()))
     store: ImageStore = context.require(ImageStore)  # type: ignore[type-abstract]
     service = ImageService(
-        ImageFacts(context.require(Images), store),
+        ImageFacts(context.require(Images), store, pinned),
         store,
         context.require(Puller),
         Filesystem(context.require(Snapshotters), str(context.root.parent)),
         pinned,
     )
-    try:
-        with scope.entered(scope.Scope(NAMESPACE)):
-            await service.pin()
-    except CoredError as error:
-        log.get("cri").warning("pinning images", error=str(error))
     yield service
-
-
-@hookimpl
-def cored_grpc_service() -> Provider[Service]:
-    return Provider("cri-images", _opened)

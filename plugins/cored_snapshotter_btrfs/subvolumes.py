@@ -8,8 +8,9 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+from cored.dataclass import dataclass
 
 __all__ = [
     "NOT_BTRFS",

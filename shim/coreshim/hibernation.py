@@ -43,10 +43,14 @@ class Luggage:
 
 
 class Parcel:
-    """As the keeper has it: ``watched`` are (descriptor, events), ``awaited`` pids."""
+    """As the keeper has it: ``watched`` are (descriptor, events), ``awaited`` pids.
+
+    ``callers`` are the clients' connections.
+    """
 
     def __init__(self, line: bytes, state: bytes, descriptors: list[int]) -> None:
-        watched, self.awaited = json.loads(line)
+        watched, self.awaited, callers = json.loads(line)
+        self.callers = [descriptors[place] for place in callers]
         self.state = state
         self.descriptors = descriptors
         self.watched = [(descriptors[place], events) for place, events in watched]
@@ -62,15 +66,17 @@ def send(
     luggage: Luggage,
     watched: Mapping[int, int],
     awaited: Sequence[int],
+    callers: Sequence[int] = (),
 ) -> bool:
     """Hand over, with what to wait for; False if that cannot be.
 
-    ``watched`` has the events to wait for by descriptor, ``awaited`` the pids whose end matters.
+    ``watched`` has the events to wait for by descriptor, ``awaited`` the pids whose end matters,
+    ``callers`` the places of connections, whose end can wait.
     """
     if not watched.keys() <= set(luggage.descriptors):
         return False  # something else is being waited for
     places = [[luggage.descriptors.index(fd), events] for fd, events in watched.items()]
-    head = json.dumps([places, list(awaited)], separators=(",", ":"))
+    head = json.dumps([places, list(awaited), list(callers)], separators=(",", ":"))
     data = head.encode() + b"\n" + json.dumps(state, separators=(",", ":")).encode()
     if len(data) > _LARGEST or len(luggage.descriptors) > _MOST_DESCRIPTORS:
         return False

@@ -124,10 +124,14 @@ class Keeper:
         for fd, events in parcel.watched:
             poll.register(fd, events)
         while True:
-            ready = poll.poll()
-            if len(ready) > 1 or ready[0][0] != self._signals:
-                return
-            self.reap()
+            for fd, events in poll.poll():
+                if fd == self._signals:
+                    self.reap()
+                elif events & select.POLLHUP and fd in parcel.callers and _left(fd):
+                    # when the manager dies, all shims would wake at once, to find just that out
+                    poll.unregister(fd)
+                else:
+                    return
 
     def _let_go(self) -> None:
         for fd in self._passed:
@@ -186,6 +190,15 @@ class Keeper:
         finally:
             sys.stderr.flush()
             os._exit(status)
+
+
+def _left(fd: int) -> bool:
+    """Whether a connection has ended and nothing is to be read from it any more."""
+    with socket.socket(fileno=os.dup(fd)) as shared:
+        try:
+            return not shared.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except OSError:
+            return False
 
 
 def _alive(pid: int) -> bool:

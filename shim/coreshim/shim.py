@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from coreshim import hibernation
+from coreshim import hibernation, rest
 from coreshim.console import SOCKETS
 from coreshim.hibernation import Luggage, Parcel, State
 from coreshim.loop import Loop
@@ -70,6 +70,7 @@ def resume(line: socket.socket, parcel: Parcel) -> None:
     order = Order(*state["order"])
     log = luggage.unpack(state["log"])
     os.chdir(order.bundle)
+    rest.withdraw(order.bundle)
     _take_places(log)
     worker = _Worker(line, order, log)
     worker.unpack(state, luggage)
@@ -160,9 +161,15 @@ class _Worker:
             for fd, events in self._loop.watched.items()
             if fd not in self._reaper.descriptors
         }
-        if hibernation.send(self._line, state, luggage, watched, service.awaited):
+        callers = [connection["channel"] for connection in state["server"]["connections"]]
+        if not self._order.all_events:
+            address = f"unix://{self._order.path}"
+            rest.note(self._order.bundle, address, os.getppid(), state["task"]["processes"])
+        if hibernation.send(self._line, state, luggage, watched, service.awaited, callers):
             self._asleep = True
             self._loop.stop()
+        else:
+            rest.withdraw(self._order.bundle)
 
 
 def _take_places(log: int) -> None:

@@ -139,19 +139,51 @@ def test_an_exit_while_asleep_is_recorded_and_told_to_all_who_wait(runc: Zygote)
     assert task.wait().exited_at == task.delete().exited_at
 
 
-def test_a_connection_that_ends_while_asleep_leaves_nothing(runc: Zygote) -> None:
+def test_a_connection_that_ends_while_asleep_wakes_nobody_and_leaves_nothing(runc: Zygote) -> None:
     task = running(runc, "sleep", "60")
     other = shims.Client(task.address)
     other.begin("Wait", pb.WaitRequest(id=task.id))
     eventually(lambda: worker(task))
     asleep(task)
     before = len(os.listdir(f"/proc/{task.shim_pid}/fd"))
+    note = (task.bundle / "asleep").stat()
     other.close()
-    eventually(lambda: worker(task))
+    time.sleep(0.3)
+    assert not worker(task)
+    assert (task.bundle / "asleep").stat() == note  # it has not been awake in the meantime
+    assert task.state().status == 2
     asleep(task)
     eventually(lambda: len(os.listdir(f"/proc/{task.shim_pid}/fd")) == before - 1)
     task.kill(9)
     assert task.wait().exit_status == 137
+
+
+def test_a_request_before_the_end_of_its_connection_is_served(runc: Zygote) -> None:
+    task = running(runc, "sleep", "60")
+    other = shims.Client(task.address)
+    other.call("Connect", pb.ConnectRequest(id=task.id), pb.ConnectResponse())
+    asleep(task)
+    other.begin("Kill", pb.KillRequest(id=task.id, signal=9))
+    other.close()
+    assert task.wait().exit_status == 137
+
+
+def test_a_sleeping_shim_has_left_word_of_its_task(runc: Zygote) -> None:
+    task = running(runc, "sh", "-c", "trap 'exit 4' TERM; sleep 60 & wait")
+    said = json.loads((task.bundle / "asleep").read_text())
+    assert (said["status"], said["shim"]) == (2, task.shim_pid)
+    for pid, began in ((said["pid"], said["began"]), (said["shim"], said["since"])):
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        assert int(stat[19]) == began
+    assert said["address"] == task.address
+    task.state()
+    assert not (task.bundle / "asleep").exists()  # awake, it is to be asked
+    asleep(task)
+    os.kill(said["pid"], signal.SIGTERM)
+    assert task.wait().exit_status == 4
+    asleep(task)
+    said = json.loads((task.bundle / "asleep").read_text())
+    assert (said["status"], said["exit_status"], said["began"]) == (3, 4, 0)
 
 
 def test_execs_are_slept_over(runc: Zygote) -> None:

@@ -100,6 +100,8 @@ def _check(given: Given) -> int:
 
 
 def _build(session: Session, given: Given) -> int:
+    if given["ssh"]:
+        session.only_here("--ssh: the agent is on this machine", "leave it away, or use --secret")
     wanted = destination(given["outputs"])
     message = given.message(wanted.kind)
     mode = "quiet" if given["quiet"] else given["progress"]

@@ -49,6 +49,8 @@ class Builder:
 
         service = {**self.project.services, **self.project.disabled}[name]
         assert service.build is not None
+        if service.build.ssh:
+            self.session.only_here("build: ssh: the agent is on this machine", "use secrets")
         with _dockerfile(service.build) as dockerfile:
             given = Given(self._given(name, service.build, service.platform, dockerfile))
             events = self.session.builds.build(

@@ -1,0 +1,88 @@
+"""Shims that sleep: what they have left word of, and how their ends are seen without waking them.
+
+A shim of ours leaves the file ``asleep`` in its bundle while it sleeps (``coreshim/rest.py``). A
+daemon that starts believes it when that very process lives, and connects only when it must.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+__all__ = ["Note", "Vigil", "read"]
+
+
+class Note(NamedTuple):
+    """How the only process of a task is, init; and its shim, with when it began (kernel's ticks).
+
+    ``status`` is the Task service's number, ``exited_at`` ns since the epoch.
+    """
+
+    address: str
+    shim: int
+    since: int
+    pid: int
+    began: int
+    status: Any
+    stdin: str
+    stdout: str
+    stderr: str
+    terminal: bool
+    exit_status: int
+    exited_at: int
+
+
+def read(bundle: Path) -> Note | None:
+    """What the shim of a bundle has left word of; None while it is awake."""
+    try:
+        with open(f"{bundle}/asleep", "rb", buffering=0) as file:
+            return Note(**json.loads(file.read()))
+    except (OSError, ValueError, TypeError):
+        return None  # not there, or not yet whole
+
+
+class Vigil:
+    """Sees the end of a shim (``lost`` is called) and of its init (``ended`` is done).
+
+    OSError when the shim does not live, whatever its pid is now.
+    """
+
+    def __init__(self, note: Note, lost: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._handles: list[int] = []
+        self.shim = note.shim
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        self._watch(note.shim, note.since, lost)
+        try:
+            self._watch(note.pid, note.began, self._init_ended)
+        except OSError:
+            self._init_ended()  # or it is about to be known
+
+    def close(self) -> None:
+        """See no more."""
+        for handle in self._handles:
+            self._loop.remove_reader(handle)
+            os.close(handle)
+        self._handles.clear()
+
+    def _watch(self, pid: int, began: int, then: Callable[[], None]) -> None:
+        handle = os.pidfd_open(pid)
+        if _began(pid) != began:
+            os.close(handle)
+            raise ProcessLookupError(f"process {pid}: is another one by now")
+        self._handles.append(handle)
+        self._loop.add_reader(handle, then)
+
+    def _init_ended(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
+def _began(pid: int) -> int:
+    """OSError."""
+    with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+        return int(file.read().rpartition(b")")[2].split()[19])
