@@ -26,6 +26,7 @@ from cored.archive.pool import WorkerPool
 from cored.errors import AlreadyExists, NotFound, from_mount_error, from_os_error
 from cored.oci import mediatypes
 from cored_service_build.cache import Made
+from cored_service_build.overlays import unmarked, volatile
 from cored_service_build.values import Layer
 
 __all__ = ["Layers", "mounted"]
@@ -33,7 +34,7 @@ __all__ = ["Layers", "mounted"]
 
 @asynccontextmanager
 async def mounted(mounts: Sequence[Mount], state: Path) -> AsyncIterator[Path]:
-    """The mounts as a directory while the body runs."""
+    """The mounts as a directory while the body runs; of overlays no mark is left."""
     mount = linux.mounted(mounts, state)
     try:
         place = await asyncio.to_thread(mount.__enter__)
@@ -43,6 +44,7 @@ async def mounted(mounts: Sequence[Mount], state: Path) -> AsyncIterator[Path]:
         yield place
     finally:
         await asyncio.shield(asyncio.to_thread(mount.__exit__, None, None, None))
+        await asyncio.shield(asyncio.to_thread(unmarked, mounts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Layers:
         before its blob.
         """
         key = f"build {uuid.uuid4().hex}"
-        mounts = await self.snapshots.prepare(key, parent)
+        mounts = volatile(await self.snapshots.prepare(key, parent))
         stored: asyncio.Task[None] | None = None
         try:
             await work(mounts, key)
