@@ -193,6 +193,13 @@ class Task(ABC):
     async def resize(self, width: int, height: int, exec_id: str = "") -> None: ...
 
     @abstractmethod
+    async def join(self, stdout: str, stderr: str, exec_id: str = "") -> None:
+        """Copy what it writes from now on to these FIFOs, too; '' is none. Somebody reads them.
+
+        Unimplemented where the supervisor cannot.
+        """
+
+    @abstractmethod
     async def close_stdin(self, exec_id: str = "") -> None: ...
 
     @abstractmethod

@@ -348,6 +348,12 @@ class Containers:
             raise FailedPrecondition(f"container {name!r}: is paused", hint="unpause it first")
         return record, joinable(state.stdio)
 
+    async def join(self, name: str, stdout: str, stderr: str) -> None:
+        """Copy what it writes from now on to FIFOs that somebody reads. FailedPrecondition."""
+        record, _ = await self.attachable(name)
+        await self._tasks.join(record.id, stdout, stderr)
+        await self.tell(record, "attach")
+
     async def tell(self, record: Container, action: str, **more: str) -> None:
         """Publish what containerd has no event for."""
         attributes = {"image": record.image, "name": record.labels.get(NAME, ""), **more}

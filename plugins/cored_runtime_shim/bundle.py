@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -216,9 +217,12 @@ def bundles(state: Path) -> Iterator[Bundle]:
     for kind in (state, state / ".sandboxes"):
         for away in (kind / _GONE).glob("*"):
             remove_tree(away)
-    for namespace in sorted(state.iterdir()):
-        if namespace.name.startswith(".") or not namespace.is_dir():
-            continue
-        for path in sorted(namespace.iterdir()):
-            if path.is_dir():
-                yield Bundle(namespace.name, path.name, path)
+    for namespace in _directories(state):
+        if not namespace.startswith("."):
+            for id in _directories(state / namespace):
+                yield Bundle(namespace, id, state / namespace / id)
+
+
+def _directories(place: Path) -> list[str]:
+    with os.scandir(place) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir())

@@ -90,7 +90,7 @@ class TaskService:
             (f"containerd.task.{version}.Task", name): method
             for version in ("v2", "v3")
             for name, method in names.items()
-        }
+        } | {("cored.shim.v1.Shim", "Join"): ("JoinRequest", "Empty", self.join)}
 
     async def run_program(self, arguments: Sequence[str], files: Mapping[int, int]) -> Ended:
         """Run a program to its end."""
@@ -306,6 +306,10 @@ class TaskService:
         process = self._process(request)
         if process.streams is not None:
             process.streams.resize(request["width"], request["height"])
+
+    async def join(self, request: dict[str, Any]) -> None:
+        if (streams := self._process(request).streams) is not None:
+            streams.join(request["stdout"], request["stderr"])
 
     async def close_io(self, request: dict[str, Any]) -> None:
         process = self._process(request)
