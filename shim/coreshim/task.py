@@ -14,7 +14,7 @@ from typing import Any
 from coreshim import fast, idmaps
 from coreshim.codec import decode
 from coreshim.console import Console
-from coreshim.exits import exit_file, write_exit
+from coreshim.exits import exit_file, facts_of, write_exit
 from coreshim.hibernation import Luggage, State
 from coreshim.loop import Future, Loop
 from coreshim.oom import OomWatch
@@ -459,12 +459,7 @@ class TaskService:
         self._publish.task_exited(self._id, process)
 
     def _record(self, process: Process, ended: Ended) -> None:
-        facts: dict[str, int] = {}
-        kills = 0 if self._oom is None else self._oom.seen
-        if not process.exec_id and (ended.status or kills):
-            from coreshim import causes  # most ends are good ones
-
-            facts = causes.facts(self._cgroups, kills)
+        facts = {} if process.exec_id else facts_of(ended, self._cgroups, self._oom)
         try:
             write_exit(exit_file(self._bundle, process.exec_id), process.pid, ended, facts)
         except OSError as error:  # no space: who waits must be told all the same
