@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from cored.dataclass import dataclass
+from cored.endpoints import Tcp, parsed
 from cored.errors import InvalidArgument, NotFound
 
-__all__ = ["DEFAULT_PATH", "Config", "GrpcConfig", "ProxyConfig", "dump", "load"]
+__all__ = ["DEFAULT_PATH", "Config", "GrpcConfig", "ProxyConfig", "TcpConfig", "dump", "load"]
 
 DEFAULT_PATH = Path("/etc/cored/config.toml")
 LEVELS = ("debug", "info", "warning", "error")
@@ -34,6 +35,20 @@ class GrpcConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TcpConfig:
+    """Where the daemon listens on the network: ``address`` is tcp://host:port; '' is nowhere.
+
+    ``ca`` is the authority that signs the certificates of clients, each of whom is root here;
+    ``certificate`` and ``key`` are ours: paths of PEM files.
+    """
+
+    address: str = ""
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RegistryConfig:
     """Registries: ``timeout`` is the seconds to wait for any next byte, ``attempts`` how often
     something is tried that brings nothing, ``connections`` the most that one large blob is fetched
@@ -42,6 +57,16 @@ class RegistryConfig:
     timeout: float = 60.0
     attempts: int = 5
     connections: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class LoggingConfig:
+    """Output of containers: ``driver`` and ``options`` where they name none; ``journal`` is the
+    socket that the driver journald writes to."""
+
+    driver: str = "json-file"
+    options: Mapping[str, str] = field(default_factory=dict)
+    journal: str = "/run/systemd/journal/socket"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +121,9 @@ class Config:
         "/etc/docker/certs.d",
     )
     registry: RegistryConfig = field(default_factory=RegistryConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
     grpc: GrpcConfig = field(default_factory=GrpcConfig)
+    tcp: TcpConfig = field(default_factory=TcpConfig)
     gc: GcConfig = field(default_factory=GcConfig)
     plugins: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     proxy_plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -199,6 +226,7 @@ def validate(config: Config) -> Config:
         if not path.is_absolute():
             raise InvalidArgument(f"{what} {path}: must be an absolute path")
     config.proxies()
+    _check_tcp(config.tcp)
     registry = config.registry
     if registry.timeout <= 0 or min(registry.attempts, registry.connections) < 1:
         raise InvalidArgument("config: registry.timeout, attempts and connections must be positive")
@@ -211,6 +239,25 @@ def validate(config: Config) -> Config:
             f"address {address}: longer than the 100 bytes a unix socket may have"
         )
     return replace(config, address=address)
+
+
+def _check_tcp(tcp: TcpConfig) -> None:
+    """The network only with certificates on both sides."""
+    files = {"ca": tcp.ca, "certificate": tcp.certificate, "key": tcp.key}
+    if not tcp.address:
+        if any(files.values()):
+            raise InvalidArgument("config: tcp has files and no address", hint="tcp://host:2376")
+        return
+    if not isinstance(parsed(tcp.address), Tcp):
+        raise InvalidArgument(f"config: tcp.address {tcp.address!r}: must be tcp://host:port")
+    for name, path in files.items():
+        if not path:
+            raise InvalidArgument(
+                f"config: tcp.address {tcp.address}: needs tcp.{name}",
+                hint="there is no way without: every client shows a certificate that tcp.ca signed",
+            )
+        if not Path(path).is_absolute():
+            raise InvalidArgument(f"config: tcp.{name} {path!r}: must be an absolute path")
 
 
 def dump(config: Config) -> str:

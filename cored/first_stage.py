@@ -59,7 +59,7 @@ async def serving(
     """Answer clients and shims on their sockets while the body runs."""
     bus = plugins.require(EventBus)  # type: ignore[type-abstract]
     async with serve_ttrpc(Path(f"{config.address}.ttrpc"), shim_events(bus)):
-        async with serve(config.address, services, config.grpc) as server:
+        async with serve(config.address, services, config.grpc, config.tcp) as server:
             yield server
 
 

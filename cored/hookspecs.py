@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # all of them would keep a daemon from serving, which needs f
     from cored.abc.content import ContentStore
     from cored.abc.differ import Differ
     from cored.abc.events import Envelope
+    from cored.abc.logs import LogDriver
     from cored.abc.network import Network
     from cored.abc.runtime import Runtime
     from cored.abc.sandbox import SandboxController
@@ -52,6 +53,7 @@ class PluginKind(StrEnum):
     SANDBOX_CONTROLLER = "sandbox_controller"
     NETWORK = "network"
     VOLUME_DRIVER = "volume_driver"
+    LOG_DRIVER = "log_driver"
     SERVICE = "grpc_service"
 
 
@@ -145,6 +147,10 @@ class Hooks:
     @hookspec
     def cored_volume_driver(self) -> Provider[VolumeDriver]:  # type: ignore[empty-body]
         """Offer a driver of volumes, which requests name by its id."""
+
+    @hookspec
+    def cored_log_driver(self) -> Provider[LogDriver]:  # type: ignore[empty-body]
+        """Offer somewhere for output to go, which requests name by its id."""
 
     @hookspec
     def cored_grpc_service(self) -> Provider[Service]:  # type: ignore[empty-body]

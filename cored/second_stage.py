@@ -6,7 +6,7 @@ Images, networks, containers as people think of them, sandboxes, mounts, checks,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from cored.directories import directory, emptied
 from cored.engine.adjustments import Adjustments
 from cored.engine.check import Checker
 from cored.engine.check.repair import Repairer
+from cored.engine.chronicle import Chronicle
 from cored.engine.commit import Committer
 from cored.engine.containers import Containers
 from cored.engine.events import Exchange
@@ -30,6 +31,7 @@ from cored.engine.image_removal import ImageRemoval
 from cored.engine.images import Images
 from cored.engine.importing import Importer
 from cored.engine.journal import Journal
+from cored.engine.logdrivers import LogDrivers, PluggedDriver
 from cored.engine.loop import LoopHandler
 from cored.engine.memberships import Memberships
 from cored.engine.mounts import MountManager
@@ -72,6 +74,7 @@ async def opened(config: Config, plugins: Plugins, stack: AsyncExitStack) -> Seq
     await plugins.open(PluginKind.SANDBOX_CONTROLLER, stack)
     await plugins.open(PluginKind.NETWORK, stack)
     await plugins.open(PluginKind.VOLUME_DRIVER, stack)
+    await plugins.open(PluginKind.LOG_DRIVER, stack)
     exchange = plugins.require(Exchange)
     sandboxes = Sandboxes(
         plugins.open_of(PluginKind.SANDBOX_CONTROLLER), metadata.sandboxes, exchange
@@ -157,6 +160,7 @@ async def _open_images(
         exchange,
         directory(config.root / "containers", 0o700),
         host,
+        LogDrivers(config.logging, _log_drivers(config, plugins)),
     )
     plugins.provide(Containers, await stack.enter_async_context(containers.opened()))
     await _open_container_care(config, plugins, metadata, exchange, stack)
@@ -172,6 +176,23 @@ async def _open_images(
     )
 
 
+def _log_drivers(config: Config, plugins: Plugins) -> Mapping[str, PluggedDriver]:
+    """Those of plugins, and what the processes that write need to open them again."""
+    found = {}
+    for plugin in plugins:
+        if plugin.kind is PluginKind.LOG_DRIVER and plugin.instance is not None:
+            name = f"{plugin.kind}.{plugin.id}"
+            context = {
+                "id": plugin.id,
+                "root": str(config.root / name),
+                "state": str(config.state / name),
+                "settings": dict(config.for_plugin(plugin.kind, plugin.id)),
+                "address": config.address,
+            }
+            found[plugin.id] = PluggedDriver(plugin.instance, plugin.source, context)
+    return found
+
+
 async def _open_container_care(
     config: Config,
     plugins: Plugins,
@@ -181,7 +202,8 @@ async def _open_container_care(
 ) -> None:
     """What is done with containers that are there."""
     containers = plugins.require(Containers)
-    journal = Journal(exchange, metadata.containers)
+    chronicle = await asyncio.to_thread(Chronicle, config.root / "events" / "journal")
+    journal = Journal(exchange, metadata.containers, chronicle)
     plugins.provide(Journal, await stack.enter_async_context(journal.opened()))
     adjustments = Adjustments(containers, metadata.containers, plugins.require(Tasks))
     plugins.provide(Adjustments, adjustments)

@@ -19,20 +19,23 @@ class Authority:
     def certificate(self) -> Path:
         return self.place / "ca.crt"
 
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """A certificate for 127.0.0.1 and localhost, also a client's; its key."""
+    def issue(
+        self, name: str, *, days: int = 2, names: str = "IP:127.0.0.1,DNS:localhost"
+    ) -> tuple[Path, Path]:
+        """A certificate for 127.0.0.1 and localhost, also a client's; its key.
+
+        One of less than no ``days`` has expired.
+        """
         certificate, key = self.place / f"{name}.cert", self.place / f"{name}.key"
         request, more = self.place / f"{name}.csr", self.place / f"{name}.ext"
-        more.write_text(
-            "subjectAltName=IP:127.0.0.1,DNS:localhost\nextendedKeyUsage=serverAuth,clientAuth\n"
-        )
+        more.write_text(f"subjectAltName={names}\nextendedKeyUsage=serverAuth,clientAuth\n")
         _openssl(
             *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
             *("-keyout", key, "-out", request, "-subj", f"/CN={name}"),
         )
         _openssl(
             *("x509", "-req", "-in", request, "-CA", self.certificate),
-            *("-CAkey", self.place / "ca.key", "-CAcreateserial", "-days", "2"),
+            *("-CAkey", self.place / "ca.key", "-CAcreateserial", "-days", days),
             *("-extfile", more, "-out", certificate),
         )
         return certificate, key

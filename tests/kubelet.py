@@ -19,9 +19,23 @@ from cored._pb.cri.v1 import api_pb2 as pb
 from tests import daemons
 from tests.daemons import Daemon
 
-__all__ = ["IMAGE", "Kubelet", "daemon", "eventually", "refused"]
+__all__ = ["DRIVEN", "IMAGE", "RPCS", "Kubelet", "daemon", "eventually", "refused"]
 
 IMAGE = "docker.io/library/busybox:latest"
+RPCS = {
+    method.name: method
+    for service in pb.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
+DRIVEN: set[tuple[str, str]] = set()
+"""What this run has called, and how it ended: (RPC, status code), for those who look back."""
+# a connection that comes back soon after the daemon does
+_STEADY = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 200),
+    ("grpc.use_local_subchannel_pool", 1),
+]
 _NUMBERS = itertools.count(1)
 
 
@@ -42,12 +56,42 @@ def refused(code: grpc.StatusCode) -> Iterator[None]:
     assert raised.value.code() == code, raised.value.details()
 
 
+@contextmanager
+def _driven(method: str) -> Iterator[None]:
+    """Note how a call ends."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        DRIVEN.add((method, error.code().name))
+        raise
+    DRIVEN.add((method, "OK"))
+
+
+class _Stream:
+    """The answers of a call that streams; ``cancel`` ends it."""
+
+    def __init__(self, method: str, call: Any, answered: Callable[[bytes], Any]) -> None:
+        self._call = call
+        self._messages = self._read(method, answered)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._messages
+
+    def _read(self, method: str, answered: Callable[[bytes], Any]) -> Iterator[Any]:
+        with _driven(method):
+            for message in self._call:
+                yield answered(message)
+
+    def cancel(self) -> None:
+        self._call.cancel()
+
+
 class Kubelet:
     """``kubelet.call("RunPodSandbox", config=...)``, and the usual in fewer words."""
 
     def __init__(self, address: Path, home: Path) -> None:
         self.home = home
-        self.channel = grpc.insecure_channel(f"unix://{address}")
+        self.channel = grpc.insecure_channel(f"unix://{address}", options=_STEADY)
         self._configs: dict[str, pb.PodSandboxConfig] = {}
 
     def close(self) -> None:
@@ -55,20 +99,23 @@ class Kubelet:
 
     def call(self, method: str, *, deadline: float = 60.0, **fields: Any) -> Any:
         """An RPC by name; those that stream answer an iterator."""
-        for service in pb.DESCRIPTOR.services_by_name.values():
-            found = service.methods_by_name.get(method)
-            if found is not None:
-                break
-        else:
-            raise AssertionError(f"no RPC {method}")
+        found = RPCS[method]
         make = message_factory.GetMessageClass
+        request = make(found.input_type)(**fields).SerializeToString()
+        answered = make(found.output_type).FromString
+        if found.server_streaming:
+            return _Stream(method, self.send(method, request, deadline), answered)
+        return answered(self.send(method, request, deadline))
+
+    def send(self, method: str, request: bytes, deadline: float = 60.0) -> Any:
+        """Bytes to an RPC; the bytes that come, or an iterator of them."""
+        found = RPCS[method]
         kind = "unary_stream" if found.server_streaming else "unary_unary"
-        function = getattr(self.channel, kind)(
-            f"/{service.full_name}/{method}",
-            request_serializer=make(found.input_type).SerializeToString,
-            response_deserializer=make(found.output_type).FromString,
-        )
-        return function(make(found.input_type)(**fields), timeout=deadline)
+        function = getattr(self.channel, kind)(f"/{found.containing_service.full_name}/{method}")
+        if found.server_streaming:
+            return function(request, timeout=deadline)
+        with _driven(method):
+            return function(request, timeout=deadline)
 
     def pod_config(self, name: str = "", **fields: Any) -> pb.PodSandboxConfig:
         """A pod's configuration; ``linux`` and others as fields of the message."""

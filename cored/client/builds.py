@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
 from cored._pb.cored.build.v1 import build_pb2 as pb
 from cored.client.channel import Channel
 
-__all__ = ["Builds"]
+__all__ = ["Builds", "Directory"]
 
 _SERVICE = "/cored.build.v1.Build/"
+_LISTED = 4096
+
+
+class Directory(Protocol):
+    """A context's files; the builder asks for the bytes of those that it has not kept."""
+
+    @property
+    def name(self) -> str:
+        """The context's, '' for the main one."""
+
+    @property
+    def key(self) -> str:
+        """The builder keeps the files under it."""
+
+    def listing(self) -> Sequence[pb.ContextFile]:
+        """What is in it, parents first."""
+
+    def contents(self, wanted: Sequence[int]) -> Iterator[bytes]:
+        """The bytes of files by their places in the listing, one after the other."""
 
 
 class Builds:
@@ -19,14 +39,22 @@ class Builds:
         self._channel = channel
 
     def build(
-        self, options: pb.BuildOptions, contexts: Iterable[tuple[str, bytes]] = ()
+        self,
+        options: pb.BuildOptions,
+        directories: Iterable[Directory] = (),
+        archives: Iterable[tuple[str, bytes]] = (),
     ) -> Iterator[pb.BuildEvent]:
-        """Build; ``contexts`` are pieces of tar archives by the context's name ('' the main one).
+        """Build; ``archives`` are pieces of tar archives by their contexts' names.
 
         Closing the iterator ends the build.
         """
-        requests = _requests(options, contexts)
-        return self._channel.stream(f"{_SERVICE}Build", requests, pb.BuildEvent)
+        wanted: dict[str, Sequence[int]] = {}
+        requests = _requests(options, directories, archives, wanted)
+        for event in self._channel.stream(f"{_SERVICE}Build", requests, pb.BuildEvent):
+            if event.HasField("wanted"):
+                wanted[event.wanted.context] = event.wanted.files
+            else:
+                yield event
 
     def cache(self) -> list[pb.CacheRecord]:
         """What the cache holds, the latest used first."""
@@ -41,8 +69,22 @@ class Builds:
 
 
 def _requests(
-    options: pb.BuildOptions, contexts: Iterable[tuple[str, bytes]]
-) -> Iterator[pb.BuildRequest]:
+    options: pb.BuildOptions,
+    directories: Iterable[Directory],
+    archives: Iterable[tuple[str, bytes]],
+    wanted: dict[str, Sequence[int]],
+) -> Iterator[pb.BuildRequest | None]:
     yield pb.BuildRequest(options=options)
-    for name, data in contexts:
+    for directory in directories:
+        name, listing = directory.name, directory.listing()
+        for start in range(0, len(listing), _LISTED):
+            files = listing[start : start + _LISTED]
+            part = pb.ContextFiles(context=name, key=directory.key, files=files)
+            yield pb.BuildRequest(files=part)
+        yield pb.BuildRequest(files=pb.ContextFiles(context=name, key=directory.key, last=True))
+        while name not in wanted:
+            yield None
+        for data in directory.contents(wanted[name]):
+            yield pb.BuildRequest(data=pb.ContextData(context=name, data=data))
+    for name, data in archives:
         yield pb.BuildRequest(data=pb.ContextData(context=name, data=data))

@@ -18,7 +18,7 @@ from h2.events import (
     TrailersReceived,
 )
 
-from cored.client.connection import Disconnected
+from cored.client.disconnected import Disconnected
 from cored.errors import Cancelled, CoredError, Internal, ResourceExhausted, Unavailable, by_code
 
 if TYPE_CHECKING:
@@ -58,6 +58,9 @@ class Call:
         self._reset: int | None = None
         self.ended = self.clean = False
         self._finished = False
+        # whether bytes are acknowledged only by :meth:`acknowledge`, and how many are not yet
+        self.hold = False
+        self._owed = 0
         connection.http.send_headers(
             self._stream,
             [
@@ -90,6 +93,23 @@ class Call:
                 rest = rest[size:]
             else:
                 self._take(self._connection.exchange(self._deadline))
+
+    def room(self) -> int:
+        """The size of a message that :meth:`send` would not wait with."""
+        window = self._connection.http.local_flow_control_window(self._stream)
+        return max(0, window - _PREFIX.size)
+
+    def acknowledge(self) -> None:
+        """Let the daemon send as much as has arrived until now, where ``hold`` is set."""
+        if self._owed and not self.ended:
+            self._connection.http.acknowledge_received_data(self._owed, self._stream)
+            self._connection.flush()
+        self._owed = 0
+
+    def check(self) -> None:
+        """Raise what the end of the call stands for, unless it is success."""
+        if self.ended:
+            self._check()
 
     def finish(self) -> None:
         """No more messages follow; sends all that is queued, as far as the socket takes it."""
@@ -125,7 +145,9 @@ class Call:
                     raise Disconnected(f"{self._path}: the daemon closed the connection")
                 case DataReceived(data=bytes(data), flow_controlled_length=int(length)):
                     self._data += data
-                    if length:
+                    if length and self.hold:
+                        self._owed += length
+                    elif length:
                         self._connection.http.acknowledge_received_data(length, self._stream)
                     self._split()
                 case ResponseReceived(headers=headers) | TrailersReceived(headers=headers):

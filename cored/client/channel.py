@@ -6,11 +6,14 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 from cored.client.call import Call
 from cored.client.connection import Connection
 from cored.errors import Internal
+
+if TYPE_CHECKING:
+    from cored.client.tls import TLS
 
 __all__ = ["Channel", "Message", "Pending"]
 
@@ -26,7 +29,7 @@ Answer = TypeVar("Answer", bound=Message)
 
 
 class Channel:
-    """The daemon behind the unix socket ``address``.
+    """The daemon behind ``address``: a unix socket, or ``tcp://host:port`` with ``tls``.
 
     Each call has a connection to itself; connections are kept and used again, so that a channel
     can be shared by threads and outlives restarts of the daemon. ``namespace`` goes along with
@@ -35,8 +38,11 @@ class Channel:
     no daemon answers or the connection breaks.
     """
 
-    def __init__(self, address: str, *, namespace: str | None = None) -> None:
+    def __init__(
+        self, address: str, *, namespace: str | None = None, tls: TLS | None = None
+    ) -> None:
         self.address = address.removeprefix("unix://")
+        self.tls = tls
         self.namespace = namespace
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
@@ -83,7 +89,7 @@ class Channel:
     def stream(
         self,
         path: str,
-        requests: Iterable[Message],
+        requests: Iterable[Message | None],
         answer: type[Answer],
         *,
         timeout: float | None = None,
@@ -91,12 +97,18 @@ class Channel:
         """Send messages, yield those that come back.
 
         Requests are taken from the iterable as the daemon takes them; answers that arrive between
-        them are yielded at once. Closing the generator cancels the call.
+        them are yielded at once, and None among the requests waits for one. Closing the generator
+        cancels the call.
         """
         connection, call = self._call(path, timeout)
         try:
             for request in requests:
-                call.send(request.SerializeToString())
+                if request is None:
+                    message = call.receive()
+                    if message is not None:
+                        yield _parse(answer, message)
+                else:
+                    call.send(request.SerializeToString())
                 for data in call.arrived():
                     yield _parse(answer, data)
                 if call.ended:
@@ -106,6 +118,10 @@ class Channel:
                 yield _parse(answer, message)
         finally:
             self.settle(connection, call)
+
+    def opened(self, path: str) -> tuple[Connection, Call]:
+        """A call for who minds it alone; :meth:`settle` is its end."""
+        return self._call(path, None)
 
     def _call(self, path: str, timeout: float | None) -> tuple[Connection, Call]:
         metadata = [] if self.namespace is None else [("containerd-namespace", self.namespace)]
@@ -121,7 +137,7 @@ class Channel:
             with self._lock:
                 connection = self._idle.pop() if self._idle else None
             if connection is None:
-                return Connection(self.address)
+                return Connection(self.address, self.tls)
             if connection.idle():
                 return connection
             connection.close()

@@ -1,4 +1,4 @@
-"""One HTTP/2 connection on a unix socket that carries one call at a time."""
+"""One HTTP/2 connection, on a unix socket or TLS, that carries one call at a time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import select
 import socket
 import struct
 import time
+from typing import TYPE_CHECKING
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -15,7 +16,13 @@ from h2.events import Event
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 
-from cored.errors import DeadlineExceeded, PermissionDenied, Unavailable
+from cored.client.disconnected import Disconnected
+from cored.endpoints import Tcp, parsed
+from cored.errors import DeadlineExceeded, PermissionDenied
+
+if TYPE_CHECKING:
+    from cored.client.secure import SecureSocket
+    from cored.client.tls import TLS
 
 __all__ = ["Connection", "Disconnected"]
 
@@ -23,10 +30,7 @@ _WINDOW = 4 << 20
 _READ = 256 << 10
 _FRAME_HEADER = 9
 _GOAWAY = 7
-
-
-class Disconnected(Unavailable):
-    """No daemon answers, or the connection to it broke: whether the call took effect is unknown."""
+_GREETING = 15.0
 
 
 class Connection:
@@ -36,10 +40,22 @@ class Connection:
     under way may still end well. Not for use from several threads at once.
     """
 
-    def __init__(self, address: str) -> None:
-        """Connect to the socket at the path ``address``; Disconnected, PermissionDenied."""
+    def __init__(self, address: str, tls: TLS | None = None) -> None:
+        """Connect to a unix socket or ``tcp://host:port``; Disconnected, PermissionDenied.
+
+        InvalidArgument and NotFound for the files of ``tls``, which the network needs.
+        """
         self._address = address
-        self._socket = _connect(address)
+        endpoint = parsed(address)
+        self._socket: socket.socket | SecureSocket
+        self._secure: SecureSocket | None = None
+        if isinstance(endpoint, Tcp):
+            # imported here: ssl is slow to load
+            from cored.client.secure import connect
+
+            self._socket = self._secure = connect(endpoint, tls)
+        else:
+            self._socket = _connect(endpoint)
         self.http = H2Connection(
             H2Configuration(
                 header_encoding="utf-8",
@@ -58,11 +74,27 @@ class Connection:
         self._out = bytearray()
         self._in = bytearray()
         self.retired = False
+        if self._secure is not None:
+            self._greeted()
 
     def close(self) -> None:
         """Close the socket; a call that is under way is cancelled in the daemon."""
         self.retired = True
         self._socket.close()
+
+    def fileno(self) -> int:
+        """The socket's descriptor, for polls of several things."""
+        return self._socket.fileno()
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that the socket has not taken yet."""
+        return len(self._out)
+
+    @property
+    def pending(self) -> bool:
+        """Whether something can be read, though the descriptor may not show it."""
+        return self._secure is not None and self._secure.pending() > 0
 
     def interrupt(self) -> None:
         """Break the connection under the thread that uses it, which raises Disconnected."""
@@ -104,7 +136,27 @@ class Connection:
         self.flush()
         return self._read() if self._ready(select.POLLIN, 0) else []
 
+    def _greeted(self) -> None:
+        """Wait for the daemon's first words: until then it may not have seen our certificate."""
+        try:
+            self.exchange(time.monotonic() + _GREETING)
+        except Disconnected as error:
+            self.close()
+            # gRPC's servers hang up without a word
+            raise PermissionDenied(
+                f"daemon at {self._address}: does not accept our certificate",
+                hint="it must be one that the daemon's tcp.ca has signed, and not expired",
+            ) from error
+        except DeadlineExceeded as error:
+            self.close()
+            raise Disconnected(f"daemon at {self._address}: says nothing") from error
+        except BaseException:
+            self.close()
+            raise
+
     def _ready(self, interest: int, timeout: float | None) -> int:
+        if interest & select.POLLIN and self.pending:
+            return select.POLLIN
         poll = select.poll()
         poll.register(self._socket, interest)
         found = poll.poll(None if timeout is None else timeout * 1000)

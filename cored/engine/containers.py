@@ -25,6 +25,7 @@ from cored.engine.execs import Execs
 from cored.engine.health import HealthChecks
 from cored.engine.images import Images
 from cored.engine.lives import Lives
+from cored.engine.logdrivers import LogDrivers
 from cored.engine.networking import Networking, exposed
 from cored.engine.recipe import Recipe, joinable
 from cored.engine.roots import Roots
@@ -75,6 +76,7 @@ class Containers:
         bus: EventBus,
         root: Path,
         host: Host,
+        logs: LogDrivers,
     ) -> None:
         self._store = store
         self._namespaces = namespaces
@@ -86,6 +88,7 @@ class Containers:
         self.host = host
         self._bus = bus
         self.networking = networking
+        self.logs = logs
         self._ids = IdRanges(store, namespaces)
         self._lives = Lives()
         self.naming = asyncio.Lock()
@@ -97,7 +100,7 @@ class Containers:
         )
         self._supervision = Supervision(
             store, tasks, snapshotters, networking, self.storage, self.health, self._lives, bus,
-            lambda id, config: self._recipe(id, config, _NO_IMAGE), self._discard,
+            lambda id, config: self._recipe(id, config, _NO_IMAGE), self._discard, logs,
         )  # fmt: skip
         self._sharing = Sharing(
             self.find,
@@ -138,6 +141,7 @@ class Containers:
         unpacked = await self._images.unpacked(image, config.platform)
         chosen = await self._roots.ready(unpacked, config.snapshotter)
         async with self._ids.reserved(config.namespaces.user) as ids:
+            config = replace(config, logging=self.logs.settled(config.logging))
             self.networking.check(config)
             config = await self.networking.named(config)
             config = _completed(exposed(config, unpacked.config.exposed_ports), unpacked.config)
@@ -292,9 +296,7 @@ class Containers:
 
     def log_path(self, record: Container) -> Path | None:
         """Where a container's output is kept, None for nowhere."""
-        if decoded(record)[0].logging.driver == "none":
-            return None
-        return self._place(record.id) / "log.json"
+        return self.logs.file(record, self._place(record.id))
 
     def running(self, id: str) -> bool:
         """Whether it runs (for logs that are followed)."""
@@ -350,10 +352,12 @@ class Containers:
         recipe = replace(recipe, binds=tuple(binds))
         document = await asyncio.to_thread(lambda: recipe.spec(recipe.user(mounts)))
         spec = Typed(SPEC, json.dumps(document).encode())
-        await self._store.update(replace(record, spec=spec), ("spec",))
+        record = await self._store.update(replace(record, spec=spec), ("spec",))
+        fifos = fifos if fifos.stdin or fifos.stdout or fifos.stderr else recipe.fifos
+        stdio = self.logs.stdio(record, recipe.place, fifos)
         try:
             rootfs = mapped(mounts, recipe.ids)
-            await self._tasks.create(record.id, rootfs=rootfs, stdio=recipe.stdio(fifos))
+            await self._tasks.create(record.id, rootfs=rootfs, stdio=stdio)
         except CoredError as error:
             command = recipe.command[0]
             if command in error.message:

@@ -94,10 +94,22 @@ class ImageRemoval:
         for image in going:
             with suppress(NotFound):  # somebody else removed it meanwhile
                 await self._store.delete(image.name)
-        done = await self._gc.collect()
-        freed = sum(sizes.get((node.type, node.id), 0) for node in done.removed)
+        await self._gc.collect()
+        # looked up: the collection that a removed name sets off may have been faster than ours
+        freed = sum([size for node, size in sizes.items() if not await self._is_there(*node)])
         names = tuple(image.name for image in going if not is_digest(image.name))
         return Removed(names, await self._gone(going), freed)
+
+    async def _is_there(self, type: str, id: str) -> bool:
+        """Whether there still is what :meth:`_sizes` has found."""
+        try:
+            if type == "content":
+                await self._content.info(id)
+            else:
+                await self._snapshotters[type.partition("/")[2]].stat(id)
+        except NotFound:
+            return False
+        return True
 
     async def _check(self, name: str, names: Sequence[Image], *, force: bool) -> None:
         users = await self._users(names)
@@ -146,12 +158,13 @@ class ImageRemoval:
         return tuple(found)
 
     async def _sizes(self, images: Sequence[Image]) -> dict[tuple[str, str], int]:
-        """Bytes of what images consist of, by type and id of the collection's nodes."""
+        """Bytes of what of images is here, by kind (content, snapshots/<snapshotter>) and id."""
         found: dict[tuple[str, str], int] = {}
         for image in images:
             for part in await parts(self._content, image.target):
                 for blob in (part.target, *part.manifest.children):
-                    found["content", blob.digest] = blob.size
+                    with suppress(NotFound):
+                        found["content", blob.digest] = (await self._content.info(blob.digest)).size
                 for name in chain_ids(part.config.diff_ids) if part.config else ():
                     for id, snapshotter in self._snapshotters.items():
                         with suppress(NotFound):

@@ -1,19 +1,19 @@
-"""What happened, in docker's words: kept for a while for those who ask later, told as it comes."""
+"""What happened, in docker's words: kept for those who ask later, told as it comes."""
 
 from __future__ import annotations
 
 import asyncio
 import fnmatch
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 
-from cored import scope
+from cored import log, scope
 from cored.abc import events
 from cored.abc.events import Envelope, EventBus
 from cored.abc.records import ContainerStore
+from cored.engine.chronicle import Chronicle, Happening
 from cored.engine.workload import NAME
 from cored.errors import InvalidArgument, NotFound
 from cored.scope import Scope
@@ -34,25 +34,18 @@ _EXECS = {events.TaskExecAdded: "exec_create", events.TaskExecStarted: "exec_sta
 _IMAGES = {events.ImageCreate: "tag", events.ImageUpdate: "tag", events.ImageDelete: "untag"}
 
 
-@dataclass(frozen=True, slots=True)
-class Happening:
-    """``time`` in ns; ``type`` container, image, network or volume."""
-
-    time: int
-    namespace: str
-    type: str
-    action: str
-    id: str
-    attributes: Mapping[str, str] = field(default_factory=dict)
-
-
 class Journal:
     """Use as ``async with Journal(...).opened()``."""
 
-    def __init__(self, bus: EventBus, containers: ContainerStore) -> None:
+    def __init__(self, bus: EventBus, containers: ContainerStore, chronicle: Chronicle) -> None:
         self._bus = bus
         self._containers = containers
-        self._kept: deque[Happening] = deque(maxlen=_KEPT)
+        self._chronicle = chronicle
+        # what is not written yet; a batch is being written while the lock is held
+        self._unwritten: list[Happening] = []
+        self._writing = asyncio.Lock()
+        self._wanted = asyncio.Event()
+        self._ended = self._failing = False
         self._listeners: set[asyncio.Queue[Happening]] = set()
         # of containers that may be gone when their end is told
         self._known: OrderedDict[tuple[str, str], dict[str, str]] = OrderedDict()
@@ -62,11 +55,17 @@ class Journal:
         """Listen while the body runs."""
         stream = self._bus.subscribe()
         listening = asyncio.create_task(self._listen(stream), name="journal")
+        writing = asyncio.create_task(self._keep_writing(), name="chronicle")
         try:
             yield self
         finally:
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
+            # never cancelled: a thread that writes cannot be
+            self._ended = True
+            self._wanted.set()
+            await writing
+            self._chronicle.close()
 
     async def read(
         self, filters: Mapping[str, Sequence[str]], since: int = 0, until: int = 0
@@ -74,11 +73,10 @@ class Journal:
         """What passes, from ``since`` (ns; 0: from now on) until ``until`` (0: without end)."""
         here = scope.namespace()
         queue: asyncio.Queue[Happening] = asyncio.Queue()
-        self._listeners.add(queue)
         try:
-            for one in list(self._kept) if since else ():
+            for one in await self._earlier(queue, since):
                 late = until and one.time > until
-                if one.time >= since and not late and _passes(one, here, filters):
+                if not late and _passes(one, here, filters):
                     yield one
             while True:
                 left = (until - time.time_ns()) / 10**9 if until else None
@@ -95,13 +93,49 @@ class Journal:
         finally:
             self._listeners.discard(queue)
 
+    async def _earlier(self, queue: asyncio.Queue[Happening], since: int) -> list[Happening]:
+        """What happened from ``since`` on (0: nothing); all that comes later is in ``queue``."""
+        if not since:
+            self._listeners.add(queue)
+            return []
+        async with self._writing:
+            reading = self._chronicle.reading()
+            unwritten = [one for one in self._unwritten if one.time >= since]
+            self._listeners.add(queue)
+        try:
+            return await asyncio.to_thread(lambda: [*reading.happenings(since), *unwritten])
+        finally:
+            reading.close()
+
+    async def _keep_writing(self) -> None:
+        while not self._ended:
+            await self._wanted.wait()
+            self._wanted.clear()
+            await self._write()
+
+    async def _write(self) -> None:
+        """Put what is not written yet into the chronicle, in one go."""
+        async with self._writing:
+            batch = self._unwritten
+            if not batch:
+                return
+            self._unwritten = []
+            try:
+                await asyncio.to_thread(self._chronicle.append, batch)
+                self._failing = False
+            except OSError as error:
+                if not self._failing:
+                    log.get("journal").error("events are not kept", error=str(error))
+                self._failing = True
+
     async def _listen(self, stream: AsyncIterator[Envelope]) -> None:
         async for envelope in stream:
             with scope.entered(Scope(envelope.namespace)):
                 found = await self._happening(envelope)
             if found is None:
                 continue
-            self._kept.append(found)
+            self._unwritten.append(found)
+            self._wanted.set()
             for queue in self._listeners:
                 queue.put_nowait(found)
 

@@ -2,12 +2,18 @@
 
 The writer (``coreshim.logfile``) renames ``log.1`` to ``log.2`` and so on, then ``log`` to
 ``log.1``, then begins ``log`` anew; never writes to a renamed file; may cut off a torn last line.
+``log.1`` may become ``log.1.gz`` (``coreshim.squeezing``), whose header says which file that was,
+by inode and time of the last change: inodes are used again.
 """
 
 from __future__ import annotations
 
+import gzip
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = ["LogFiles"]
@@ -15,14 +21,47 @@ __all__ = ["LogFiles"]
 _BLOCK = 1 << 20
 
 
+_PACKED = ".gz"
+# magic, deflate, a name, no time, no flags, Unix (RFC 1952): as coreshim.squeezing writes it
+_HEAD = b"\x1f\x8b\x08\x08\0\0\0\0\0\x03"
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    """``changed`` (ns) is 0 for a file that is not compressed: it may be written to."""
+
+    device: int
+    inode: int
+    changed: int = 0
+
+
 class _File:
     """One open file, and how far it has been read."""
 
     def __init__(self, fd: int) -> None:
-        self.fd = fd
+        self._fd = fd
         self.offset = 0
-        status = os.fstat(fd)
-        self.identity = (status.st_dev, status.st_ino)
+        self.identity = _identity(fd)
+        self._packed = self.identity.changed > 0
+
+    @property
+    def fd(self) -> int:
+        """The file itself, or what a compressed one is when it is not."""
+        if self._packed:
+            packed, self._packed = self._fd, False
+            self._fd = _unpacked(packed)
+            os.close(packed)
+        return self._fd
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def was(self, other: _File) -> bool:
+        """Whether it is the same file as ``other``, which has been compressed since, perhaps."""
+        mine, its = self.identity, other.identity
+        if its.changed and not mine.changed:
+            mine = _Identity(mine.device, mine.inode, os.fstat(self._fd).st_mtime_ns)
+        return mine == its
 
     def lines(self) -> list[bytes]:
         """The next whole lines, without their ends; empty when there are none now."""
@@ -75,7 +114,7 @@ class LogFiles:
 
     def close(self) -> None:
         for file in self._files:
-            os.close(file.fd)
+            file.close()
         self._files.clear()
 
     def skip_to_tail(self, count: int) -> None:
@@ -101,7 +140,7 @@ class LogFiles:
             lines = self._files[0].lines()
             if lines:
                 return lines
-            os.close(self._files.pop(0).fd)
+            self._files.pop(0).close()
 
     def _follow(self) -> bool:
         """Find what came after the last file; False when nothing has, yet."""
@@ -110,16 +149,16 @@ class LogFiles:
             status = self._path.stat()
         except FileNotFoundError:
             return False
-        if (status.st_dev, status.st_ino) == last.identity:
+        if _Identity(status.st_dev, status.st_ino) == last.identity:
             return False
         found = _snapshot(self._path)
-        known = [file.identity for file in found]
-        if last.identity in known:
-            older = known.index(last.identity) + 1
+        same = [number for number, file in enumerate(found) if last.was(file)]
+        if same:
+            older = same[-1] + 1
         else:
             older, self.lost = 0, len(found) > 1
         for file in found[:older]:
-            os.close(file.fd)
+            file.close()
         self._files += found[older:]
         return bool(found[older:])
 
@@ -132,29 +171,56 @@ def _snapshot(path: Path) -> list[_File]:
             for name in _names(path):
                 files.append(_File(os.open(name, os.O_RDONLY | os.O_CLOEXEC)))
             # nothing was renamed meanwhile: the names still mean the same files
-            if [file.identity for file in files] == [_identity(name) for name in _names(path)]:
+            if [file.identity for file in files] == _identities(path):
                 kept, files = files, []
                 return kept
         except FileNotFoundError:
             continue  # renamed between the list and the look
         finally:
             for file in files:
-                os.close(file.fd)
+                file.close()
 
 
 def _names(path: Path) -> Iterator[Path]:
-    """The names that there are; gaps are what a crash may leave."""
-    numbers = []
+    """The names that there are, the compressed one of two; gaps are what a crash may leave."""
+    found: dict[int, Path] = {}
     for entry in path.parent.iterdir() if path.parent.exists() else ():
-        stem, _, number = entry.name.rpartition(".")
-        if stem == path.name and number.isdecimal():
-            numbers.append(int(number))
-    for count in sorted(numbers, reverse=True):
-        yield path.with_name(f"{path.name}.{count}")
+        stem, _, number = entry.name.removesuffix(_PACKED).rpartition(".")
+        packed = entry.name.endswith(_PACKED)
+        if stem == path.name and number.isdecimal() and (packed or int(number) not in found):
+            found[int(number)] = entry
+    for _, name in sorted(found.items(), reverse=True):
+        yield name
     if path.exists():
         yield path
 
 
-def _identity(name: Path) -> tuple[int, int]:
-    status = name.stat()
-    return status.st_dev, status.st_ino
+def _identities(path: Path) -> list[_Identity]:
+    found = []
+    for name in _names(path):
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            found.append(_identity(fd))
+        finally:
+            os.close(fd)
+    return found
+
+
+def _identity(fd: int) -> _Identity:
+    status = os.fstat(fd)
+    head = os.pread(fd, 60, 0)
+    if head.startswith(_HEAD):
+        inode, dash, changed = head[len(_HEAD) :].partition(b"\0")[0].partition(b"-")
+        if dash and inode.isdigit() and changed.isdigit():
+            return _Identity(status.st_dev, int(inode), int(changed))
+    return _Identity(status.st_dev, status.st_ino)
+
+
+def _unpacked(packed: int) -> int:
+    """A file without a name with what is in a compressed one."""
+    out, name = tempfile.mkstemp(prefix="cored-log-")
+    Path(name).unlink()
+    with open(packed, "rb", closefd=False) as file, open(out, "wb", closefd=False) as target:
+        with gzip.GzipFile(fileobj=file) as source:
+            shutil.copyfileobj(source, target, _BLOCK)
+    return out

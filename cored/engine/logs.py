@@ -1,4 +1,4 @@
-"""Reading what containers wrote, oldest first: docker's json-file and the CRI's format.
+"""Reading what containers wrote, oldest first: docker's json-file, the CRI's format and ours.
 
 A log is a file and those that rotation has put away: ``log.2``, ``log.1``, ``log``. Lines are found
 by their offsets, so that one whose end is not written yet, or never was, is read when it is whole.
@@ -22,6 +22,8 @@ from cored.errors import Internal
 __all__ = ["LogRecord", "read"]
 
 _POLL = 0.1
+# of ns since the epoch, from 2001 to 2286
+_DIGITS = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,9 @@ async def read(
 
 def _record(path: Path, line: bytes) -> LogRecord:
     try:
-        return _json(line) if line.startswith(b"{") else _cri(line)
+        if line.startswith(b"{"):
+            return _json(line)
+        return _cri(line) if line[4:5] == b"-" else _local(line)
     except (ValueError, KeyError, TypeError) as error:
         raise Internal(f"log {path}: a line is damaged: {line[:80]!r}") from error
 
@@ -82,6 +86,13 @@ def _json(line: bytes) -> LogRecord:
     document = json.loads(line)
     data = document["log"].encode("utf-8", "surrogateescape")
     return LogRecord(document["stream"], _ns(document["time"]), data)
+
+
+def _local(line: bytes) -> LogRecord:
+    """As ``coreshim.logformat.LocalLines`` has it."""
+    stamp, letter, text = line[:_DIGITS], line[_DIGITS : _DIGITS + 1], line[_DIGITS + 1 :]
+    stream = {b"o": "stdout", b"e": "stderr"}[letter.lower()]
+    return LogRecord(stream, int(stamp), text + b"\n" if letter.islower() else text)
 
 
 def _cri(line: bytes) -> LogRecord:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from cored import linux
 from cored.abc.runtime import Stdio
@@ -27,9 +27,6 @@ from cored.oci.users import IdRange, User, groups, resolve, simple
 
 __all__ = ["Recipe", "command_of", "joinable"]
 
-_LOGS = {"json-file": ("max-size", "max-file", "labels", "env"), "none": ()}
-# of these, what a reader of the log wants to know, and its writer does not
-_READERS = ("labels", "env")
 # of what a cgroup may be called
 _GROUP = re.compile(r"(/[A-Za-z0-9_.@:-]+)*/?")
 
@@ -89,11 +86,6 @@ class Recipe:
         return f"{parent}/cored-{self.id}"
 
     @property
-    def log(self) -> Path:
-        """Where its output is kept."""
-        return self.place / "log.json"
-
-    @property
     def warnings(self) -> tuple[str, ...]:
         """What was asked for and cannot be had here, though the container can."""
         config, host, limits = self.config, self.host, self.config.resources
@@ -108,28 +100,6 @@ class Recipe:
             found.append("SELinux labels: this host has no SELinux; they have no effect")
         return tuple(found)
 
-    def stdio(self, fifos: Stdio) -> Stdio:
-        """The log, with a copy to whoever is attached through FIFOs, those given or our own."""
-        terminal = self.config.terminal
-        if not (fifos.stdin or fifos.stdout or fifos.stderr):
-            fifos = self.fifos
-        return Stdio(
-            fifos.stdin,
-            self._logged(fifos.stdout),
-            "" if terminal else self._logged(fifos.stderr),
-            terminal,
-        )
-
-    def _logged(self, fifo: str) -> str:
-        """A URI as the shim knows it (``coreshim.sinks``)."""
-        logging = self.config.logging
-        options = {k: v for k, v in logging.options.items() if k not in _READERS}
-        options |= {"copy": fifo} if fifo else {}
-        query = f"?{urlencode(options, quote_via=quote)}" if options else ""
-        if logging.driver == "none":
-            return f"none://{query}" if fifo else ""
-        return f"json-file://{quote(str(self.log))}{query}"
-
     def check(self) -> None:
         """InvalidArgument, NotFound for what can be told before anything is made."""
         _ = self.command
@@ -138,7 +108,6 @@ class Recipe:
         cdi.found(self.config.cdi_devices)
         for bind in self.config.mounts:
             _check_bind(bind)
-        self._check_logging()
         if not _GROUP.fullmatch(self.config.cgroup_parent) or "/." in self.config.cgroup_parent:
             raise InvalidArgument(
                 f"cgroup parent {self.config.cgroup_parent!r}: not an absolute path"
@@ -154,17 +123,6 @@ class Recipe:
         if limits.unified and not self.host.cgroup_v2:
             raise InvalidArgument("unified limits: this host has cgroup v1")
         self.spec(User())
-
-    def _check_logging(self) -> None:
-        driver = self.config.logging.driver or "json-file"
-        if driver not in _LOGS:
-            raise InvalidArgument(f"log driver {driver!r}: unknown", hint=" or ".join(_LOGS))
-        for name in self.config.logging.options:
-            if name not in _LOGS[driver]:
-                there = ", ".join(_LOGS[driver]) or "none"
-                raise InvalidArgument(
-                    f"log option {name!r}: unknown to {driver}", hint=f"there is {there}"
-                )
 
     def prepare(self) -> None:
         """Make the directory with its files, and the sources of binds that want it."""
@@ -278,12 +236,18 @@ class Recipe:
 
 
 def joinable(stdio: Stdio) -> Stdio:
-    """The FIFOs in the streams of a task: what :meth:`Recipe.stdio` has put there."""
+    """The FIFOs in the streams of a task: copies of its log (``LogDrivers.stdio``)."""
 
-    def copy(uri: str) -> str:
-        return dict(parse_qsl(urlsplit(uri).query)).get("copy", "") if "://" in uri else uri
+    def copy(uri: str, stream: str) -> str:
+        if "://" not in uri:
+            return uri
+        options = dict(parse_qsl(urlsplit(uri).query))
+        if uri.startswith("binary://"):  # a program that writes the log
+            return copy(options.get(stream, "none://"), stream)
+        return options.get("copy", "")
 
-    return Stdio(stdio.stdin, copy(stdio.stdout), copy(stdio.stderr), stdio.terminal)
+    out, err = copy(stdio.stdout, "stdout"), copy(stdio.stderr, "stderr")
+    return Stdio(stdio.stdin, out, err, stdio.terminal)
 
 
 def _check_bind(bind: Binding) -> None:

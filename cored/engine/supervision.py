@@ -21,6 +21,7 @@ from cored.abc.values import Typed
 from cored.engine import restarts
 from cored.engine.health import HealthChecks
 from cored.engine.lives import Key, Lives
+from cored.engine.logdrivers import LogDrivers
 from cored.engine.networking import Networking
 from cored.engine.recipe import Recipe, joinable
 from cored.engine.restarts import Backoff
@@ -64,6 +65,7 @@ class Supervision:
         bus: EventBus,
         recipe: Callable[[str, ContainerConfig], Recipe],
         discard: Discard,
+        logs: LogDrivers,
     ) -> None:
         self._store = store
         self._tasks = tasks
@@ -75,6 +77,7 @@ class Supervision:
         self._bus = bus
         self._recipe = recipe
         self._discard = discard
+        self._logs = logs
         self._backoff = Backoff()
         self._oom: set[Key] = set()
         self._due: list[Key] = []
@@ -133,7 +136,9 @@ class Supervision:
             spec = Typed(SPEC, json.dumps(document).encode())
             await self._store.update(replace(record, spec=spec), ("spec",))
         mounts = await self._snapshotters[record.snapshotter].mounts(record.id)
-        stdio = self._recipe(record.id, config).stdio(fifos)
+        recipe = self._recipe(record.id, config)
+        fifos = fifos if fifos.stdin or fifos.stdout or fifos.stderr else recipe.fifos
+        stdio = self._logs.stdio(record, recipe.place, fifos)
         await self._tasks.create(record.id, rootfs=mapped(mounts, ids_of(record)), stdio=stdio)
 
     async def _join(self, record: Container) -> None:

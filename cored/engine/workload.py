@@ -97,7 +97,7 @@ class DeviceRequest:
 
 @dataclass(frozen=True, slots=True)
 class Logging:
-    """Where output is kept: ``driver`` is json-file or none, '' the former."""
+    """Where output goes: ``driver`` is json-file, local, journald, syslog, none, or a plugin's."""
 
     driver: str = ""
     options: Mapping[str, str] = field(default_factory=dict)

@@ -19,6 +19,7 @@ from cored import log, scope
 from cored.abc.service import Service
 from cored.errors import FailedPrecondition, Internal, ResourceExhausted
 from cored.metadata.names import check_namespace
+from cored.rpc.arrivals import Arrivals
 from cored.rpc.lasting import Lasting
 from cored.rpc.status import to_status
 from cored.scope import Scope
@@ -31,11 +32,12 @@ _LOG = log.get("rpc")  # made once: it costs more than a call
 
 
 def bind(
-    service: Service, max_message_size: int, lasting: Lasting
+    service: Service, max_message_size: int, lasting: Lasting, arrivals: Arrivals | None = None
 ) -> dict[str, grpc.RpcMethodHandler]:
     """Handlers of all RPCs that ``service`` implements, by path.
 
-    An answer of more than ``max_message_size`` bytes is RESOURCE_EXHAUSTED.
+    An answer of more than ``max_message_size`` bytes is RESOURCE_EXHAUSTED. ``arrivals`` are told
+    of each call, where clients come over the network.
     """
     descriptor = descriptor_pool.Default().FindServiceByName(service.service)
     handlers = {}
@@ -45,7 +47,8 @@ def bind(
             if method.name in service.lasting:
                 last = lasting.streaming if method.server_streaming else lasting.unary
                 implementation = last(implementation)
-            handlers[_path(method)] = _handler(method, implementation, service, max_message_size)
+            handler = _handler(method, implementation, service, max_message_size, arrivals)
+            handlers[_path(method)] = handler
     return handlers
 
 
@@ -54,7 +57,11 @@ def _path(method: Any) -> str:
 
 
 def _handler(
-    method: Any, implementation: Callable[..., Any], service: Service, max_message_size: int
+    method: Any,
+    implementation: Callable[..., Any],
+    service: Service,
+    max_message_size: int,
+    arrivals: Arrivals | None,
 ) -> grpc.RpcMethodHandler:
     path = _path(method)
     streams_in, streams_out = method.client_streaming, method.server_streaming
@@ -62,7 +69,13 @@ def _handler(
     # what a stream carries is parsed as it is read; one request here, where a failure has its code
     open_ = (lambda requests: requests) if streams_in else parse
     close = _serialiser(method, max_message_size)
-    call = (_streaming if streams_out else _unary)(path, implementation, service, open_, close)
+
+    def enter(context: Any) -> None:
+        if arrivals is not None:
+            arrivals.note(context)
+        _enter(path, context, service)
+
+    call = (_streaming if streams_out else _unary)(path, implementation, enter, open_, close)
     make = {
         (False, False): grpc.unary_unary_rpc_method_handler,
         (False, True): grpc.unary_stream_rpc_method_handler,
@@ -105,13 +118,13 @@ def _serialiser(method: Any, max_message_size: int) -> Callable[[Any], bytes]:
 def _unary(
     path: str,
     implementation: Callable[..., Any],
-    service: Service,
+    enter: Callable[[Any], None],
     open_: Callable[[Any], Any],
     close: Callable[[Any], bytes],
 ) -> Callable[..., Any]:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
-            _enter(path, context, service)
+            enter(context)
             return close(await implementation(open_(request)))
         except BaseException as error:
             await _fail(path, context, error)
@@ -122,13 +135,13 @@ def _unary(
 def _streaming(
     path: str,
     implementation: Callable[..., Any],
-    service: Service,
+    enter: Callable[[Any], None],
     open_: Callable[[Any], Any],
     close: Callable[[Any], bytes],
 ) -> Callable[..., Any]:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         try:
-            _enter(path, context, service)
+            enter(context)
             async with aclosing(implementation(open_(request))) as answers:
                 async for message in answers:
                     yield close(message)

@@ -1,4 +1,4 @@
-"""The gRPC server on the daemon's unix socket, with health and reflection.
+"""The gRPC server on the daemon's unix socket, with health and reflection; also on the network.
 
 It listens before all services are open.
 """
@@ -15,9 +15,12 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from cored import log
 from cored.abc.service import Service
-from cored.config import GrpcConfig
+from cored.config import GrpcConfig, TcpConfig
+from cored.endpoints import Tcp, parsed
 from cored.errors import FailedPrecondition, InvalidArgument
+from cored.rpc.arrivals import Arrivals
 from cored.rpc.bind import bind
 from cored.rpc.lasting import Lasting
 from cored.rpc.methods import Methods
@@ -33,8 +36,10 @@ class Server:
     Calls of services that are not there wait in the meantime.
     """
 
-    def __init__(self, config: GrpcConfig) -> None:
+    def __init__(self, config: GrpcConfig, tcp: TcpConfig | None = None) -> None:
         self._config = config
+        self._tcp = tcp if tcp is not None and tcp.address else None
+        self._arrivals = None if self._tcp is None else Arrivals()
         self._names: list[str] = []
         self._methods = Methods()
         self._lasting = Lasting()
@@ -45,7 +50,8 @@ class Server:
     async def add(self, services: Sequence[Service]) -> None:
         """Answer the calls of more services."""
         for service in services:
-            self._methods.add(bind(service, self._config.max_message_size, self._lasting))
+            size = self._config.max_message_size
+            self._methods.add(bind(service, size, self._lasting, self._arrivals))
             await self._status.set(service.service, _SERVING)
             self._names.append(service.service)
 
@@ -58,7 +64,9 @@ class Server:
         self._methods.complete()
 
     async def start(self, address: str) -> None:
-        """Listen on the unix socket ``address``."""
+        """Listen on the unix socket ``address``, and on the network where that is wanted."""
+        if self._tcp is not None:
+            self._listen(self._tcp)
         # nobody may connect between bind and chmod
         previous = os.umask(0o177)
         try:
@@ -66,6 +74,22 @@ class Server:
             await self._server.start()
         finally:
             os.umask(previous)
+
+    def _listen(self, config: TcpConfig) -> None:
+        """To clients that show a certificate; FailedPrecondition, and what is wrong with ours."""
+        # imported here: few listen there, and ssl is slow to load
+        from cored.rpc.tls import Credentials
+
+        endpoint = parsed(config.address)
+        assert isinstance(endpoint, Tcp)
+        credentials = Credentials(config)
+        try:
+            port = self._server.add_secure_port(endpoint.authority, credentials.server)
+        except RuntimeError as error:
+            raise FailedPrecondition(
+                f"address {endpoint}: cannot be listened on", hint="is the port in use?"
+            ) from error
+        log.get("rpc").info("listening", address=str(Tcp(endpoint.host, port)), ca=config.ca)
 
     async def stop(self) -> None:
         """Take no more calls, and let those in flight finish."""
@@ -76,10 +100,13 @@ class Server:
 
 @asynccontextmanager
 async def serve(
-    address: str, services: Sequence[Service], config: GrpcConfig
+    address: str, services: Sequence[Service], config: GrpcConfig, tcp: TcpConfig | None = None
 ) -> AsyncIterator[Server]:
-    """Serve on the socket ``address`` until the body ends; then let calls in flight finish."""
-    server = Server(config)
+    """Serve on the socket ``address`` until the body ends; then let calls in flight finish.
+
+    ``tcp`` is where else: on the network, to who shows a certificate.
+    """
+    server = Server(config, tcp)
     await server.add(services)
     _make_way(Path(address))
     await server.start(address)

@@ -34,6 +34,7 @@ _TYPES: Mapping[PluginKind, str] = {
     PluginKind.SANDBOX_CONTROLLER: "io.containerd.sandbox.controller.v1",
     PluginKind.NETWORK: "io.cored.network.v1",
     PluginKind.VOLUME_DRIVER: "io.cored.volume.v1",
+    PluginKind.LOG_DRIVER: "io.cored.log.v1",
     PluginKind.SERVICE: "io.containerd.grpc.v1",
 }
 # ids that clients look for by containerd's names

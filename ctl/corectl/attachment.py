@@ -45,8 +45,9 @@ class Attachment:
     """Joins a container that exists, with the pipes it was made with, to this process.
 
     ``terminal`` when the container has one, ``raw`` when keys go to it; ``keys`` leave it, and
-    without ``proxy`` signals stay here. :meth:`run` returns its exit code, also when the daemon
-    dies meanwhile and another one comes; 0 when it was left, and ``detached`` says so.
+    without ``proxy`` signals stay here; ``remote`` is one on another host. :meth:`run` returns its
+    exit code, also when the daemon dies meanwhile and another one comes (on this host); 0 when it
+    was left, and ``detached`` says so.
     """
 
     def __init__(
@@ -60,14 +61,17 @@ class Attachment:
         raw: bool,
         keys: DetachKeys | None = None,
         proxy: bool = True,
+        remote: bool = False,
     ) -> None:
         self._workloads = workloads
         self._container, self._name = container, name
         self._fifos = fifos
         self._terminal, self._raw = terminal, raw
         self._keys, self._proxy = keys, proxy
+        self._remote = remote
         self.detached = False
         self._pending: Pending[pb.WaitResponse] | None = None
+        self._cut: CoredError | None = None
         self._abandoned = threading.Event()
 
     def run(self, start: Callable[[], int], *, wait_first: bool) -> int:
@@ -89,7 +93,8 @@ class Attachment:
             try:
                 if wait_first:
                     self._pending = self._ask()
-                forwarder.pid = self._begun(start)
+                pid = self._begun(start)
+                forwarder.pid = 0 if self._remote else pid
                 if self._terminal:
                     self._resize()
                 status = self._outcome(relays)
@@ -133,10 +138,14 @@ class Attachment:
                     self._pending = self._ask()
                 if self.detached:
                     return 0
+                if self._cut is not None:
+                    raise self._cut
                 return self._pending.result().exit_status
             except LOST as error:
                 if self.detached:
                     return 0
+                if self._cut is not None:
+                    raise self._left(self._cut) from error
                 self._pending = None
                 if relays.open:
                     # it lives on under its shim, and so do we
@@ -146,6 +155,18 @@ class Attachment:
                         f"container '{self._name}': exit code unknown: {error.message}"
                     ) from error
                 self._abandoned.wait(_RETRY)
+
+    def cut(self, error: CoredError) -> None:
+        """Give up: its streams come no more. For other threads."""
+        self._cut = error
+        self._abandon()
+
+    def _left(self, error: CoredError) -> CoredError:
+        """What is to be said of one that goes on without us."""
+        return Unavailable(
+            f"container '{self._name}': {error.message}; it goes on",
+            hint=f"join it again with: corectl attach {self._name}",
+        )
 
     def _ask(self) -> Pending[pb.WaitResponse]:
         return self._workloads.wait(self._container)
@@ -211,6 +232,12 @@ class ExecAttachment(Attachment):
     def _begun(self, start: Callable[[], int]) -> int:
         # nothing is known of a command whose start was not answered
         return start()
+
+    def _left(self, error: CoredError) -> CoredError:
+        return Unavailable(
+            f"container '{self._name}': {error.message}; the command goes on without us",
+            hint="see corectl top",
+        )
 
     def _ask(self) -> Pending[pb.WaitResponse]:
         return self._workloads.wait_exec(self._container, self._exec_id)

@@ -1,11 +1,13 @@
-"""Directories as tar archives for the builder, without what .dockerignore leaves out."""
+"""Directories as contexts for the builder, without what .dockerignore leaves out."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import socket
 import stat
-import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +16,11 @@ from cored.errors import InvalidArgument, NotFound
 if TYPE_CHECKING:
     from cored_service_build.dockerfile.ignore import Ignore
 
-__all__ = ["archive", "dockerignore", "ignore_of"]
+    from cored._pb.cored.build.v1 import build_pb2 as pb
+
+__all__ = ["ContextDirectory", "dockerignore", "ignore_of"]
 
 _CHUNK = 256 << 10
-_BLOCK = 512
 
 
 def dockerignore(context: Path, dockerfile: Path | None) -> str:
@@ -39,18 +42,64 @@ def ignore_of(text: str) -> Ignore:
         raise InvalidArgument(f".dockerignore: {error}") from error
 
 
-def archive(root: Path, ignore: Ignore) -> Iterator[bytes]:
-    """The tar archive, piece by piece; everything belongs to root. NotFound, InvalidArgument."""
-    if not root.is_dir():
-        raise NotFound(f"context {str(root)!r}: no such directory")
-    pending = bytearray()
-    for path, place, status in _walk(root, "", ignore):
-        for data in _entry(path, place, status):
-            pending += data
-            if len(pending) >= _CHUNK:
-                yield bytes(pending)
-                pending.clear()
-    yield bytes(pending) + bytes(2 * _BLOCK)
+@dataclass(slots=True)
+class ContextDirectory:
+    """The files below ``root`` as the context ``name``; they will belong to root."""
+
+    name: str
+    root: Path
+    ignore: Ignore
+    _listing: Sequence[pb.ContextFile] = ()
+
+    @property
+    def key(self) -> str:
+        """The same for the same directory of the same machine."""
+        place = f"{socket.gethostname()}\0{self.root.resolve()}"
+        return hashlib.sha256(os.fsencode(place)).hexdigest()[:32]
+
+    def listing(self) -> Sequence[pb.ContextFile]:
+        """Parents first, by name. NotFound."""
+        from cored._pb.cored.build.v1 import build_pb2 as pb
+
+        if not self.root.is_dir():
+            raise NotFound(f"context {str(self.root)!r}: no such directory")
+        found = []
+        for path, place, status in _walk(self.root, "", self.ignore):
+            mode = status.st_mode
+            link = b""
+            if stat.S_ISLNK(mode):
+                link = os.fsencode(Path(place).readlink())
+            elif not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+                continue  # sockets, devices and pipes are of no use in an image
+            # what was written has another ctime, whatever its mtime was set to
+            stamp = b"%d %d" % (status.st_ctime_ns, status.st_ino)
+            size = status.st_size if stat.S_ISREG(mode) else 0
+            modified = status.st_mtime_ns
+            found.append(
+                pb.ContextFile(
+                    path=os.fsencode(path),
+                    mode=mode,
+                    link=link,
+                    stamp=stamp,
+                    size=size,
+                    modified_at=modified,
+                )
+            )
+        self._listing = found
+        return found
+
+    def contents(self, wanted: Sequence[int]) -> Iterator[bytes]:
+        """Of these files of the listing, one after the other. InvalidArgument."""
+        pending = bytearray()
+        for number in wanted:
+            entry = self._listing[number]
+            for data in _body(self.root / os.fsdecode(entry.path), entry.size):
+                pending += data
+                if len(pending) >= _CHUNK:
+                    yield bytes(pending)
+                    pending.clear()
+        if pending:
+            yield bytes(pending)
 
 
 def _walk(root: Path, path: str, ignore: Ignore) -> Iterator[tuple[str, str, os.stat_result]]:
@@ -66,29 +115,11 @@ def _walk(root: Path, path: str, ignore: Ignore) -> Iterator[tuple[str, str, os.
             yield from _walk(root, inner, ignore)
 
 
-def _entry(path: str, place: str, status: os.stat_result) -> Iterator[bytes]:
-    info = tarfile.TarInfo(path)
-    info.mode = stat.S_IMODE(status.st_mode)
-    info.mtime = status.st_mtime_ns / 1e9
-    if stat.S_ISDIR(status.st_mode):
-        info.type = tarfile.DIRTYPE
-    elif stat.S_ISLNK(status.st_mode):
-        info.type, info.linkname = tarfile.SYMTYPE, str(Path(place).readlink())
-    elif stat.S_ISREG(status.st_mode):
-        info.size = status.st_size
-    else:
-        return  # sockets, devices and pipes are of no use in an image
-    yield info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
-    if info.size:
-        yield from _body(place, info.size)
-
-
-def _body(place: str, size: int) -> Iterator[bytes]:
+def _body(place: Path, size: int) -> Iterator[bytes]:
     left = size
     with open(place, "rb", buffering=0) as file:
         while left and (data := file.read(min(left, _CHUNK))):
             left -= len(data)
             yield data
     if left:
-        raise InvalidArgument(f"context: {place!r} became shorter while it was read")
-    yield bytes(-size % _BLOCK)
+        raise InvalidArgument(f"context: {str(place)!r} became shorter while it was read")

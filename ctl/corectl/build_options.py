@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from corectl.build_context import archive, dockerignore, ignore_of
+from corectl.build_context import ContextDirectory, dockerignore, ignore_of
+from corectl.build_input import Input
 from corectl.sizes import count
 from cored.errors import InvalidArgument, NotFound
 
@@ -90,22 +91,40 @@ class Given:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = options
-        self._stdin: str | None = None
+        self._stdin = Input()
 
     def __getitem__(self, name: str) -> Any:
         return self._options[name]
 
     @property
     def context(self) -> Path | None:
-        """The directory; None for none."""
-        return None if self["context"] == "-" else Path(self["context"])
+        """The directory; None for standard input and for what is elsewhere."""
+        return None if self["context"] == "-" or self.remote else Path(self["context"])
+
+    @property
+    def remote(self) -> bool:
+        """Whether the builder fetches the main context."""
+        return _elsewhere(self["context"])
+
+    @property
+    def archived(self) -> bool:
+        """Whether standard input is the main context, as a tar archive."""
+        if self["context"] != "-" or self["dockerfile"] == "-":
+            return False
+        return self._stdin.archived
+
+    @property
+    def inside(self) -> str:
+        """Where in a context that is not here the Dockerfile is, '' for one that is here."""
+        away = (self.remote and self["dockerfile"] != "-") or self.archived
+        return str(self["dockerfile"] or "Dockerfile") if away else ""
 
     def dockerfile(self) -> tuple[str, str]:
-        """Its text, and the name that errors call it by. NotFound."""
-        if self["dockerfile"] == "-" or (self.context is None and not self["dockerfile"]):
-            if self._stdin is None:
-                self._stdin = sys.stdin.read()
-            return self._stdin, "-"
+        """Its text ('' when it is in a context elsewhere), and what errors call it. NotFound."""
+        if self.inside:
+            return "", self.inside
+        if self["dockerfile"] == "-" or (self["context"] == "-" and not self["dockerfile"]):
+            return self._stdin.text, "-"
         path = self._dockerfile()
         try:
             return path.read_text(), self["dockerfile"] or "Dockerfile"
@@ -126,15 +145,19 @@ class Given:
             return ""
         return dockerignore(self.context, None if self["dockerfile"] == "-" else self._dockerfile())
 
-    def archives(self) -> Iterator[tuple[str, bytes]]:
-        """The contexts' files, piece by piece."""
+    def directories(self) -> Iterator[ContextDirectory]:
+        """The contexts that are directories here."""
         if self.context is not None:
-            for data in archive(self.context, ignore_of(self.dockerignore())):
-                yield "", data
+            yield ContextDirectory("", self.context, ignore_of(self.dockerignore()))
         for name, place in self._contexts():
-            if not place.startswith(_IMAGE):
-                for data in archive(Path(place), ignore_of(dockerignore(Path(place), None))):
-                    yield name, data
+            if not place.startswith(_IMAGE) and not _elsewhere(place):
+                ignore = ignore_of(dockerignore(Path(place), None))
+                yield ContextDirectory(name, Path(place), ignore)
+
+    def archives(self) -> Iterator[tuple[str, bytes]]:
+        """The main context, piece by piece, when it comes from standard input."""
+        for data in self._stdin.pieces() if self.archived else ():
+            yield "", data
 
     def _contexts(self) -> list[tuple[str, str]]:
         found = []
@@ -142,9 +165,10 @@ class Given:
             name, equal, place = text.partition("=")
             if not equal or not name or not place:
                 raise InvalidArgument(f"build context {text!r}: not NAME=PLACE")
-            if "://" in place and not place.startswith(_IMAGE):
+            if "://" in place and not place.startswith(_IMAGE) and not _elsewhere(place):
                 raise InvalidArgument(
-                    f"build context {text!r}: unknown kind", hint="a directory, or docker-image://"
+                    f"build context {text!r}: unknown kind",
+                    hint="a directory, docker-image://IMAGE, or a URL of git or of a tar",
                 )
             found.append((name, place))
         return found
@@ -157,24 +181,33 @@ class Given:
         text, name = self.dockerfile()
         contexts = self._contexts()
         images = {n: p.removeprefix(_IMAGE) for n, p in contexts if p.startswith(_IMAGE)}
-        named = [n for n, p in contexts if not p.startswith(_IMAGE)]
+        remotes = {n: p for n, p in contexts if _elsewhere(p)}
+        if self.remote:
+            remotes[""] = self["context"]
+        named = [n for n, p in contexts if n not in images and n not in remotes]
+        if self.archived:
+            named.append("")
         if self.context is not None:
             if not self.context.is_dir():
                 raise NotFound(f"context {str(self.context)!r}: no such directory")
             named.append("")
         return pb.BuildOptions(
             dockerfile=text, dockerfile_name=name, target=self["target"], args=self._args(),
-            tags=self["tags"], labels=_pairs("label", self["labels"]), platform=self["platform"],
+            tags=self["tags"], labels=_pairs("label", self["labels"]),
+            platform=",".join(self["platforms"]),
             no_cache=self["no_cache"], pull=self["pull"], secrets=self._secrets(), ssh=self._ssh(),
             named_images=images, named_contexts=named, network=self["network"],
             memory_limit=count(self["memory"]), milli_cpus=int(self["cpus"] * 1000),
             timeout=self["timeout"], output=output, push=self["push"],
             auths=auths_for(_references(text, self["tags"])),
             dockerignore=self.dockerignore(), add_hosts=self["add_hosts"],
+            allow=self["allow"], remote_contexts=remotes, dockerfile_path=self.inside,
         )  # fmt: skip
 
     def _args(self) -> dict[str, str]:
-        found = {}
+        from corectl.docker_config import DockerConfig
+
+        found = DockerConfig.load().proxies()
         if "SOURCE_DATE_EPOCH" in os.environ:
             found["SOURCE_DATE_EPOCH"] = os.environ["SOURCE_DATE_EPOCH"]
         for text in self["args"]:
@@ -215,7 +248,7 @@ class Given:
     def told(self, result: pb.Result) -> None:
         """Write the files that were asked for."""
         if self["iidfile"]:
-            Path(self["iidfile"]).write_text(result.config_digest)
+            Path(self["iidfile"]).write_text(result.config_digest or result.target.digest)
         if self["metadata_file"]:
             import json
 
@@ -229,6 +262,12 @@ class Given:
                 "image.name": ",".join(result.names),
             }  # fmt: skip
             Path(self["metadata_file"]).write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _elsewhere(place: str) -> bool:
+    from cored_service_build.dockerfile.urls import is_git, is_url
+
+    return is_git(place) or is_url(place)
 
 
 def _references(dockerfile: str, tags: Sequence[str]) -> list[str]:

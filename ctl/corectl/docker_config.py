@@ -140,6 +140,17 @@ class DockerConfig:
             Path(scratch).unlink(missing_ok=True)
             raise
 
+    def proxies(self) -> dict[str, str]:
+        """Variables for builds, from what the file says of proxies of all daemons."""
+        proxies = self._document.get("proxies")
+        given = proxies.get("default") if isinstance(proxies, dict) else None
+        found = {}
+        for kind in ("http", "https", "ftp", "no", "all"):
+            value = given.get(f"{kind}Proxy") if isinstance(given, dict) else None
+            if value and isinstance(value, str):
+                found[f"{kind}_proxy"] = found[f"{kind.upper()}_PROXY"] = value
+        return found
+
     def _object(self, key: str) -> dict[str, Any]:
         value = self._document.get(key)
         if value is not None and not isinstance(value, dict):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Wanted = pb.BindMount | pb.VolumeMount | pb.Tmpfs
 
-__all__ = ["mount", "sorted_mounts", "volume"]
+__all__ = ["mount", "relative", "sorted_mounts", "volume"]
 
 _PROPAGATION = ("shared", "slave", "private", "rshared", "rslave", "rprivate")
 _MODES = {"ro", "rw", "z", "Z", "nocopy", "consistent", "cached", "delegated", *_PROPAGATION}
@@ -26,6 +26,7 @@ _KEYS = {
     "tmpfs-size", "tmpfs-mode", "consistency", *_FLAGS,
 }  # fmt: skip
 _NO = ("false", "0")
+_HERE = (".", "..", "~")
 
 
 def sorted_mounts(options: Mapping[str, Any]) -> tuple[list[Any], list[Any], list[Any]]:
@@ -42,6 +43,18 @@ def sorted_mounts(options: Mapping[str, Any]) -> tuple[list[Any], list[Any], lis
         [one for one in more if isinstance(one, pb.VolumeMount)],
         [one for one in more if isinstance(one, pb.Tmpfs)],
     )
+
+
+def relative(options: Mapping[str, Any]) -> str:
+    """The first of -v and --mount whose source is relative to here; '' where none is."""
+    for text in options["volume"]:
+        if text.split("/")[0].split(":")[0] in _HERE and ":" in text:
+            return str(text)
+    for text in options["mount"]:
+        one, _ = _fields(text)
+        if (one.get("source") or one.get("src") or "").split("/")[0] in _HERE:
+            return str(text)
+    return ""
 
 
 def volume(text: str) -> pb.BindMount | pb.VolumeMount:
@@ -63,7 +76,7 @@ def volume(text: str) -> pb.BindMount | pb.VolumeMount:
     if not target.startswith("/"):
         raise InvalidArgument(f"--volume '{text}': target '{target}' is relative", hint=hint)
     read_only = "ro" in modes
-    if source.split("/")[0] in (".", "..", "~"):
+    if source.split("/")[0] in _HERE:
         source = os.path.normpath(Path.cwd() / Path(source).expanduser())
     if not source.startswith("/"):
         if "/" in source:

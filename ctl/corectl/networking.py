@@ -17,7 +17,8 @@ __all__ = ["dns", "endpoints", "first_network", "network_options", "ports"]
 
 # [HOST-IP:][HOST-PORT[-LAST]:]PORT[-LAST][/PROTOCOL]; an address of IPv6 in brackets
 _PORT = re.compile(
-    r"(?:(?:\[(?P<ip6>[0-9a-fA-F:.]+)\]|(?P<ip>[^:\[\]]+)):(?=.*:|\d*:))?"
+    r"(?:(?:\[(?P<ip6>[0-9a-fA-F:.]+)\]|(?P<bare6>[0-9a-fA-F]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)"
+    r"|(?P<ip>[^:\[\]]+)):(?=.*:|\d*:))?"
     r"(?:(?P<host>\d*)(?:-(?P<hostlast>\d+))?:)?"
     r"(?P<port>\d+)(?:-(?P<last>\d+))?(?:/(?P<protocol>[a-z]+))?"
 )
@@ -127,7 +128,7 @@ def _ports(text: str) -> Iterator[pb.Port]:
     single = first == last and host_last > host
     if host and not single and host_last - host != last - first and found["hostlast"]:
         raise InvalidArgument(f"--publish '{text}': the ranges differ in length", hint=_FORM)
-    where = found["ip6"] or found["ip"] or ""
+    where = _address(text, found["ip6"] or found["bare6"] or found["ip"] or "")
     for step in range(last - first + 1):
         yield pb.Port(
             container=first + step,
@@ -136,6 +137,18 @@ def _ports(text: str) -> Iterator[pb.Port]:
             protocol=protocol,
             host_ip=where,
         )
+
+
+def _address(text: str, address: str) -> str:
+    if ":" in address:
+        import ipaddress
+
+        try:
+            ipaddress.IPv6Address(address)
+        except ValueError as error:
+            problem = f"--publish '{text}': '{address}' is no address"
+            raise InvalidArgument(problem, hint=_FORM) from error
+    return address
 
 
 def dns(options: Mapping[str, Any]) -> pb.Dns:

@@ -65,7 +65,7 @@ def _options() -> Sequence[Callable[..., Any]]:
         *isolation_options(),
         *limit_options(),
         *care_options(),
-        option("--log-driver", default="", metavar="json-file|none", help="Where output is kept."),
+        option("--log-driver", default="", metavar="DRIVER", help="Where output goes."),
         option("--log-opt", multiple=True, metavar="NAME=VALUE", help="As max-size=10m."),
         option("-l", "--label", multiple=True, metavar="NAME[=VALUE]", help="Label."),
         option(

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from cored.client.builds import Builds
     from cored.client.channel import Channel
     from cored.client.networks import Networks
+    from cored.client.tls import TLS
     from cored.client.volumes import Volumes
     from cored.client.workloads import Workloads
 
@@ -27,10 +28,23 @@ class Session:
 
     def __init__(self) -> None:
         self.address = ""
+        self.tls: TLS | None = None
         self.namespace = "default"
         self.debug = False
         self.failure: Callable[[Exception], int] = _one
         self._channel: Channel | None = None
+
+    @property
+    def remote(self) -> bool:
+        """Whether the daemon is on another host: its files are not ours."""
+        return self.address.startswith("tcp://")
+
+    def only_here(self, what: str, hint: str) -> None:
+        """FailedPrecondition when the daemon is on another host, which ``what`` cannot be with."""
+        if self.remote:
+            from cored.errors import FailedPrecondition
+
+            raise FailedPrecondition(f"{what}: the daemon is at {self.address}", hint=hint)
 
     @property
     def channel(self) -> Channel:
@@ -38,7 +52,7 @@ class Session:
         if self._channel is None:
             from cored.client.channel import Channel
 
-            self._channel = Channel(self.address, namespace=self.namespace)
+            self._channel = Channel(self.address, namespace=self.namespace, tls=self.tls)
         return self._channel
 
     @property

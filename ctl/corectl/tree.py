@@ -175,13 +175,23 @@ def build() -> click.Group:
     group = LazyGroup("corectl", _ROOT, "Run containers with cored.")
     group.params = [
         click.Option(
-            ["--address"],
-            envvar="CORED_ADDRESS",
-            default="/run/cored/cored.sock",
-            show_default=True,
-            show_envvar=True,
-            help="Socket of the daemon.",
+            ["-H", "--host", "--address"],
+            default="",
+            metavar="ADDRESS",
+            help="Daemon: a socket, or tcp://host:port with TLS  [CORED_HOST, CORED_ADDRESS; "
+            "/run/cored/cored.sock]",
         ),
+        click.Option(
+            ["--tlscacert"], default="", metavar="FILE", help="Who vouches for the daemon."
+        ),
+        click.Option(["--tlscert"], default="", metavar="FILE", help="Our certificate."),
+        click.Option(
+            ["--tlskey"],
+            default="",
+            metavar="FILE",
+            help="Its key  [ca.pem, cert.pem, key.pem in CORED_CERT_PATH or ~/.cored]",
+        ),
+        click.Option(["--tlsverify"], is_flag=True, hidden=True, help="Always so."),
         click.Option(
             ["-n", "--namespace"],
             envvar="CORED_NAMESPACE",
@@ -197,5 +207,18 @@ def build() -> click.Group:
 
 
 @click.pass_obj
-def _globals(session: Session, address: str, namespace: str, debug: bool) -> None:
-    session.address, session.namespace, session.debug = address, namespace, debug
+def _globals(
+    session: Session,
+    host: str,
+    tlscacert: str,
+    tlscert: str,
+    tlskey: str,
+    tlsverify: bool,
+    namespace: str,
+    debug: bool,
+) -> None:
+    from cored.client.hosts import host_of, tls_of
+
+    session.namespace, session.debug = namespace, debug
+    session.address = host_of(host)
+    session.tls = tls_of(session.address, tlscacert, tlscert, tlskey)

@@ -25,7 +25,7 @@ from cored_runtime_shim.choice import Runtimes
 from cored_runtime_shim.foreign import OWN
 from cored_runtime_shim.launch import Launcher
 from cored_runtime_shim.line import Line
-from cored_runtime_shim.logs import for_strangers
+from cored_runtime_shim.logs import for_ours, for_strangers
 from cored_runtime_shim.sandbox import ShimSandboxes
 from cored_runtime_shim.task import ShimTask, killed
 
@@ -67,8 +67,8 @@ class ShimRuntime(Runtime):
     async def create(self, id: str, options: CreateOptions) -> Task:
         choice = await self._runtimes.choose(options.runtime, options.options, options.spec.value)
         options = replace(options, runtime=choice.shim)
-        if choice.oci is None:
-            options = replace(options, stdio=for_strangers(options.stdio))
+        stdio = for_strangers(options.stdio) if choice.oci is None else for_ours(options.stdio)
+        options = replace(options, stdio=stdio)
         bundle = Bundle.make(self._state, scope.namespace(), options, id, choice.oci)
         line: Line | None = None
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cored import scope
@@ -10,12 +11,12 @@ from cored.abc.content import ContentStore, read_blob
 from cored.abc.records import Image, LeaseStore, Resource
 from cored.abc.snapshots import Snapshotter
 from cored.abc.values import Descriptor
-from cored.engine.images import Images
+from cored.engine.images import Images, Unpacked
 from cored.engine.pull import Puller
 from cored.engine.selection import single
 from cored.engine.unpack import Unpacker
 from cored.errors import NotFound
-from cored.oci import mediatypes
+from cored.oci import mediatypes, platforms
 from cored_service_build.state import StageState
 from cored_service_build.values import Layer, Request
 
@@ -46,11 +47,10 @@ class Bases:
         return fresh
 
     async def _image(self, name: str, platform: str, request: Request) -> StageState:
-        image = await self._resolved(name, platform, request)
+        image, found = await self._resolved(name, platform, request)
         lease = scope.current().lease
         if lease is not None:
             await self.leases.add(lease, Resource(image.target.digest, "content"))
-        found = await self.images.unpacked(image, platform)
         if found.chain_id and not await self._there(found.chain_id):
             await self.unpacker.unpack(found.manifest, found.config, snapshotter=self.id)
         blobs = [b for b in found.manifest.layers if mediatypes.is_layer(b.media_type)]
@@ -61,14 +61,22 @@ class Bases:
         config = await read_blob(self.content, found.config_digest)
         return StageState.image(config, layers, found.chain_id, platform)
 
-    async def _resolved(self, name: str, platform: str, request: Request) -> Image:
+    async def _resolved(self, name: str, platform: str, request: Request) -> tuple[Image, Unpacked]:
         if not request.pull:
-            try:
-                return await self.images.resolve(name)
-            except NotFound:
-                pass
+            with suppress(NotFound):  # not at all, or for others' platforms only
+                image = await self.images.resolve(name)
+                return image, await self._chosen(image, platform)
         pulled = await self.puller.pull(name, single(platform, self.id), access=request.access)
-        return pulled[0]
+        return pulled[0], await self._chosen(pulled[0], platform)
+
+    async def _chosen(self, image: Image, platform: str) -> Unpacked:
+        found = await self.images.unpacked(image, platform)
+        there = found.config.platform
+        if there.architecture and not platforms.matches(platforms.parse(platform), there):
+            raise NotFound(
+                f"image {image.name!r}: is for {platforms.format(there)}, not for {platform}"
+            )
+        return found
 
     async def _there(self, chain_id: str) -> bool:
         try:

@@ -18,6 +18,7 @@ from cored.abc.differ import Differ
 from cored.abc.records import ContainerStore, Image, ImageStore, LeaseStore, NamespaceStore
 from cored.abc.values import Descriptor
 from cored.archive.pool import WorkerPool
+from cored.engine.gather import together
 from cored.engine.images import Images
 from cored.engine.pull import Puller
 from cored.engine.snapshotters import Snapshotters
@@ -25,14 +26,17 @@ from cored.engine.transfers import leased
 from cored.engine.unpack import Unpacker
 from cored.errors import DeadlineExceeded
 from cored.oci import mediatypes, platforms
+from cored.oci.values import Platform
 from cored.scope import Scope
 from cored_service_build.base_images import Bases
 from cored_service_build.building import Build
 from cored_service_build.cache import Cache
+from cored_service_build.directories import Kept
 from cored_service_build.dockerfile.ignore import read as read_ignore
-from cored_service_build.dockerfile.lint import lint
+from cored_service_build.dockerfile.lint import errors_wanted, lint
 from cored_service_build.dockerfile.parser import parse
 from cored_service_build.dockerfile.scopes import platform_arguments
+from cored_service_build.elsewhere import completed
 from cored_service_build.graph import plan
 from cored_service_build.layers import Layers
 from cored_service_build.mounting import Caches
@@ -42,7 +46,9 @@ from cored_service_build.running import LABEL, Runner
 from cored_service_build.steps import Flights, Steps
 from cored_service_build.values import Report, Request, Result, Told
 
-__all__ = ["Builder", "Parts"]
+__all__ = ["CONTEXTS", "Builder", "Parts"]
+
+CONTEXTS = 10 * 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +74,21 @@ class Parts:
 
 @dataclass(slots=True)
 class Builder:
-    """``parallel`` is how many steps of all builds work at once."""
+    """``parallel`` is how many steps of all builds work at once; ``contexts`` how many bytes of
+    clients' directories are kept."""
 
     parts: Parts
     parallel: int = 0
+    contexts: int = CONTEXTS
     flights: Flights = field(default_factory=Flights)
     memory: Memory = field(default_factory=Memory)
     caches: Caches = field(init=False)
+    kept: Kept = field(init=False)
     limit: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
         self.caches = Caches(self.parts.root / "cache-mounts")
+        self.kept = Kept(self.parts.root / "contexts", self.contexts)
         self.limit = asyncio.Semaphore(self.parallel or max(2, os.cpu_count() or 2))
 
     @property
@@ -117,33 +127,61 @@ class Builder:
 
     async def _built(self, request: Request, report: Report) -> tuple[Result, Results]:
         parts = self.parts
-        file = parse(request.dockerfile, request.dockerfile_name)
-        for warning in lint(file, read_ignore(request.ignore) if request.ignore else None):
-            report(Told(warning.rule, warning.text, warning.where.first))
-        here = platforms.format(platforms.host())
-        wanted = platforms.format(platforms.parse(request.platform))
-        named = {*request.contexts, *request.images} - {""}
-        known = platform_arguments(wanted, here)
-        planned = plan(file, request.target, request.args, known, named)
         id, snapshots = await parts.snapshotters.choose()
         work = parts.state / "work"
         layers = Layers(id, snapshots, parts.content, parts.leases, parts.pool, parts.differ, work)
         steps = Steps(report, parts.cache, layers, self.flights, request.no_cache, self.limit)
-        bases = Bases(
-            id, snapshots, parts.images, parts.puller, parts.unpacker, parts.content, parts.leases
-        )
+        results = Results(parts.content, parts.image_store, id)
         spool = Path(tempfile.mkdtemp(prefix="build-", dir=self.spool))
         try:
-            build = Build(
-                request, file, planned, wanted, steps, layers, parts.runner, bases, self.caches,
-                self.memory, spool,
-            )  # fmt: skip
-            state = await build.run()
+            request = await completed(request, steps, spool)
+            builds = self._builds(request, steps, report, spool)
+            await together(build.run() for build in builds)
         finally:
             await asyncio.shield(asyncio.to_thread(shutil.rmtree, spool))
             await asyncio.shield(parts.runner.sweep())
-        results = Results(parts.content, parts.image_store, id)
-        return await results.write(state, request), results
+        states = [build.state for build in builds]
+        made = [await results.write(state, request) for state in states]
+        return made[0] if len(made) == 1 else await results.index(made, states), results
+
+    def _builds(self, request: Request, steps: Steps, report: Report, spool: Path) -> list[Build]:
+        """One for each platform. DockerfileError."""
+        parts, layers = self.parts, steps.layers
+        file = parse(request.dockerfile, request.dockerfile_name)
+        warnings = lint(file, read_ignore(request.ignore) if request.ignore else None)
+        for warning in warnings:
+            report(Told(warning.rule, warning.text, warning.where.first))
+        if warnings and errors_wanted(file, request.args):
+            raise file.source.error(warnings[0].where, f"{warnings[0].rule}: {warnings[0].text}")
+        bases = Bases(
+            layers.id, layers.snapshots, parts.images, parts.puller, parts.unpacker,
+            parts.content, parts.leases,
+        )  # fmt: skip
+        here = _shown(platforms.host())
+        wanted = [_shown(platforms.parse(each)) for each in request.platforms]
+        named = {*request.contexts, *request.images} - {""}
+        builds = []
+        for platform in wanted:
+            known = platform_arguments(platform, here)
+            planned = plan(file, request.target, request.args, known, named)
+            label = platform if len(wanted) > 1 else ""
+            builds.append(
+                Build(
+                    request,
+                    file,
+                    planned,
+                    platform,
+                    steps,
+                    layers,
+                    parts.runner,
+                    bases,
+                    self.caches,
+                    self.memory,
+                    spool,
+                    label,
+                )
+            )
+        return builds
 
     async def files(self, result: Result) -> Descriptor:
         """All files of an image as one tar in the content store, held by the current lease."""
@@ -156,3 +194,8 @@ class Builder:
             return await self.parts.differ.compare((), mounts, media_type=mediatypes.OCI_LAYER)
         finally:
             await asyncio.shield(snapshots.remove(key))
+
+
+def _shown(platform: Platform) -> str:
+    """As Dockerfiles know it: the variant that every arm64 has goes without saying."""
+    return platforms.format(platform).replace("/arm64/v8", "/arm64")

@@ -30,7 +30,8 @@ _TAIL = 4096
 
 @dataclass(slots=True)
 class Build:
-    """Everything that the stages of one build share. ``spool`` is for files of the moment."""
+    """Everything that the stages of one build share. ``spool`` is for files of the moment;
+    ``label`` tells the steps of several platforms apart."""
 
     request: Request
     file: Dockerfile
@@ -43,10 +44,11 @@ class Build:
     caches: Caches
     memory: Memory
     spool: Path
+    label: str = ""
     _stages: dict[int, asyncio.Task[StageState]] = field(default_factory=dict)
     _places: dict[str, Place] = field(default_factory=dict)
 
-    async def run(self) -> StageState:
+    async def run(self) -> None:
         """All stages that the target needs; the first error ends the others."""
         try:
             await together(self.stage(stage) for stage in self.plan.needed)
@@ -54,6 +56,10 @@ class Build:
             for task in self._stages.values():
                 task.cancel()
             await asyncio.gather(*self._stages.values(), return_exceptions=True)
+
+    @property
+    def state(self) -> StageState:
+        """What the target came to, when all has run."""
         return self._stages[self.plan.target.number].result()
 
     async def stage(self, stage: Stage) -> StageState:
@@ -69,6 +75,7 @@ class Build:
 
         several = len(self.plan.needed) > 1
         label = stage.base.name or (f"stage-{stage.number}" if several else "")
+        label = f"{self.label} {label}".strip()
         base = self.plan.bases[stage.number]
         earlier = base_stage(self.file, stage, base, self._named)
         if earlier is not None:

@@ -25,11 +25,24 @@ def _between(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
             continue
         if name == "parent":
             found.append("the step before it made something else")
+        elif name == "mounts" and list(map(_what, old or ())) == list(map(_what, new or ())):
+            for mount, other in zip(old or (), new or (), strict=True):
+                told = _entries("files", mount.get("content", {}), other.get("content", {}))
+                found += [f"mount {_target(other)}: {text}" for text in told]
         elif isinstance(old, dict) and isinstance(new, dict):
             found += _entries(name, old, new)
         else:
             found.append(f"{name}: {_shown(old)} -> {_shown(new)}")
     return found
+
+
+def _what(mount: Mapping[str, Any]) -> dict[str, Any]:
+    """A mount's options, without what was found in it."""
+    return {name: value for name, value in mount.items() if name != "content"}
+
+
+def _target(mount: Mapping[str, Any]) -> str:
+    return str(mount.get("target") or mount.get("dst") or mount.get("destination"))
 
 
 def _entries(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ from cored_service_build import remote
 from cored_service_build.cache import Made
 from cored_service_build.copying import Copying
 from cored_service_build.dockerfile import instructions as i
+from cored_service_build.dockerfile.urls import is_git, is_url
 from cored_service_build.layers import mounted
 from cored_service_build.places import Place
 from cored_service_build.state import StageState
@@ -35,7 +36,7 @@ class _Brought:
     """What came from elsewhere for one ADD."""
 
     files: list[remote.Fetched]
-    trees: list[Path]
+    trees: list[remote.Clone]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +67,27 @@ class CopyStep:
 
     async def run(self, entry: i.Copy, step: Step) -> Made:
         """Copy. NotFound for sources that are not there; InvalidArgument, FailedPrecondition."""
-        far = [s for s in entry.sources if remote.is_url(s) or remote.is_git(s)]
+        far = [s for s in entry.sources if is_url(s) or is_git(s)]
         if not isinstance(entry, i.Add) and far:
             raise FailedPrecondition(f"{far[0]!r}: COPY takes no URLs", hint="use ADD")
         near = [source for source in entry.sources if source not in far]
+        repositories = [source for source in far if is_git(source)]
         place = await self.build.place(entry.from_)
         async with self._brought(entry, far) as brought:
             files = dict(await place.files(near, entry.exclude)) if near else {}
             files |= {f"<<{d.name}": d.content for d in entry.heredocs}
             files |= {fetched.name: fetched.digest for fetched in brought.files}
-            for tree in brought.trees:
-                files |= await Place(self.build.layers, self.build.memory, tree).files(["."], ())
+            # what git keeps beside the files is another with each clone
+            files |= {
+                source: c.commit for source, c in zip(repositories, brought.trees, strict=True)
+            }
             inputs: Mapping[str, object] = {
                 "kind": "copy", "parent": "" if entry.link else self.state.chain_id,
                 "sources": list(near), "files": files, "target": entry.target,
                 "chown": entry.chown, "chmod": entry.chmod, "parents": entry.parents,
                 "exclude": list(entry.exclude), "epoch": self.build.request.epoch,
                 "unpack": entry.unpack if isinstance(entry, i.Add) else False,
+                "git": entry.keep_git_dir if isinstance(entry, i.Add) else False,
                 "link": self.state.chain_id if entry.link else None,
             }  # fmt: skip
 
@@ -125,7 +130,7 @@ class CopyStep:
         found = [s for name in near for s in selected(source, name, entry.exclude)]
         if isinstance(entry, i.Add) and entry.unpack is not False:
             found = await self._unpacked(found, entry.target, copying)
-        found += [Selected(tree, "") for tree in brought.trees]
+        found += [Selected(tree.path, "") for tree in brought.trees]
         many = len(found) + len(entry.heredocs) + len(brought.files) > 1
         target = entry.target if not many or entry.target.endswith("/") else f"{entry.target}/"
         if found:
@@ -176,7 +181,7 @@ class CopyStep:
         into = Path(tempfile.mkdtemp(prefix="add-", dir=self.build.spool))
         try:
             for source in far:
-                if remote.is_git(source):
+                if is_git(source):
                     keep = entry.keep_git_dir
                     found.trees.append(await remote.clone(source, into, keep_git_dir=keep))
                 else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,30 @@ from cored._pb.cored.build.v1 import build_pb2 as pb
 from cored.abc.records import Image
 from cored.engine.progress import Progress
 from cored.engine.registry import Credentials, keyring
+from cored_service_build.contexts import Contexts
+from cored_service_build.directories import Entry
 from cored_service_build.values import Output, Request, Result, StepState, Told
 
-__all__ = ["event_message", "request_value", "result_message"]
+__all__ = ["event_message", "received", "request_value", "result_message"]
+
+
+async def received(contexts: Contexts, message: pb.BuildRequest) -> pb.BuildEvent | None:
+    """Take a message that follows the options; the answer, when there is one."""
+    if not message.HasField("files"):
+        await contexts.data(message.data.context, message.data.data)
+        return None
+    files = message.files
+    entries = [
+        Entry(
+            os.fsdecode(file.path), file.mode, file.size, file.modified_at,
+            os.fsdecode(file.link), file.stamp.decode("latin-1"),
+        )
+        for file in files.files
+    ]  # fmt: skip
+    wanted = await contexts.listed(files.context, files.key, entries, last=files.last)
+    if wanted is None:
+        return None
+    return pb.BuildEvent(wanted=pb.Wanted(context=files.context, files=wanted))
 
 
 def request_value(message: pb.BuildOptions, contexts: Mapping[str, Path]) -> Request:
@@ -23,18 +45,20 @@ def request_value(message: pb.BuildOptions, contexts: Mapping[str, Path]) -> Req
     }
     return Request(
         dockerfile=message.dockerfile,
-        dockerfile_name=message.dockerfile_name or "Dockerfile",
+        dockerfile_name=message.dockerfile_path or message.dockerfile_name or "Dockerfile",
+        inside=bool(message.dockerfile_path),
         target=message.target,
         args=dict(message.args),
         tags=tuple(message.tags),
         labels=dict(message.labels),
-        platform=message.platform,
+        platforms=tuple(dict.fromkeys(message.platform.replace(" ", "").split(","))),
         no_cache=message.no_cache,
         pull=message.pull,
         secrets=dict(message.secrets),
         ssh=dict(message.ssh),
         contexts=contexts,
         images=dict(message.named_images),
+        remotes=dict(message.remote_contexts),
         network=message.network or "default",
         memory_limit=message.memory_limit,
         milli_cpus=message.milli_cpus,
@@ -42,6 +66,7 @@ def request_value(message: pb.BuildOptions, contexts: Mapping[str, Path]) -> Req
         access=keyring(auths),
         ignore=message.dockerignore,
         add_hosts=tuple(message.add_hosts),
+        allow=tuple(message.allow),
     )
 
 

@@ -130,16 +130,18 @@ class Mounts:
         if not source.exists():
             raise NotFound(f"mount source {wanted!r}: not found")
         writable = _yes(mount, "rw", "readwrite")
-        if writable and source.is_dir():
+        if writable:
             source = await self._discarding(source, stack)
         there.binds.append(Bind(os.fspath(source), self._target(mount), not writable))
 
     async def _discarding(self, lower: Path, stack: AsyncExitStack) -> Path:
-        """A directory whose changes go nowhere."""
+        """A directory or file whose changes go nowhere."""
         above = self.state / f"writable-{uuid.uuid4().hex}"
         for name in ("upper", "work"):
             (above / name).mkdir(parents=True)
         stack.push_async_callback(asyncio.to_thread, shutil.rmtree, above)
+        if not lower.is_dir():
+            return Path(await asyncio.to_thread(shutil.copy2, lower, above / "upper"))
         options = (f"lowerdir={lower}", f"upperdir={above}/upper", f"workdir={above}/work")
         mount = FileMount("overlay", "overlay", "", options)
         return await stack.enter_async_context(mounted([mount], self.state))

@@ -18,9 +18,11 @@ _MOST = 512
 
 @dataclass(slots=True)
 class Memory:
-    """What files of snapshots, which never change, were found to be; the oldest goes first."""
+    """What files of snapshots, which never change, were found to be, the oldest goes first; and
+    digests of contexts' files."""
 
     known: dict[tuple[object, ...], Mapping[str, str]] = field(default_factory=dict)
+    digests: Digests = field(default_factory=Digests)
 
     def put(self, key: tuple[object, ...], value: Mapping[str, str]) -> None:
         while len(self.known) >= _MOST:
@@ -36,7 +38,6 @@ class Place:
     memory: Memory
     directory: Path | None = None
     chain_id: str = ""
-    digests: Digests = field(default_factory=Digests)
 
     @property
     def owned(self) -> bool:
@@ -59,7 +60,7 @@ class Place:
 
         def look(root: Path) -> Mapping[str, str]:
             sources = [s for pattern in patterns for s in selected(root, pattern, exclude)]
-            digests = Digests() if self.owned else self.digests
+            digests = Digests() if self.owned else self.memory.digests
             return digests.of(sources, owners=self.owned)
 
         async with self.opened() as root:

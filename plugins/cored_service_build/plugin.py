@@ -27,7 +27,7 @@ async def _opened(context: PluginContext) -> AsyncIterator[Service]:
     from cored.engine.snapshotters import Snapshotters
     from cored.engine.tasks import Tasks
     from cored.engine.unpack import Unpacker
-    from cored_service_build.builder import Builder, Parts
+    from cored_service_build.builder import CONTEXTS, Builder, Parts
     from cored_service_build.cache import MIGRATIONS, Cache
     from cored_service_build.running import Runner
     from cored_service_build.service import BuildService
@@ -68,7 +68,11 @@ async def _opened(context: PluginContext) -> AsyncIterator[Service]:
             root=context.root,
             state=context.state,
         )
-        builder = Builder(parts, int(settings.get("parallel", 0)))
+        builder = Builder(
+            parts,
+            int(settings.get("parallel", 0)),
+            int(settings.get("contexts", CONTEXTS)),
+        )
         await builder.clean()
         exporter, pusher = context.require(Exporter), context.require(Pusher)
         yield BuildService(builder, exporter, pusher, content)

@@ -8,7 +8,6 @@ import gzip
 import hashlib
 import lzma
 import os
-import re
 import shutil
 import sys
 import urllib.error
@@ -24,15 +23,15 @@ from cored.archive.jobs import LayerJob, Source
 from cored.archive.pool import WorkerPool
 from cored.errors import FailedPrecondition, InvalidArgument, Unavailable, Unimplemented
 from cored.oci import mediatypes
+from cored_service_build.trees import resolved
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
 
-__all__ = ["Fetched", "clone", "download", "is_archive", "is_git", "is_url", "unpack"]
+__all__ = ["Clone", "Fetched", "clone", "download", "is_archive", "unpack"]
 
-_GIT = re.compile(r"(git@|git://|ssh://).*|https?://[^#]*\.git(#.*)?")
 _TIMEOUT = 60.0
 _PACKED: Mapping[bytes, Callable[..., Any]] = {b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -47,14 +46,6 @@ class Fetched:
     name: str
     digest: str
     modified: int
-
-
-def is_url(source: str) -> bool:
-    return source.startswith(("http://", "https://")) and not is_git(source)
-
-
-def is_git(source: str) -> bool:
-    return bool(_GIT.fullmatch(source))
 
 
 def download(url: str, into: Path, checksum: str = "") -> Fetched:
@@ -80,11 +71,23 @@ def download(url: str, into: Path, checksum: str = "") -> Fetched:
     return Fetched(path, name, digest, seconds)
 
 
-async def clone(source: str, into: Path, *, keep_git_dir: bool) -> Path:
-    """Check a repository out: ``URL[#REF[:DIRECTORY]]``. Unimplemented without git; Unavailable."""
+@dataclass(frozen=True, slots=True)
+class Clone:
+    """A directory of a repository, at a commit."""
+
+    path: Path
+    commit: str
+
+
+async def clone(source: str, into: Path, *, keep_git_dir: bool) -> Clone:
+    """Check a repository out, with its submodules: ``URL[#REF[:DIRECTORY]]``.
+
+    Unimplemented without git; Unavailable; FailedPrecondition where there is no such directory.
+    """
     if shutil.which("git") is None:
         raise Unimplemented(f"{source}: there is no git on this machine", hint="install git")
     url, _, fragment = source.partition("#")
+    url = f"https://{url}" if url.startswith("github.com/") else url
     reference, _, below = fragment.partition(":")
     if reference.startswith("-") or url.startswith("-") or ".." in below.split("/"):
         raise InvalidArgument(f"{source}: invalid", hint="URL#REF:DIRECTORY")
@@ -93,23 +96,33 @@ async def clone(source: str, into: Path, *, keep_git_dir: bool) -> Path:
     await _git(place, "init", "--quiet")
     await _git(place, "fetch", "--quiet", "--depth=1", "--", url, reference or "HEAD")
     await _git(place, "checkout", "--quiet", "FETCH_HEAD")
+    commit = (await _git(place, "rev-parse", "HEAD")).strip()
+    if (place / ".gitmodules").is_file():
+        await _git(place, "submodule", "update", "--quiet", "--init", "--recursive", "--depth=1")
     if not keep_git_dir:
-        await asyncio.to_thread(shutil.rmtree, place / ".git")
-    found = place / below
+        await asyncio.to_thread(_without_git, place)
+    found = resolved(place, below)  # a link in the repository leads nowhere else
     if not found.is_dir():
         raise FailedPrecondition(f"{source}: has no directory {below!r}")
-    return found
+    return Clone(found, commit)
 
 
-async def _git(place: Path, *arguments: str) -> None:
+def _without_git(place: Path) -> None:
+    shutil.rmtree(place / ".git")
+    for path in list(place.rglob(".git")):  # a submodule's says where its repository is
+        if path.is_file():
+            path.unlink()
+
+
+async def _git(place: Path, *arguments: str) -> str:
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
     process = await asyncio.create_subprocess_exec(
         "git", *arguments, cwd=place, env=environment,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
-        _, told = await process.communicate()
+        said, told = await process.communicate()
     except BaseException:
         process.kill()
         await process.wait()
@@ -117,6 +130,7 @@ async def _git(place: Path, *arguments: str) -> None:
     if process.returncode:
         last = told.decode(errors="replace").strip().rpartition("\n")[2]
         raise Unavailable(f"git {arguments[0]}: {last}")
+    return said.decode(errors="replace")
 
 
 def is_archive(path: Path) -> bool:

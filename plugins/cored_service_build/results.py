@@ -13,7 +13,7 @@ from cored.abc.records import Image, ImageStore
 from cored.abc.values import Descriptor
 from cored.engine.transfers import child_labels, put_images
 from cored.oci import digest, mediatypes
-from cored.oci.manifest import Manifest, parse
+from cored.oci.manifest import Index, Manifest, parse
 from cored.oci.reference import parse as parse_reference
 from cored_service_build.state import StageState, timestamp
 from cored_service_build.values import Layer, Request, Result
@@ -54,6 +54,21 @@ class Results:
         target = Descriptor(mediatypes.OCI_MANIFEST, name, len(manifest))
         return Result(target, config_digest, state.chain_id, tuple(state.layers))
 
+    async def index(self, results: Sequence[Result], states: Sequence[StageState]) -> Result:
+        """One for all platforms."""
+        manifests = [
+            {**_entry(result.target), "platform": _platform(state)}
+            for result, state in zip(results, states, strict=True)
+        ]
+        document = {
+            "schemaVersion": 2, "mediaType": mediatypes.OCI_INDEX, "manifests": manifests,
+        }  # fmt: skip
+        index = _json(document)
+        parsed = parse(index, mediatypes.OCI_INDEX)
+        assert isinstance(parsed, Index)
+        name = await self._blob(index, child_labels(parsed))
+        return Result(Descriptor(mediatypes.OCI_INDEX, name, len(index)))
+
     async def name(self, result: Result, tags: Sequence[str]) -> list[Image]:
         """Give it its names; one without a name is called by its digest."""
         names = [str(parse_reference(tag)) for tag in tags]
@@ -79,6 +94,11 @@ def _document(state: StageState, request: Request) -> dict[str, Any]:
     diff_ids = [layer.diff_id for layer in state.layers]
     document["rootfs"] = {"type": "layers", "diff_ids": diff_ids}
     return document
+
+
+def _platform(state: StageState) -> dict[str, str]:
+    names = ("architecture", "os", "variant")
+    return {name: state.document[name] for name in names if state.document.get(name)}
 
 
 def _oci(layer: Layer) -> Descriptor:

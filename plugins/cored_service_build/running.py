@@ -49,6 +49,7 @@ class Work:
     binds: Sequence[Bind] = ()
     tmpfs: Sequence[Tmpfs] = ()
     privileged: bool = False
+    devices: tuple[str, ...] = ()
     memory_limit: int = 0
     milli_cpus: int = 0
     secrets: Sequence[bytes] = ()
@@ -89,6 +90,7 @@ class Runner:
             network="" if work.network == "default" else work.network,
             tmpfs=tuple(work.tmpfs),
             privileged=work.privileged,
+            cdi_devices=work.devices,
             resources=_limits(work),
             extra_hosts=work.add_hosts,
         )

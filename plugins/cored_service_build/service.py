@@ -16,8 +16,8 @@ from cored.engine.push import Pusher
 from cored.engine.selection import Selection
 from cored.errors import InvalidArgument
 from cored_service_build.builder import Builder
-from cored_service_build.contexts import received
-from cored_service_build.messages import event_message, request_value, result_message
+from cored_service_build.contexts import contexts
+from cored_service_build.messages import event_message, received, request_value, result_message
 from cored_service_build.values import Request, Result
 
 __all__ = ["BuildService"]
@@ -47,16 +47,19 @@ class BuildService(Service):
         options = first.options
         if options.output not in _OUTPUTS:
             raise InvalidArgument(f"output {options.output!r}: unknown", hint=", ".join(_OUTPUTS))
+        if options.output == "tar" and "," in options.platform:
+            raise InvalidArgument("output tar: has the files of one platform only")
         if options.push and not options.tags:
             raise InvalidArgument("build: an image without a name cannot be pushed", hint="-t")
 
-        async def pieces() -> AsyncIterator[tuple[str, bytes]]:
+        builder, names = self._builder, options.named_contexts
+        async with contexts(names, builder.spool, builder.kept) as incoming:
             async for request in requests:
-                yield request.data.context, request.data.data
-
-        async with received(pieces(), options.named_contexts, self._builder.spool) as contexts:
-            request = request_value(options, contexts)
-            async with aclosing(self._events(request, options)) as events:
+                answer = await received(incoming, request)
+                if answer is not None:
+                    yield answer
+            value = request_value(options, await incoming.whole())
+            async with aclosing(self._events(value, options)) as events:
                 async for event in events:
                     yield event
 
@@ -131,4 +134,6 @@ class BuildService(Service):
         gone = await self._builder.parts.cache.prune(request.keep_size, request.unused_for)
         if not request.keep_size and not request.unused_for:
             await self._builder.caches.prune()
+        if not request.keep_size:
+            await asyncio.to_thread(self._builder.kept.prune, request.unused_for)
         return pb.PruneCacheResponse(removed=len(gone), freed=sum(record.size for record in gone))

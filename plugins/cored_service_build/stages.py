@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from cored.errors import CoredError, InvalidArgument, by_code
+from cored.errors import CoredError, PermissionDenied, by_code
 from cored_service_build.building import Build
 from cored_service_build.cache import Made
 from cored_service_build.configuration import configure, working_directory
 from cored_service_build.copies import CopyStep
+from cored_service_build.devices import allowed_devices
 from cored_service_build.dockerfile import instructions as i
 from cored_service_build.dockerfile.lexer import Heredoc
 from cored_service_build.dockerfile.parser import Stage, parse_trigger
 from cored_service_build.dockerfile.scopes import PREDEFINED
 from cored_service_build.dockerfile.source import DockerfileError
 from cored_service_build.dockerfile.words import Expansion, WordError
+from cored_service_build.emulation import check_runnable
 from cored_service_build.mounting import Mounts
 from cored_service_build.running import Work
 from cored_service_build.state import StageState
@@ -156,12 +159,15 @@ class StageRun:
         env = {**state.args, **state.env}
         args, script = self._command(entry)
         network = entry.network if entry.network != "default" else request.network
-        if entry.security == "insecure":
-            raise InvalidArgument("security insecure: is not allowed here")
+        insecure, devices = entry.security == "insecure", allowed_devices(entry, request.allow)
+        if insecure and "security.insecure" not in request.allow:
+            raise PermissionDenied(
+                "security insecure: is not allowed", hint="--allow security.insecure"
+            )
         work = Work(
             args=args, env=(), directory=state.directory, user=state.user, network=network,
             memory_limit=request.memory_limit, milli_cpus=request.milli_cpus,
-            add_hosts=request.add_hosts,
+            add_hosts=request.add_hosts, privileged=insecure, devices=devices,
         )  # fmt: skip
         inputs: Mapping[str, object] = {
             "kind": "run", "parent": state.chain_id, "command": list(args), "script": script,
@@ -169,8 +175,11 @@ class StageRun:
             "directory": state.directory, "user": state.user, "network": network,
             "mounts": await mounts.inputs(), "epoch": request.epoch,
         }  # fmt: skip
+        if insecure or devices:
+            inputs = {**inputs, "security": entry.security, "devices": list(devices)}
 
         async def execute(step: Step) -> Made:
+            await asyncio.to_thread(check_runnable, state.platform)
             return await build.executed(step, state, work, {**proxies, **env}, mounts, script)
 
         made = await self._step(entry).made(inputs, execute)

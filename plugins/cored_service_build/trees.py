@@ -16,7 +16,8 @@ from cored_service_build.dockerfile.ignore import Ignore, glob
 __all__ = ["Digests", "Selected", "located", "resolved", "selected"]
 
 _LINKS = 255
-_CHUNK = 1 << 20
+# files whose digests are known: some 100 bytes each
+_MOST = 200_000
 
 
 def resolved(root: Path, path: str, *, follow_last: bool = True) -> Path:
@@ -122,9 +123,9 @@ def _paths(root: Path, path: str, depth: int | None) -> Iterator[str]:
 
 @dataclass(slots=True)
 class Digests:
-    """Digests of what files are, without their times; each is read once."""
+    """Digests of what files are, without their times; one that nobody wrote to is read once."""
 
-    known: dict[str, str] = field(default_factory=dict)
+    known: dict[tuple[int, ...], str] = field(default_factory=dict)
 
     def of(self, sources: Sequence[Selected], *, owners: bool) -> Mapping[str, str]:
         """By path. ``owners``: who they belong to counts too. Blocks."""
@@ -144,9 +145,11 @@ class Digests:
             return f"{mark} {os.readlink(place)}"
         if not stat.S_ISREG(there.st_mode):
             return mark
-        key = os.fspath(place)
+        key = (there.st_dev, there.st_ino, there.st_ctime_ns, there.st_size)
         digest = self.known.get(key)
         if digest is None:
+            if len(self.known) >= _MOST:
+                self.known.clear()
             digest = self.known[key] = _file_digest(place)
         return f"{mark} {digest}"
 

@@ -15,24 +15,28 @@ __all__ = ["Layer", "Output", "Report", "Request", "Result", "StepState", "Told"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """``contexts`` are directories by name ('' is the main one), ``images`` images for names.
+    """``contexts`` are directories by name ('' is the main one), ``images`` images for names,
+    ``remotes`` URLs of contexts. ``inside``: the Dockerfile is in the main context.
 
-    ``ssh`` are sockets by id; ``secrets`` contents, which nothing may keep or show.
+    ``ssh`` are sockets by id; ``secrets`` contents, which nothing may keep or show. ``allow`` are
+    the rights that RUN may ask for: security.insecure, device, device=NAME.
     """
 
     dockerfile: str
     dockerfile_name: str = "Dockerfile"
+    inside: bool = False
     target: str = ""
     args: Mapping[str, str] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
-    platform: str = ""
+    platforms: tuple[str, ...] = ("",)
     no_cache: bool = False
     pull: bool = False
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     ssh: Mapping[str, str] = field(default_factory=dict)
     contexts: Mapping[str, Path] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
+    remotes: Mapping[str, str] = field(default_factory=dict)
     network: str = "default"
     memory_limit: int = 0
     milli_cpus: int = 0
@@ -40,6 +44,7 @@ class Request:
     access: Access = ANONYMOUS
     ignore: str = ""
     add_hosts: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
 
     @property
     def epoch(self) -> int | None:
@@ -94,9 +99,12 @@ Report = Callable[[Any], None]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """An image: its manifest and config in the content store, its snapshot."""
+    """An image: its manifest and config in the content store, its snapshot.
+
+    Of several platforms: their index, which has neither config nor snapshot.
+    """
 
     target: Descriptor
-    config_digest: str
-    chain_id: str
+    config_digest: str = ""
+    chain_id: str = ""
     layers: Sequence[Layer] = ()

@@ -53,11 +53,17 @@ class Facts:
 
 
 class ImageFacts:
-    """What is known of images does not change: it is read once for each manifest."""
+    """What is known of images does not change: it is read once for each manifest.
 
-    def __init__(self, images: Images, store: ImageStore) -> None:
+    ``pinned`` are names of images that are pinned whoever brought them, and without a label.
+    """
+
+    def __init__(
+        self, images: Images, store: ImageStore, pinned: frozenset[str] = frozenset()
+    ) -> None:
         self._images = images
         self._store = store
+        self._pinned = pinned
         self._known: dict[str, Unpacked] = {}
 
     async def list(self) -> list[Facts]:
@@ -74,7 +80,7 @@ class ImageFacts:
             for digest, unpacked in self._known.items()
             if unpacked.config_digest in grouped
         }
-        return [_facts(id, found) for id, found in grouped.items()]
+        return [_facts(id, found, self._pinned) for id, found in grouped.items()]
 
     async def find(self, name: str) -> Facts:
         """By name or id. NotFound."""
@@ -98,7 +104,7 @@ class ImageFacts:
         return known
 
 
-def _facts(id: str, found: Sequence[tuple[Image, Unpacked]]) -> Facts:
+def _facts(id: str, found: Sequence[tuple[Image, Unpacked]], pinned: frozenset[str]) -> Facts:
     tags, digests, names = [], [], []
     for image, _ in found:
         names.append(image.name)
@@ -119,5 +125,5 @@ def _facts(id: str, found: Sequence[tuple[Image, Unpacked]]) -> Facts:
         tags=tuple(dict.fromkeys(tags)),
         digests=tuple(dict.fromkeys(digests)),
         names=tuple(names),
-        pinned=any(image.labels.get(PINNED) == "pinned" for image, _ in found),
+        pinned=any(i.labels.get(PINNED) == "pinned" or i.name in pinned for i, _ in found),
     )

@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from cored import log, scope
 from cored._pb.cri.v1 import api_pb2 as pb
 from cored.abc.records import ImageStore
 from cored.abc.service import Service
@@ -19,7 +18,7 @@ from cored.engine.naming import Naming
 from cored.engine.pull import Puller
 from cored.engine.registry import ANONYMOUS, Access, Credentials, keyring, known_user
 from cored.engine.snapshotters import Snapshotters
-from cored.errors import CoredError, InvalidArgument, NotFound
+from cored.errors import InvalidArgument, NotFound
 from cored.hookspecs import PluginContext
 from cored.oci.reference import parse as parse_reference
 from cored_service_cri.imagefacts import PINNED, ImageFacts
@@ -120,18 +119,6 @@ class ImageService(Service):
         )
         return pb.ImageFsInfoResponse(image_filesystems=[answer], container_filesystems=[answer])
 
-    async def pin(self) -> None:
-        """Label what is here already and is to be pinned."""
-        for name in self._pinned:
-            try:
-                image = await self._store.get(name)
-            except NotFound:
-                continue
-            if image.labels.get(PINNED) != "pinned":
-                fields = (f"labels.{PINNED}",)
-                labels = {**image.labels, PINNED: "pinned"}
-                await self._store.update(type(image)(image.name, image.target, labels), fields)
-
     async def _list(self, wanted: pb.ImageFilter) -> list[pb.Image]:
         if not wanted.image.image:
             return [one.message() for one in await self._facts.list()]
@@ -168,15 +155,10 @@ async def opened(context: PluginContext) -> AsyncIterator[Service]:
     pinned = frozenset(str(parse_reference(name)) for name in settings.get("pinned", ()))
     store: ImageStore = context.require(ImageStore)  # type: ignore[type-abstract]
     service = ImageService(
-        ImageFacts(context.require(Images), store),
+        ImageFacts(context.require(Images), store, pinned),
         store,
         context.require(Puller),
         Filesystem(context.require(Snapshotters), str(context.root.parent)),
         pinned,
     )
-    try:
-        with scope.entered(scope.Scope(NAMESPACE)):
-            await service.pin()
-    except CoredError as error:
-        log.get("cri").warning("pinning images", error=str(error))
     yield service

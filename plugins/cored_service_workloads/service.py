@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -11,7 +12,6 @@ from cored.abc.service import Service
 from cored.engine import logs
 from cored.engine.containers import Containers
 from cored.engine.workload import ContainerView
-from cored.errors import FailedPrecondition
 from cored_service_workloads import fields
 from cored_service_workloads.container_filters import Filters
 from cored_service_workloads.files import FileCalls, FileParts
@@ -95,7 +95,7 @@ class WorkloadsService(ImageCalls, ProcessCalls, FileCalls, Service):
             snapshotter=record.snapshotter,
             snapshot_key=record.snapshot_key,
             runtime=record.runtime,
-            log_path=str(self._containers.log_path(record) or ""),
+            log_path=_shown(view, self._containers.log_path(record)),
         )
 
     async def Resize(self, request: pb.ResizeRequest) -> Empty:
@@ -105,11 +105,9 @@ class WorkloadsService(ImageCalls, ProcessCalls, FileCalls, Service):
     async def Logs(self, request: pb.LogsRequest) -> AsyncIterator[pb.LogRecord]:
         record = await self._containers.find(request.container)
         since = request.since.ToNanoseconds() if request.HasField("since") else 0
-        path = self._containers.log_path(record)
-        if path is None:
-            raise FailedPrecondition(
-                f"container {request.container!r}: keeps no log", hint="its log driver is none"
-            )
+        place = self._containers.place(record.id)
+        path = self._containers.logs.readable(record, place, request.container)
+        details = self._containers.logs.attributes(record) if request.details else {}
         found = logs.read(
             path,
             follow=(lambda: self._containers.running(record.id)) if request.follow else None,
@@ -118,7 +116,12 @@ class WorkloadsService(ImageCalls, ProcessCalls, FileCalls, Service):
             until=request.until.ToNanoseconds() if request.HasField("until") else 0,
         )
         async for entry in found:
-            yield pb.LogRecord(stream=entry.stream, time=timestamp(entry.time), data=entry.data)
+            yield pb.LogRecord(
+                stream=entry.stream,
+                time=timestamp(entry.time),
+                data=entry.data,
+                details=details,
+            )
 
     async def _message(self, view: ContainerView, *, size: bool) -> pb.Container:
         message = container_message(view)
@@ -133,3 +136,9 @@ class WorkloadsService(ImageCalls, ProcessCalls, FileCalls, Service):
     async def ListRuntimes(self, request: pb.ListRuntimesRequest) -> pb.ListRuntimesResponse:
         found = await self._tasks.runtimes()
         return pb.ListRuntimesResponse(runtimes=map(runtime_message, found))
+
+
+def _shown(view: ContainerView, path: Path | None) -> str:
+    """As docker: of what is kept beside another driver nobody else is to make use."""
+    own = view.config.logging.driver in ("", "json-file", "local")
+    return str(path) if path is not None and own else ""

@@ -1,4 +1,7 @@
-"""A log file that grows to a size and is then put away: ``log``, then ``log.1``, ``log.2``."""
+"""A log file that grows to a size and is then put away: ``log``, then ``log.1``, ``log.2``.
+
+Where they are to be compressed: ``log.1.gz``, ``log.2.gz``.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import fcntl
 import os
 
 from coreshim.hibernation import Luggage, State
+from coreshim.squeezing import PACKED, Squeezer
 
 __all__ = ["LogFile"]
 
@@ -18,28 +22,45 @@ class LogFile:
     whether ``path`` is still the file that is open. Nothing else is remembered.
     """
 
-    def __init__(self, path: str, max_size: int = 0, max_files: int = 1, fd: int = -1) -> None:
+    def __init__(
+        self,
+        path: str,
+        max_size: int = 0,
+        max_files: int = 1,
+        fd: int = -1,
+        *,
+        compress: bool = False,
+    ) -> None:
         self.path = path
         self.max_size = max_size
         self.max_files = max(1, max_files)
+        self._squeezer = Squeezer(path) if compress and max_files > 1 else None
         if fd >= 0:  # an earlier worker's
             self._fd = fd
             return
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         self._fd = self._opened()
         _mend(self._fd)
+        if self._squeezer is not None:
+            self._squeezer.leftovers()
+
+    @property
+    def busy(self) -> bool:
+        """Whether an old file is being compressed just now."""
+        return self._squeezer is not None and self._squeezer.busy
 
     def pack(self, luggage: Luggage) -> State:
         """What :meth:`unpacked` needs. The descriptor too: a full disk must not end a sleep."""
         return {
             "path": self.path, "size": self.max_size, "files": self.max_files,
-            "fd": luggage.pack(self._fd),
+            "fd": luggage.pack(self._fd), "compress": self._squeezer is not None,
         }  # fmt: skip
 
     @classmethod
     def unpacked(cls, state: State, luggage: Luggage) -> LogFile:
         """The file that an earlier worker had open."""
-        return cls(state["path"], state["size"], state["files"], luggage.unpack(state["fd"]))
+        fd, compress = luggage.unpack(state["fd"]), state["compress"]
+        return cls(state["path"], state["size"], state["files"], fd, compress=compress)
 
     def append(self, data: bytes) -> None:
         """Write lines, none of them torn. OSError: the rest of them is not there."""
@@ -57,6 +78,8 @@ class LogFile:
             data = data[end:]
 
     def close(self) -> None:
+        if self._squeezer is not None:
+            self._squeezer.settle()
         os.close(self._fd)
 
     def _opened(self) -> int:
@@ -90,6 +113,8 @@ class LogFile:
             return False
         if self._current():
             self._put_away()
+            if self._squeezer is not None:
+                self._squeezer.take(self._fd)
         self._reopen()  # the lock goes with what was open
         return True
 
@@ -101,9 +126,17 @@ class LogFile:
             return
         numbers = range(1, self.max_files)
         names = [self.path, *(f"{self.path}.{number}" for number in numbers)]
-        last = next((n for n in numbers if not os.path.exists(names[n])), numbers[-1])
+        last = next((n for n in numbers if not _forms(names[n])), numbers[-1])
+        for form in _forms(names[last]):
+            os.unlink(form)
         for number in range(last, 0, -1):
-            os.replace(names[number - 1], names[number])
+            for form in _forms(names[number - 1]):
+                os.replace(form, names[number] + form[len(names[number - 1]) :])
+
+
+def _forms(name: str) -> list[str]:
+    """The file as it is, and compressed; both for a moment."""
+    return [form for form in (name, name + PACKED) if os.path.exists(form)]
 
 
 def _write_whole(fd: int, data: bytes) -> None:

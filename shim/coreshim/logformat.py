@@ -1,11 +1,11 @@
-"""What a log's lines look like: docker's json-file, and the CRI's for kubelet."""
+"""What a log's lines look like: docker's json-file, the CRI's for kubelet, our ``local``."""
 
 from __future__ import annotations
 
 import time
 from json.encoder import encode_basestring, encode_basestring_ascii
 
-__all__ = ["LONGEST", "CriLines", "JsonLines", "Lines"]
+__all__ = ["LONGEST", "CriLines", "JsonLines", "Lines", "LocalLines"]
 
 # docker and containerd's CRI cut longer lines at this size too
 LONGEST = 16 << 10
@@ -20,6 +20,14 @@ class Lines:
 
     def feed(self, data: bytes) -> bytes:
         """The records of all lines that are complete now, or too long."""
+        return self.records(self.split(data))
+
+    def finish(self) -> bytes:
+        """The record of what is left."""
+        return self.records(self.last())
+
+    def split(self, data: bytes) -> list[bytes]:
+        """The texts of those records; one that goes on has no line feed at its end."""
         parts = (self.rest + data).split(b"\n")
         rest = parts.pop()
         texts = []
@@ -33,15 +41,18 @@ class Lines:
             texts.append(rest[:end])
             rest = rest[end:]
         self.rest = rest
+        return texts
+
+    def last(self) -> list[bytes]:
+        """The text of what is left."""
+        rest, self.rest = self.rest, b""
+        return [rest] if rest else []
+
+    def records(self, texts: list[bytes]) -> bytes:
+        """A record for each text."""
         return self._records(texts) if texts else b""
 
-    def finish(self) -> bytes:
-        """The record of what is left."""
-        rest, self.rest = self.rest, b""
-        return self._records([rest]) if rest else b""
-
     def _records(self, texts: list[bytes]) -> bytes:
-        """A record for each text; one that goes on has no line feed at its end."""
         raise NotImplementedError
 
 
@@ -49,11 +60,16 @@ class JsonLines(Lines):
     """``{"log", "stream", "time"}``, an object a line.
 
     Bytes that are not UTF-8 are lone surrogates (``\\udc80`` to ``\\udcff``), so that a reader who
-    knows gets them back; to others they are the character for "unreadable".
+    knows gets them back; to others they are the character for "unreadable". ``attributes`` are an
+    object, as JSON, that each line has as "attrs".
     """
 
+    def __init__(self, stream: str, attributes: str = "") -> None:
+        super().__init__(stream)
+        self._more = f',"attrs":{attributes}' if attributes else ""
+
     def _records(self, texts: list[bytes]) -> bytes:
-        tail = f',"stream":"{self.stream}","time":"{_now()}"}}\n'
+        tail = f',"stream":"{self.stream}"{self._more},"time":"{_now()}"}}\n'
         return "".join([f'{{"log":{_quoted(text)}{tail}' for text in texts]).encode()
 
 
@@ -67,6 +83,21 @@ class CriLines(Lines):
                 head + (b"F " + text if text.endswith(b"\n") else b"P " + text + b"\n")
                 for text in texts
             ]
+        )
+
+
+class LocalLines(Lines):
+    """``<ns since the epoch><o|e|O|E><text>``: the letter is stdout or stderr, a capital goes on.
+
+    Bytes are kept as they are.
+    """
+
+    def _records(self, texts: list[bytes]) -> bytes:
+        stamp = b"%d" % time.time_ns()
+        whole = stamp + self.stream[3:4].encode()
+        piece = whole.upper()
+        return b"".join(
+            [whole + text if text.endswith(b"\n") else piece + text + b"\n" for text in texts]
         )
 
 

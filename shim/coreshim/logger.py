@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from coreshim.loop import READ, Future, Loop
 from coreshim.server import INVALID, Failure
@@ -29,7 +29,7 @@ class Logger:
 
     def __init__(self, loop: Loop, uri: str, id: str, namespace: str) -> None:
         self._loop = loop
-        self._path = urlsplit(uri).path
+        self._path = unquote(urlsplit(uri).path)
         arguments = [self._path]
         for key, value in parse_qsl(urlsplit(uri).query, keep_blank_values=True):
             arguments += [key, value] if value else [key]
@@ -62,12 +62,18 @@ class Logger:
                 os.close(fd)
 
     async def ready(self) -> None:
-        """Return when it says that it listens, by closing descriptor 5. Failure after a while."""
+        """Return when it says that it listens, by closing descriptor 5.
+
+        Failure after a while, or when it says something else: ours do, to say what is wrong.
+        """
         heard = Future(self._loop)
         self._loop.watch(self._ready, READ, lambda events: heard.set(True))
         self._loop.later(_PATIENCE, heard.set)
         told = await heard
+        text = os.read(self._ready, 4096).decode(errors="replace") if told else ""
         self.close()
+        if text:
+            raise Failure(INVALID, f"log driver: {text}")
         if not told:
             raise Failure(INVALID, f"logger {self._path}: is not ready after {_PATIENCE:.0f} s")
 

@@ -12,10 +12,10 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from coreshim.logged import open_log
 from coreshim.loop import Loop
 from coreshim.relay import Relay
 from coreshim.server import Failure
-from coreshim.sinks import open_log
 
 __all__ = ["main"]
 

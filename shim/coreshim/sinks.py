@@ -1,47 +1,23 @@
-"""Where a relay's bytes go: a descriptor, or a log with a copy for whoever reads it.
-
-Logs are named by URIs, and written by the shim itself:
-
-- ``json-file:///path`` is docker's format, ``cri:///path`` the one that kubelet reads, ``none://``
-  keeps nothing;
-- ``max-size=10m`` (bytes, or with k, m, g; no limit when not given) and ``max-file=3`` (how many
-  files in all; 1 when not given) rotate it: ``path.1`` is the youngest of the old ones;
-- ``copy=/fifo`` sends what is written there too, while somebody reads it.
-
-A file that was renamed or removed is begun anew with the next line: to "reopen" a log takes nothing
-more. stdout and stderr may name the same file.
-"""
+"""Where a relay's bytes go: a descriptor, or (:mod:`coreshim.logged`) a log."""
 
 from __future__ import annotations
 
 import os
-import re
 import stat
-import sys
-from urllib.parse import parse_qsl, unquote, urlsplit
 
-from coreshim.hibernation import Luggage, State, bytes_of, text_of
-from coreshim.logfile import LogFile
-from coreshim.logformat import CriLines, JsonLines, Lines
-from coreshim.server import INVALID, Failure
+from coreshim.hibernation import Luggage, State
+from coreshim.loop import WRITE
 
-__all__ = ["Descriptor", "Logged", "Sink", "is_fifo", "open_log", "open_sink", "sink_of"]
-
-_FORMATS: dict[str, type[Lines] | None] = {"json-file": JsonLines, "cri": CriLines, "none": None}
-_NAMES = {kind: name for name, kind in _FORMATS.items() if kind is not None}
-# a reader has all of them open at once
-_MOST_FILES = 500
-_SIZE = re.compile(r"(\d+)([bkmg]?)b?", re.IGNORECASE)
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+__all__ = ["Descriptor", "Sink", "is_fifo", "open_sink"]
 
 
 class Sink:
-    """``fd`` is what to wait for when ``write`` raises BlockingIOError or takes less."""
+    """Takes bytes; ``fd`` is a descriptor that splice can write to, -1 where there is none."""
 
     fd = -1
 
     def write(self, data: bytes) -> int:
-        """How many bytes it took. OSError: it takes no more."""
+        """How many bytes it took. BlockingIOError: none just now; OSError: it takes no more."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -49,8 +25,31 @@ class Sink:
         raise NotImplementedError
 
     def pack(self, luggage: Luggage) -> State:
-        """What :func:`sink_of` needs to go on with it."""
+        """What :func:`coreshim.logged.sink_of` needs to go on with it."""
         raise NotImplementedError
+
+    @property
+    def room(self) -> tuple[int, int]:
+        """The descriptor and events to wait for when it took less than all."""
+        return self.fd, WRITE
+
+    @property
+    def unsent(self) -> tuple[int, int]:
+        """The same for what it took and has not passed on; (-1, 0) when there is nothing."""
+        return -1, 0
+
+    @property
+    def owing(self) -> bool:
+        """Whether there is such a thing."""
+        return False
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has something under way, and wants a :meth:`tick` now and then."""
+        return False
+
+    def tick(self) -> None:
+        """Go on with what was left undone."""
 
 
 class Descriptor(Sink):
@@ -69,122 +68,9 @@ class Descriptor(Sink):
         return {"fd": luggage.pack(self.fd)}
 
 
-class Logged(Sink):
-    """A log, and a FIFO with a copy for whoever reads it; without a reader the copy is dropped."""
-
-    def __init__(self, lines: Lines | None, file: LogFile | None, copy: str, fd: int = -1) -> None:
-        self.lines = lines
-        self._file = file
-        self._copy = copy
-        self.fd = fd
-        self._failing = False
-
-    def _reader(self) -> bool:
-        """Whether somebody reads the FIFO now."""
-        if self.fd < 0 and self._copy:
-            try:
-                self.fd = os.open(self._copy, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            except OSError:  # ENXIO: nobody reads; or it has been removed, or is not yet there
-                return False
-        return self.fd >= 0
-
-    def write(self, data: bytes) -> int:
-        sent = len(data)
-        if self._reader():
-            try:
-                sent = os.write(self.fd, data)
-            except BrokenPipeError:
-                os.close(self.fd)
-                self.fd = -1
-        if self.lines is not None:
-            self._append(self.lines.feed(data[:sent]))
-        return sent
-
-    def pack(self, luggage: Luggage) -> State:
-        lines, file = self.lines, self._file
-        return {
-            "format": "none" if lines is None else _NAMES[type(lines)],
-            "stream": "" if lines is None else lines.stream,
-            "rest": "" if lines is None else text_of(lines.rest),
-            "file": None if file is None else file.pack(luggage),
-            "copy": self._copy,
-            "fd": luggage.pack(self.fd),
-        }
-
-    @classmethod
-    def unpacked(cls, state: State, luggage: Luggage) -> Logged:
-        """The log that an earlier worker wrote, in the middle of a line perhaps."""
-        lines, file = None, None
-        kind = _FORMATS[state["format"]]
-        if kind is not None:
-            lines = kind(state["stream"])
-            lines.rest = bytes_of(state["rest"])
-        if state["file"] is not None:
-            file = LogFile.unpacked(state["file"], luggage)
-        return cls(lines, file, state["copy"], luggage.unpack(state["fd"]))
-
-    def _append(self, records: bytes) -> None:
-        if not records or self._file is None:
-            return
-        try:
-            self._file.append(records)
-            self._failing = False
-        except OSError as error:
-            # a full disk costs the log's lines, not the container its output and so its life
-            if not self._failing:
-                print(f"log: lines are lost: {error}", file=sys.stderr, flush=True)
-            self._failing = True
-
-    def close(self) -> None:
-        if self.lines is not None:
-            self._append(self.lines.finish())
-        if self._file is not None:
-            self._file.close()
-        # a reader that got nothing sees the end all the same: a writer has come and gone
-        if self._reader():
-            os.close(self.fd)
-            self.fd = -1
-
-
 def is_fifo(path: str) -> bool:
     """Whether ``path`` is a named pipe. OSError."""
     return stat.S_ISFIFO(os.stat(path).st_mode)
-
-
-def open_log(uri: str, stream: str) -> Logged | None:
-    """The sink for a log's URI, None for other paths. OSError, Failure."""
-    parts = urlsplit(uri)
-    if "://" not in uri or parts.scheme not in _FORMATS:
-        return None
-    options = {"max-size": "", "max-file": "1", "copy": ""}
-    for name, value in parse_qsl(parts.query):
-        if name not in options:
-            raise Failure(INVALID, f"stdio {uri}: there is no option {name}")
-        options[name] = value
-    if not options["max-file"].isdecimal() or not 1 <= int(options["max-file"]) <= _MOST_FILES:
-        raise Failure(INVALID, f"stdio {uri}: max-file must be 1 to {_MOST_FILES}")
-    lines, file = _FORMATS[parts.scheme], None
-    if lines is not None:
-        size, path = _bytes(uri, options["max-size"]), unquote(parts.path)
-        file = LogFile(path, size, int(options["max-file"]))
-    return Logged(lines(stream) if lines else None, file, options["copy"])
-
-
-def sink_of(state: State, luggage: Luggage) -> Sink:
-    """The sink of an earlier worker."""
-    if "format" in state:
-        return Logged.unpacked(state, luggage)
-    return Descriptor(luggage.unpack(state["fd"]))
-
-
-def _bytes(uri: str, text: str) -> int:
-    """A size; 0 for none, or for docker's -1: no limit."""
-    if text in ("", "-1"):
-        return 0
-    found = _SIZE.fullmatch(text)
-    if found is None:
-        raise Failure(INVALID, f"stdio {uri}: max-size is not a size such as 10m")
-    return int(found[1]) * _UNITS[found[2].lower()]
 
 
 def open_sink(path: str) -> int:

@@ -13,11 +13,12 @@ import struct
 import termios
 
 from coreshim.hibernation import Luggage, State
+from coreshim.logged import open_log
 from coreshim.logger import Logger, is_binary
 from coreshim.loop import Future, Loop
 from coreshim.relay import Relay
 from coreshim.server import INVALID, Failure
-from coreshim.sinks import Descriptor, Sink, is_fifo, open_log, open_sink
+from coreshim.sinks import Descriptor, Sink, is_fifo, open_sink
 
 __all__ = ["Streams"]
 

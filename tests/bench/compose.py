@@ -1,7 +1,9 @@
-"""An application of many services: corectl compose beside docker-compose on Debian's dockerd."""
+"""An application of many services: corectl compose beside docker-compose on Debian's dockerd, and
+beside podman-compose where it is installed (which waits for nobody's health)."""
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import subprocess
 import tempfile
@@ -12,6 +14,7 @@ from pathlib import Path
 
 from tests import daemons
 from tests.bench.compare import Row
+from tests.bench.podman import LIMITS, podman
 from tests.docker import dockerd
 
 __all__ = ["rows"]
@@ -59,7 +62,9 @@ def rows(rounds: int) -> list[Row]:
             docker.compose(place, *words)
 
         taken: dict[tuple[str, str], list[float]] = {}
-        sides: dict[str, Callable[..., None]] = {"ours": mine, "theirs": theirs}
+        sides: dict[str, Callable[..., None]] = {"ours": mine, "docker": theirs}
+        if shutil.which("podman-compose"):
+            sides["podman"] = _podman_compose(place, busybox)
         for number in range(rounds + 1):
             for side in sorted(sides, reverse=bool(number % 2)):
                 for what, words in (("up", ("up", "-d")), ("down", ("down", "-t", "0"))):
@@ -68,12 +73,32 @@ def rows(rounds: int) -> list[Row]:
                     if number:
                         wall = time.perf_counter() - start
                         taken.setdefault((what, side), []).append(wall)
-    return [
-        _row("compose up -d, 30 services, health", taken["up", "ours"], taken["up", "theirs"], 0.7),
-        _row(
-            "compose down -t 0, 30 services", taken["down", "ours"], taken["down", "theirs"], None
-        ),
-    ]
+    found = []
+    for peer in sides.keys() - {"ours"}:
+        for what, aim in (("up", 0.7), ("down", None)):
+            title = f"compose {what}, 30 services: {peer}"
+            found.append(_row(title, taken[what, "ours"], taken[what, peer], aim))
+    return sorted(found, key=lambda row: row.what)
+
+
+def _podman_compose(place: Path, busybox: Path) -> Callable[..., None]:
+    wrapper = place / "podman-here"
+    wrapper.write_text(f'#!/bin/sh\nexec {" ".join(podman(place, busybox))} "$@"\n')
+    wrapper.chmod(0o700)
+    command = ["podman-compose", "--podman-path", str(wrapper)]
+    limits = f"--podman-run-args={' '.join(LIMITS)}"
+
+    def run(*words: str) -> None:
+        # it complains of each health check that it has no systemd for
+        subprocess.run(
+            [*command, limits, *words],
+            cwd=place,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    return run
 
 
 def _row(what: str, ours: list[float], theirs: list[float], target: float | None) -> Row:

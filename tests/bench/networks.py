@@ -23,6 +23,7 @@ from cored.cni.executables import Executables
 from cored.testing.worlds import World, world
 from tests import daemons
 from tests.bench.compare import Row
+from tests.bench.podman import LIMITS, podman
 from tests.docker import dockerd
 
 __all__ = ["rows"]
@@ -30,8 +31,6 @@ __all__ = ["rows"]
 _PROJECT = Path(__file__).resolve().parents[2]
 # attachments of a round; executables take a tenth of a second each
 _EACH = 5
-# podman's own may be above those of whoever runs this
-_LIMITS = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")
 
 
 def rows(rounds: int) -> list[Row]:
@@ -93,11 +92,13 @@ def _publishing(place: Path, rounds: int) -> list[Row]:
         ours.ctr("images", "import", str(busybox))
         docker = stack.enter_context(dockerd(stack.enter_context(daemons.containerd())))
         docker("load", "-i", str(busybox))
-        podman = _podman(place, busybox)
+        theirs = podman(place, busybox)
         run = ("run", "--rm", "-p")
         ways: Mapping[str, Callable[[], Any]] = {
             "corectl": lambda: ours.corectl(*run, "8080:80", "busybox", "true", check=True),
-            "podman": lambda: podman(*run, "8081:80", *_LIMITS, "busybox", "true"),
+            "podman": lambda: subprocess.run(
+                [*theirs, *run, "8081:80", *LIMITS, "busybox", "true"], check=True
+            ),
             "docker": lambda: docker(*run, "8082:80", "busybox", "true"),
         }
         taken: dict[str, list[float]] = {key: [] for key in ways}
@@ -111,19 +112,6 @@ def _publishing(place: Path, rounds: int) -> list[Row]:
         _row(f"corectl run --rm -p: {peer} run --rm -p", taken["corectl"], taken[peer], None)
         for peer in ("podman", "docker")
     ]
-
-
-def _podman(place: Path, busybox: Path) -> Callable[..., None]:
-    """Debian's podman on a root of its own, which knows the image."""
-    places = [f"--{name}={place}/podman/{name}" for name in ("root", "runroot", "tmpdir")]
-    (place / "podman/net").mkdir(parents=True)
-    command = ["podman", *places, f"--network-config-dir={place}/podman/net", "--log-level=error"]
-
-    def run(*words: str) -> None:
-        subprocess.run([*command, *words], check=True, stdout=subprocess.DEVNULL)
-
-    run("load", "-i", str(busybox))
-    return run
 
 
 def _row(what: str, ours: list[float], theirs: list[float], target: float | None) -> Row:

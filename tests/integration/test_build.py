@@ -202,27 +202,6 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def test_add_takes_repositories(shop: Shop) -> None:
-    place = shop.place / "made.git"
-    git = ["git", "-C", str(place), "-c", "user.name=a", "-c", "user.email=a@b"]
-    place.mkdir()
-    (place / "sub").mkdir()
-    (place / "sub/file").write_text("versioned")
-    for words in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-qm", "one"]):
-        subprocess.run([*git, *words], check=True)
-    # a path is no URL of git's that a Dockerfile can have: served by git itself
-    from cored_service_build import remote
-
-    assert remote.is_git("https://example.org/a.git#main:sub")
-    assert remote.is_git("git@example.org:a/b") and not remote.is_git("https://example.org/a.tar")
-    into = shop.place / "into"
-    into.mkdir()
-    import asyncio
-
-    found = asyncio.run(remote.clone(f"{place}#main:sub", into, keep_git_dir=False))
-    assert (found / "file").read_text() == "versioned"
-
-
 def test_run_has_mounts(shop: Shop) -> None:
     context = shop.context(
         """FROM busybox AS other

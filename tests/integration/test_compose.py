@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.daemons import CORECTL, Daemon
+from tests.daemons import Daemon
+from tests.projects import Compose, leftovers, project
 
 pytestmark = pytest.mark.root
 
@@ -47,72 +45,12 @@ volumes: {data: }
 """
 
 
-class Compose:
-    """corectl compose in a directory of its own."""
-
-    def __init__(self, daemon: Daemon, place: Path) -> None:
-        self.daemon, self.place = daemon, place
-        self.environ = {**os.environ, "TOKEN": "hidden"}
-
-    def write(self, text: str) -> None:
-        (self.place / "compose.yaml").write_text(text)
-
-    def command(self, *arguments: str) -> list[str]:
-        address = ("--address", str(self.daemon.address))
-        return [*CORECTL, *address, "compose", *arguments]
-
-    def __call__(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            self.command(*arguments),
-            cwd=self.place,
-            env=self.environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == code, (done, self.daemon.log[-3000:])
-        return done
-
-    def begin(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            self.command(*arguments),
-            cwd=self.place,
-            env=self.environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def ps(self) -> dict[str, dict[str, Any]]:
-        lines = self("ps", "-a", "--format", "json").stdout.splitlines()
-        return {one["Name"]: one for one in map(json.loads, lines)}
-
-    def ids(self) -> dict[str, str]:
-        return {name: one["ID"] for name, one in self.ps().items()}
-
-
 @pytest.fixture
 def compose(daemon: Daemon, tmp_path: Path) -> Iterator[Compose]:
     place = tmp_path / "shop"
     place.mkdir()
-    made = Compose(daemon, place)
-    yield made
-    if (place / "compose.yaml").exists():
-        made("down", "-v", "-t", "0", "--remove-orphans")
-    assert leftovers(daemon) == []
-
-
-def leftovers(daemon: Daemon) -> list[str]:
-    found = daemon.ctr("containers", "ls", "-q").stdout.split()
-    found += daemon.corectl("volume", "ls", "-q").stdout.decode().split()
-    networks = daemon.corectl("network", "ls").stdout.decode()
-    found += re.findall(r"\S+_default|\S+_back", networks)
-    found += [row for row in daemon.ctr("snapshots", "ls").stdout.splitlines() if "Active" in row]
-    place = Path("/run/corectl/compose")
-    return found + [str(path) for path in place.glob("shop-*")]
+    with project(daemon, place) as made:
+        yield made
 
 
 def test_an_application_comes_up_in_the_order_of_its_conditions(compose: Compose) -> None:
@@ -395,6 +333,55 @@ def test_the_classic_pair_keeps_its_data(compose: Compose) -> None:
     compose("down")
     compose("up", "-d", "--wait")
     assert compose(*notes).stdout == "first\nsecond\n"
+
+
+PREPARED = """
+services:
+  web:
+    image: busybox
+    entrypoint: [sh, -c]
+    command: ["cat /data/made; exec sleep 1000"]
+    stop_signal: KILL
+    scale: 2
+    volumes: ["data:/data", /scratch]
+    pre_start:
+      - {command: ["echo made by $${BY} >> /data/made"], environment: {BY: one}}
+      - {image: busybox, command: touch /scratch/mine, per_replica: true}
+      - {command: ["test ! -e /data/broken || { echo it is broken; exit 3; }"]}
+volumes: {data: }
+"""
+
+
+def test_what_is_to_run_first_has_run(compose: Compose) -> None:
+    compose.write(PREPARED)
+    compose("up", "-d")
+    made = compose("logs", "--no-log-prefix", "web").stdout.splitlines()
+    assert made == ["made by one", "made by one"]
+    for number in ("1", "2"):
+        compose("exec", "-T", "--index", number, "web", "ls", "/scratch/mine")
+    compose("stop")
+    compose("up", "-d")
+    assert len(compose("exec", "-T", "web", "cat", "/data/made").stdout.splitlines()) == 1
+    compose("exec", "-T", "web", "touch", "/data/broken")
+    failed = compose("up", "-d", "--force-recreate", code=1)
+    assert "shop-web-1-pre-start-3': exited with 3" in failed.stderr
+    assert "it is broken" in failed.stderr
+    assert sorted(compose.ps()) == ["shop-web-1", "shop-web-2"]
+    compose("run", "--rm", "-T", "--entrypoint", "rm", "web", "/data/broken")
+    compose("start")
+    assert len(compose("exec", "-T", "web", "cat", "/data/made").stdout.splitlines()) == 3
+
+
+def test_what_is_made_again_keeps_its_anonymous_volumes(compose: Compose) -> None:
+    text = "services: {a: {image: busybox, command: sleep 1000, stop_signal: KILL, volumes: [/v]}}"
+    compose.write(text)
+    compose("up", "-d")
+    compose("exec", "-T", "a", "touch", "/v/kept")
+    compose.write(text.replace("1000", "1001"))
+    compose("up", "-d")
+    compose("exec", "-T", "a", "ls", "/v/kept")
+    compose("up", "-d", "--force-recreate", "--renew-anon-volumes")
+    compose("exec", "-T", "a", "ls", "/v/kept", code=1)
 
 
 def test_images_are_built_when_they_are_missing_or_that_is_asked_for(compose: Compose) -> None:

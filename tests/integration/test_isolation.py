@@ -378,7 +378,7 @@ def test_namespaces_can_be_the_host_s(daemon: Daemon) -> None:
         ("--security-opt apparmor=nothing", "AppArmor"),
         ("--security-opt nonsense", "not understood"),
         ("--pid container:x", "not found"),
-        ("--log-driver syslog", "unknown"),
+        ("--log-driver smoke", "unknown"),
         ("--log-opt max-seize=1", "unknown to json-file"),
         ("--log-opt max-size=ten", "max-size is not a size"),
         ("--cgroup-parent ../x", "not an absolute path"),

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
+import textwrap
 import venv
 from pathlib import Path
 
 import pytest
 
 from tests import daemons
+from tests.logservices import until
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -32,10 +36,11 @@ dependencies = []
 [project.entry-points."cored.plugins"]
 tiny = "cored_tiny"
 broken = "cored_tiny_broken"
+logs = "my_logs"
 
 [tool.hatch.build.targets.wheel]
-packages = ["cored_tiny.py", "cored_tiny_broken.py"]
-only-include = ["cored_tiny.py", "cored_tiny_broken.py"]
+packages = ["cored_tiny.py", "cored_tiny_broken.py", "my_logs.py"]
+only-include = ["cored_tiny.py", "cored_tiny_broken.py", "my_logs.py"]
 """
 TINY = '''
 """A snapshotter of a stranger's, and an observer of events."""
@@ -129,6 +134,13 @@ def cored_snapshotter():
 '''
 
 
+def documented(module: str) -> str:
+    """A module that the README shows."""
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    block = text[text.index(f"    # {module}.py") :]
+    return textwrap.dedent(block[: re.search(r"^(?=\S)", block, re.MULTILINE).start()])  # type: ignore[union-attr]
+
+
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An interpreter that sees this environment, and the tiny package pip-installed over it."""
@@ -136,6 +148,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "pyproject.toml").write_text(PROJECT)
     (place / "cored_tiny.py").write_text(TINY)
     (place / "cored_tiny_broken.py").write_text(BROKEN)
+    (place / "my_logs.py").write_text(documented("my_logs"))
     environment = place / "venv"
     venv.create(environment, with_pip=False)
     installed = next((environment / "lib").glob("python*/site-packages"))
@@ -169,3 +182,34 @@ def test_it_is_found_opened_and_shown(python: Path) -> None:
         daemon.corectl("volume", "rm", "vol", check=True)
         daemon.ctr("namespaces", "create", "noticed")
         assert next(python.parents[1].rglob("cored_tiny.seen")).read_text() == "noticed"
+
+
+@pytest.mark.parametrize("mode", ["blocking", "non-blocking"])
+def test_a_log_driver_of_its_own_writes_on_without_the_daemon(
+    python: Path, busybox: Path, tmp_path: Path, mode: str
+) -> None:
+    with daemons.cored(python=str(python)) as daemon:
+        daemon.ctr("images", "import", str(busybox))
+        with_it = ["run", "-d", "--name", "loud", "--log-driver", "shout", "--log-opt"]
+        done = daemon.corectl(*with_it, "loud-place=/nowhere", "busybox", "true")
+        assert b"loud-place: must be a directory" in done.stderr
+        more = [f"loud-place={tmp_path}", "--log-opt", f"mode={mode}"]
+        script = "for n in 1 2 3 4 5; do echo line $n; sleep 0.3; done; echo bye >&2; sleep 100"
+        daemon.corectl(*with_it, *more, "busybox", "sh", "-c", script, check=True)
+        written = tmp_path / "loud"
+        until(lambda: written.exists() and b"LINE 1" in written.read_bytes())
+        daemon.kill()
+        until(lambda: b"BYE" in written.read_bytes())
+        daemon.start()
+        lines = [f"stdout: LINE {n}" for n in range(1, 6)] + ["stderr: BYE"]
+        assert written.read_text().splitlines() == lines
+        kept = daemon.corectl("logs", "loud", check=True)
+        assert kept.stdout.decode() == "".join(f"line {n}\n" for n in range(1, 6))
+        assert kept.stderr == b"bye\n"
+        shutil.rmtree(tmp_path)
+        failed = daemon.corectl("restart", "-t", "0", "loud")
+        assert failed.returncode == 1
+        assert f"log driver: [Errno 2] No such file or directory: '{written}'" in (
+            failed.stderr.decode()
+        )
+        daemon.corectl("rm", "-f", "loud", check=True)

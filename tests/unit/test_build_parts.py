@@ -75,6 +75,9 @@ def test_changes_are_told_from_the_most_similar_record() -> None:
         "file a: changed", "file b: is new", "file c: is gone", "variable X: '0' -> '1'",
     }  # fmt: skip
     assert changes(new, [{**new, "parent": "q"}]) == ("the step before it made something else",)
+    mount = {"type": "bind", "target": "/m", "content": {"a": "1"}}
+    other = {**mount, "content": {"a": "2"}}
+    assert changes({"mounts": [mount]}, [{"mounts": [other]}]) == ("mount /m: file a: changed",)
 
 
 @pytest.mark.parametrize(

@@ -299,6 +299,7 @@ services:
     pids_limit: 10
     platform: linux/amd64
     post_start: [{command: a, user: root, privileged: true, working_dir: /, environment: [A=1]}]
+    pre_start: [{command: a, image: i, per_replica: true}]
     pre_stop: [{command: [b]}]
     privileged: true
     profiles: [p]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+import re
 import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,12 +14,14 @@ import pytest
 from corectl.compose import labels, steps
 from corectl.compose.existing import Existing, Replica, replica
 from corectl.compose.files import Request
+from corectl.compose.live import LiveReport
 from corectl.compose.locking import locked
 from corectl.compose.materials import Store
 from corectl.compose.planning import UpOptions, plan_up
 from corectl.compose.project import Project, load
 from corectl.compose.removal import DownOptions, plan_down, plan_stop
-from corectl.compose.running import Cancelled, Report, run
+from corectl.compose.running import Cancelled, Lines, run
+from rich.console import Console
 
 from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 from cored.errors import CoredError, NotFound
@@ -48,9 +53,8 @@ class World:
         found = tuple(replica(record) for record in self.containers.values())
         return Existing(found, dict(self.networks), tuple(self.volumes))
 
-    def up(self, text: str, digests: dict[str, str] = DIGESTS, **options: Any) -> list[str]:
-        """Plan, do, and tell the steps."""
-        made = plan_up(
+    def plan(self, text: str, digests: dict[str, str] = DIGESTS, **options: Any) -> steps.Plan:
+        return plan_up(
             project(self.place, text),
             self.existing,
             digests,
@@ -59,7 +63,11 @@ class World:
             networks=self.networks,
             volumes=self.volumes,
         )
-        run(made, self, width=4, report=Report(quiet=True))
+
+    def up(self, text: str, digests: dict[str, str] = DIGESTS, **options: Any) -> list[str]:
+        """Plan, do, and tell the steps."""
+        made = self.plan(text, digests, **options)
+        run(made, self, width=4, report=Lines(form="quiet"))
         return told(made)
 
     def __call__(self, action: steps.Action, cancelled: threading.Event) -> str:
@@ -220,6 +228,63 @@ def test_who_shares_a_namespace_goes_with_its_owner(world: World) -> None:
     assert found.index("Starting app-a-1") < found.index("Creating app-s-1")
 
 
+FIRST = """
+services:
+  web:
+    image: b
+    scale: 2
+    depends_on: {db: {condition: service_healthy}}
+    ports: ["80"]
+    pre_start:
+      - {command: migrate, environment: {A: "1"}}
+      - {image: other, per_replica: true}
+  db: {image: b, healthcheck: {test: x}}
+"""
+
+
+def test_what_is_to_run_first_runs_before_its_service(world: World) -> None:
+    made = world.plan(FIRST)
+    by_name = {(type(step.action), step.action.name): step for step in made.steps}
+    migrate = by_name[steps.RunFirst, "app-web-1-pre-start-1"]
+    assert migrate.action.config.args == ["migrate"]
+    assert migrate.action.config.env == ["A=1"]
+    assert not migrate.action.config.ports
+    healthy = by_name[steps.Await, "app-db-1"].number
+    assert {healthy, by_name[steps.CreateContainer, "app-web-1"].number} <= migrate.after
+    for number in (1, 2):
+        own = by_name[steps.RunFirst, f"app-web-{number}-pre-start-2"]
+        assert own.action.config.image == "other"
+        assert own.action.config.volumes_from == [f"app-web-{number}"]
+        assert migrate.number in own.after
+        assert own.number in by_name[steps.StartContainer, f"app-web-{number}"].after
+    assert (steps.RunFirst, "app-web-2-pre-start-1") not in by_name
+
+
+def test_what_ran_first_runs_again_only_where_a_container_never_ran(world: World) -> None:
+    def first() -> list[str]:
+        made = world.plan(text)
+        return [step.action.name for step in made.steps if isinstance(step.action, steps.RunFirst)]
+
+    text = FIRST
+    world.up(text)
+    assert first() == []
+    world.containers["app-web-2"].status = "stopped"
+    assert first() == []
+    world.containers["app-web-2"].status = "created"
+    assert first() == ["app-web-2-pre-start-2"]
+    text = text.replace("scale: 2", "scale: 3").replace("migrate", "move")
+    again = ["app-web-1-pre-start-1", *(f"app-web-{n}-pre-start-2" for n in (1, 2, 3))]
+    assert sorted(first()) == again
+
+
+def test_the_containers_of_a_service_can_be_left_alone(world: World) -> None:
+    world.up(TWO)
+    world.containers["app-web-1"].status = "stopped"
+    assert (
+        world.up(TWO.replace("image: b, depends_on", "image: c, depends_on"), untouched="web") == []
+    )
+
+
 def test_restart_follows_what_is_made_again(world: World) -> None:
     text = (
         "services:\n  a: {image: b, depends_on: {d: {condition: service_started, restart: true}}}\n"
@@ -366,7 +431,7 @@ def test_steps_run_together_as_far_as_their_order_allows() -> None:
         return ""
 
     plan = chain(("first", set()), ("left", {0}), ("right", {0}), ("last", {1, 2}))
-    run(plan, perform, width=2, report=Report(quiet=True))
+    run(plan, perform, width=2, report=Lines(form="quiet"))
     assert (done[0], done[-1], len(done)) == ("first", "last", 4)
 
 
@@ -384,16 +449,39 @@ def test_after_a_failure_nothing_begins_and_waits_end() -> None:
 
     plan = chain(("waits", set()), ("fails", set()), ("after", {1}))
     with pytest.raises(NotFound, match="gone"):
-        run(plan, perform, width=4, report=Report(quiet=True))
+        run(plan, perform, width=4, report=Lines(form="quiet"))
     assert done == []
 
 
 def test_steps_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     plan = chain(("x", set()))
-    run(plan, lambda action, cancelled: "", width=1, report=Report(dry=True))
+    run(plan, lambda action, cancelled: "", width=1, report=Lines(dry=True))
     assert capsys.readouterr().err == (
         "DRY-RUN MODE -  Container x  Killing\nDRY-RUN MODE -  Container x  Killed\n"
     )
+
+
+def test_steps_are_told_to_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    run(chain(("x", set())), lambda action, cancelled: "", width=1, report=Lines(form="json"))
+    assert [json.loads(line) for line in capsys.readouterr().err.splitlines()] == [
+        {"id": "Container x", "status": "Killing"},
+        {"id": "Container x", "status": "Killed"},
+    ]
+
+
+def test_steps_are_shown_as_they_go_on() -> None:
+    report = LiveReport()
+    first, second = steps.Kill("x"), steps.Kill("y")
+    report.say(first, "Killing")
+    report.say(second, "Killing")
+    report.say(first, "Killed")
+    console = Console(width=60, file=io.StringIO())
+    with console.capture() as shown:
+        console.print(report.picture())
+    one, two = shown.get().splitlines()
+    assert re.fullmatch(r"✔ Container x +Killed +0\.\ds", one.rstrip())
+    assert re.search(r"Container y +Killing +0\.\ds", two)
+    assert not two.startswith("✔")
 
 
 def test_a_project_is_changed_by_one_at_a_time(

@@ -31,6 +31,28 @@ def parse(*arguments: str) -> Any:
     return found[0]
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("80", [("", 0, 80)]),
+        ("8000:80", [("", 8000, 80)]),
+        ("127.0.0.1:1-2:3-4", [("127.0.0.1", 1, 3), ("127.0.0.1", 2, 4)]),
+        ("127.0.0.1::80", [("127.0.0.1", 0, 80)]),
+        ("[::1]:6001:6001", [("::1", 6001, 6001)]),
+        ("::1:6000:6000", [("::1", 6000, 6000)]),
+    ],
+)
+def test_the_forms_of_a_published_port(text: str, wanted: list[tuple[str, int, int]]) -> None:
+    found = parse("-p", text, "busybox").ports
+    assert [(one.host_ip, one.host, one.container) for one in found] == wanted
+
+
+@pytest.mark.parametrize("text", ["1:2:3:4:5", "a:b", "::80", "80/no", "70000", "2-1", "1-2:3-5"])
+def test_what_is_no_published_port(text: str) -> None:
+    with pytest.raises(InvalidArgument):
+        parse("-p", text, "busybox")
+
+
 def test_an_image_alone_leaves_all_to_it() -> None:
     config = parse("busybox")
     assert config.image == "busybox"

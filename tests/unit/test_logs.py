@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from coreshim.sinks import open_log
+from coreshim.logged import open_log
 
 from cored.engine.logs import LogRecord, read
 from cored.errors import Internal
@@ -148,3 +148,26 @@ async def test_a_file_emptied_in_place_is_read_from_its_beginning(tmp_path: Path
     assert (await anext(follower)).data == b"before, and longer\n"
     path.write_text(line("after\n"))
     assert [record.data async for record in follower] == [b"after\n"]
+
+
+async def test_a_file_that_is_compressed_while_it_is_read_is_read_once(tmp_path: Path) -> None:
+    uri = f"local://{tmp_path}/log?max-size=1k&max-file=300&compress=true"
+    writer = open_log(uri, "stdout")
+    assert writer is not None
+    running, found = True, []
+
+    async def follow() -> None:
+        async for record in read(tmp_path / "log", follow=lambda: running):
+            found.append(int(record.data))
+
+    following = asyncio.create_task(follow())
+    for number in range(3000):
+        writer.write(b"%d\n" % number)
+        if not number % 100:
+            await asyncio.sleep(0.02)
+    await asyncio.to_thread(writer.close)
+    running = False
+    await asyncio.wait_for(following, 60)
+    assert found == list(range(3000))
+    last = [int(record.data) for record in await records(tmp_path / "log", tail=1000)]
+    assert last == list(range(2000, 3000))

@@ -14,12 +14,13 @@ import pytest
 from coreshim.hibernation import Luggage, Parcel, State, bytes_of, receive, send, text_of
 from coreshim.logfile import LogFile
 from coreshim.logformat import JsonLines
+from coreshim.logged import Logged
 from coreshim.loop import Future, Loop
 from coreshim.oom import OomWatch
 from coreshim.process import RUNNING, STOPPED, Process
 from coreshim.relay import Relay
 from coreshim.sandbox import SandboxService
-from coreshim.sinks import Descriptor, Logged
+from coreshim.sinks import Descriptor
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -154,7 +155,7 @@ def test_a_relay_with_bytes_in_hand_is_not_quiet_and_comes_back_when_it_is(loop:
 
 def test_a_log_keeps_the_line_that_has_begun(loop: Loop, tmp_path: Path) -> None:
     path = tmp_path / "log"
-    sink = Logged(JsonLines("stdout"), LogFile(str(path), 1000, 2), "")
+    sink = Logged(f"json-file://{path}", JsonLines("stdout"), LogFile(str(path), 1000, 2))
     source, writes = os.pipe2(os.O_NONBLOCK)
     relay = Relay(loop, source, sink)
     sink.write(b"one\ntw")

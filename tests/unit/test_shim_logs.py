@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
+import gzip
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 from coreshim.logfile import LogFile
-from coreshim.logformat import LONGEST, CriLines, JsonLines
+from coreshim.logformat import LONGEST, CriLines, JsonLines, LocalLines
+from coreshim.logged import Logged, open_log
 from coreshim.server import Failure
-from coreshim.sinks import Logged, open_log
+
+from cored.engine import logs as reading
 
 
 def lines_of(place: Path, name: str = "log") -> list[str]:
@@ -226,3 +231,56 @@ def test_a_log_that_keeps_nothing_still_has_its_copy(tmp_path: Path) -> None:
 def test_options_that_mean_nothing_are_said(tmp_path: Path, query: str, words: str) -> None:
     with pytest.raises(Failure, match=words):
         open_log(f"json-file://{tmp_path}/log?{query}", "stdout")
+
+
+def test_local_lines_keep_bytes_and_say_where_they_came_from() -> None:
+    lines = LocalLines("stderr")
+    first, second = lines.feed(b"\x00\xff e\n" + b"z" * (LONGEST + 1)).splitlines()
+    assert (first[:19].isdigit(), first[19:]) == (True, b"e\x00\xff e")
+    assert second[19:] == b"E" + b"z" * LONGEST
+    assert lines.finish()[19:] == b"Ez\n"
+
+
+def test_attributes_are_in_each_line_where_docker_has_them() -> None:
+    (line,) = JsonLines("stdout", '{"a":"b"}').feed(b"x\n").splitlines()
+    assert list(json.loads(line)) == ["log", "stream", "attrs", "time"]
+    assert json.loads(line)["attrs"] == {"a": "b"}
+
+
+def test_old_files_are_compressed_and_none_is_lost(tmp_path: Path) -> None:
+    log = LogFile(str(tmp_path / "log"), 1000, 4, compress=True)
+    for number in range(2000):
+        log.append(b"line %d\n" % number)
+        while log.busy:
+            time.sleep(0.001)
+    log.close()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["log", "log.1.gz", "log.2.gz", "log.3.gz"]
+    found = b"".join(gzip.decompress((tmp_path / name).read_bytes()) for name in names[:0:-1])
+    found += (tmp_path / "log").read_bytes()
+    lines = found.decode().splitlines()
+    assert lines == [f"line {number}" for number in range(2000 - len(lines), 2000)]
+
+
+def test_what_an_earlier_writer_left_uncompressed_is_compressed(tmp_path: Path) -> None:
+    (tmp_path / "log.1").write_text("old\n")
+    (tmp_path / "log.2.gz").write_bytes(gzip.compress(b"older\n"))
+    LogFile(str(tmp_path / "log"), 1000, 4, compress=True).close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "log.1.gz", "log.2.gz"]
+    assert gzip.decompress((tmp_path / "log.1.gz").read_bytes()) == b"old\n"
+
+
+def test_rotation_while_compressing_keeps_order(tmp_path: Path) -> None:
+    logs = [opened(f"local://{tmp_path}/log?max-size=2k&max-file=400&compress=true", s)
+            for s in ("stdout", "stderr")]  # fmt: skip
+    for number in range(4000):
+        logs[number % 2].write(b"%d\n" % number)
+    for log in logs:
+        log.close()
+
+    async def read_all() -> list[int]:
+        return [int(record.data) async for record in reading.read(tmp_path / "log")]
+
+    assert asyncio.run(read_all()) == list(range(4000))
+    assert any(path.suffix == ".gz" for path in tmp_path.iterdir())
+    assert not [path for path in tmp_path.iterdir() if "squeezed" in path.name]

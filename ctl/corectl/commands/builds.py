@@ -22,7 +22,8 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
         option("-f", "--file", "dockerfile", default="", help="Dockerfile; - is standard input."),
         option("--build-arg", "args", multiple=True, metavar="NAME[=VALUE]", help="Argument."),
         option("--target", default="", help="Stage to build."),
-        option("--platform", default="", help="os/arch[/variant] of the image."),
+        option("--platform", "platforms", multiple=True, metavar="OS/ARCH[/VARIANT],...",
+               help="Of the image; several make one for all of them."),
         option("--no-cache", is_flag=True, help="Run every step."),
         option("--pull", is_flag=True, help="Ask registries for newer base images."),
         option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Label."),
@@ -38,6 +39,8 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
         option("--build-context", "contexts", multiple=True, metavar="NAME=PLACE",
                help="Directory or docker-image://IMAGE for --from and FROM."),
         option("--network", default="default", help="default, none or host, for RUN."),
+        option("--allow", multiple=True, metavar="RIGHT",
+               help="What RUN may ask for: security.insecure, device[=NAME]."),
         option("--add-host", "add_hosts", multiple=True, metavar="NAME:ADDRESS",
                help="Name for RUN."),
         option("-m", "--memory", default="", help="Memory of each RUN."),
@@ -58,7 +61,11 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_options
 @click.pass_obj
 def build(session: Session, /, **options: Any) -> int:
-    """Make an image from a Dockerfile and the files of the directory PATH (- for none)."""
+    """Make an image from a Dockerfile and the files of a context.
+
+    The context is the directory PATH, a URL of a git repository (URL#REF:DIRECTORY) or of a tar
+    archive, or - for an archive or a Dockerfile from standard input.
+    """
     given = Given(options)
     try:
         if given["check"]:
@@ -79,6 +86,10 @@ def _check(given: Given) -> int:
     from corectl.build_context import ignore_of
 
     text, name = given.dockerfile()
+    if given.inside:
+        raise InvalidArgument(
+            "check: the Dockerfile has to be here", hint="-f FILE, or a directory"
+        )
     file = parse(text, name)
     found = lint(file, ignore_of(given.dockerignore()))
     for warning in found:
@@ -89,11 +100,13 @@ def _check(given: Given) -> int:
 
 
 def _build(session: Session, given: Given) -> int:
+    if given["ssh"]:
+        session.only_here("--ssh: the agent is on this machine", "leave it away, or use --secret")
     wanted = destination(given["outputs"])
     message = given.message(wanted.kind)
     mode = "quiet" if given["quiet"] else given["progress"]
     steps = Steps()
-    events = session.builds.build(message, given.archives())
+    events = session.builds.build(message, given.directories(), given.archives())
     result = None
     with wanted.opened() as sink:
         try:
@@ -109,7 +122,7 @@ def _build(session: Session, given: Given) -> int:
     if result is None:
         raise InvalidArgument("build: ended without a result")
     given.told(result)
-    _said(given, wanted, result.config_digest, list(result.names))
+    _said(given, wanted, result.config_digest or result.target.digest, list(result.names))
     return 0
 
 

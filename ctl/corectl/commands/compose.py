@@ -66,7 +66,7 @@ def _options(
     assert isinstance(session, Session)
     request = Request(files, directory, name, profiles, env_files)
     context.obj = Application(
-        session, request, dry_run=dry_run, ansi=ansi, quiet=progress == "quiet", parallel=parallel
+        session, request, dry_run=dry_run, ansi=ansi, progress=progress, parallel=parallel
     )
 
 
@@ -97,7 +97,7 @@ compose.params = [
         ["--progress"],
         type=click.Choice(["auto", "plain", "tty", "quiet", "json"]),
         default="auto",
-        help="quiet says no steps.",
+        help="How steps are told; quiet does not.",
     ),
     click.Option(
         ["--parallel"],

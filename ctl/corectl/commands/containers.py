@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +68,7 @@ def run(
     125 is an error of ours, 126 a command that cannot be run, 127 one that is not there.
     """
     session.failure = exit_code
-    config = container_config(options)
+    config = _config(session, options)
     if unknown := {name.lower() for name in streams} - {"stdin", "stdout", "stderr"}:
         raise click.UsageError(f"--attach: there is no stream {min(unknown)}")
     cidfile = _cidfile(options["cidfile"])
@@ -83,19 +82,18 @@ def run(
     raw = check_terminal(terminal=config.terminal, interactive=config.open_stdin)
     # all that the foreground needs, and the background does not
     from corectl.attachment import Attachment
-    from corectl.fifos import Fifos
     from corectl.keys import DetachKeys
+    from corectl.pipes import pipes
 
     keys = DetachKeys(detach_keys) if raw else None
-    with ExitStack() as stack:
-        fifos = Fifos.make(stdin=config.open_stdin, terminal=config.terminal)
-        stack.callback(fifos.remove)
-        made = _create(session, config, pull, fifos)
+    with pipes(session, stdin=config.open_stdin, terminal=config.terminal) as ends:
+        made = _create(session, config, pull, ends.stdio)
         _written(cidfile, made.id)
         attachment = Attachment(
-            session.workloads, made.id, made.name, _chosen(fifos, streams),
-            terminal=config.terminal, raw=raw, keys=keys, proxy=sig_proxy,
+            session.workloads, made.id, made.name, _chosen(ends.ours, streams),
+            terminal=config.terminal, raw=raw, keys=keys, proxy=sig_proxy, remote=session.remote,
         )  # fmt: skip
+        ends.watch(attachment.cut)
 
         def begin() -> int:
             pid = _start_or_remove(session, config, made.id)
@@ -104,9 +102,21 @@ def run(
 
         code = attachment.run(begin, wait_first=True)
         if attachment.detached:
-            stack.pop_all()  # the pipes are for who comes next; the daemon removes them
+            ends.kept = True  # the pipes are for who comes next; the daemon removes them
             click.echo("read escape sequence", err=True)
         return code
+
+
+def _config(session: Session, options: Mapping[str, Any]) -> pb.ContainerConfig:
+    if session.remote:
+        from corectl.mounts import relative
+
+        if text := relative(options):
+            session.only_here(
+                f"mount '{text}': its source is on this machine",
+                "name a path of the daemon's host, or copy files with corectl cp",
+            )
+    return container_config(options)
 
 
 def _chosen(fifos: Fifos, streams: Sequence[str]) -> Fifos:
@@ -138,7 +148,7 @@ def _written(path: str, text: str) -> None:
 def create(session: Session, /, pull: str, **options: Any) -> None:
     """Make a container without starting it; prints its id."""
     cidfile = _cidfile(options["cidfile"])
-    made = _create(session, container_config(options), pull, None)
+    made = _create(session, _config(session, options), pull, None)
     _written(cidfile, made.id)
     click.echo(made.id)
 
@@ -176,8 +186,8 @@ def _start_attached(
     session: Session, container: str, interactive: bool, keys: str, proxy: bool
 ) -> int:
     from corectl.attachment import Attachment
-    from corectl.fifos import Fifos
     from corectl.keys import DetachKeys
+    from corectl.pipes import pipes
 
     workloads = session.workloads
     found = workloads.inspect(container)
@@ -185,18 +195,17 @@ def _start_attached(
         raise InvalidArgument(f"container '{container}': runs already", hint="see corectl logs -f")
     terminal = found.config.terminal
     raw = check_terminal(terminal=terminal, interactive=interactive)
-    with ExitStack() as stack:
-        fifos = Fifos.make(stdin=interactive, terminal=terminal)
-        stack.callback(fifos.remove)
+    with pipes(session, stdin=interactive, terminal=terminal) as ends:
         attachment = Attachment(
-            workloads, found.container.id, found.container.name, fifos, terminal=terminal,
-            raw=raw, keys=DetachKeys(keys) if raw else None, proxy=proxy,
+            workloads, found.container.id, found.container.name, ends.ours, terminal=terminal,
+            raw=raw, keys=DetachKeys(keys) if raw else None, proxy=proxy, remote=session.remote,
         )  # fmt: skip
+        ends.watch(attachment.cut)
         code = attachment.run(
-            lambda: workloads.start(found.container.id, _stdio(fifos)), wait_first=False
+            lambda: workloads.start(found.container.id, ends.stdio), wait_first=False
         )
         if attachment.detached:
-            stack.pop_all()
+            ends.kept = True
             click.echo("read escape sequence", err=True)
         return code
 
@@ -215,6 +224,19 @@ def join(session: Session, container: str, *, stdin: bool, proxy: bool, keys: st
     there = workloads.attach(container)
     stdin = stdin and bool(there.stdin)
     raw = check_terminal(terminal=there.terminal, interactive=stdin)
+    if session.remote:
+        from corectl.pipes import pipes
+
+        with pipes(session, stdin=stdin, terminal=there.terminal, container=found.id) as ends:
+            attachment = Attachment(
+                workloads, found.id, found.name, ends.ours, terminal=there.terminal, raw=raw,
+                keys=DetachKeys(keys) if raw else None, proxy=proxy, remote=True,
+            )  # fmt: skip
+            ends.watch(attachment.cut)
+            code = attachment.run(lambda: found.pid, wait_first=True)
+        if attachment.detached and raw:
+            click.echo("read escape sequence", err=True)
+        return code
     fifos = Fifos(Path(), there.stdin if stdin else "", there.stdout, there.stderr)
     attachment = Attachment(
         workloads, found.id, found.name, fifos, terminal=there.terminal, raw=raw,
@@ -256,10 +278,9 @@ def check_terminal(*, terminal: bool, interactive: bool) -> bool:
 
 
 def _create(
-    session: Session, config: pb.ContainerConfig, pull: str, fifos: Fifos | None
+    session: Session, config: pb.ContainerConfig, pull: str, stdio: pb.Stdio | None
 ) -> pb.CreateResponse:
     """Make the container, fetching its image first when it is not there (or always)."""
-    stdio = None if fifos is None else _stdio(fifos)
     if pull == "always":
         _pull(session, config)
     try:
@@ -307,9 +328,3 @@ def _remove(session: Session, container: str) -> None:
         session.workloads.remove(container, force=True)
     except NotFound:
         return
-
-
-def _stdio(fifos: Fifos) -> pb.Stdio:
-    from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
-
-    return pb.Stdio(stdin=fifos.stdin, stdout=fifos.stdout, stderr=fifos.stderr)

@@ -11,8 +11,8 @@ from corectl.commands.containers import check_terminal, exit_code, join
 from corectl.session import Session
 
 if TYPE_CHECKING:
-    from corectl.fifos import Fifos
     from corectl.keys import DetachKeys
+    from corectl.pipes import Pipes
     from cored._pb.cored.workloads.v1 import processes_pb2
 
 __all__ = ["attach", "exec_"]
@@ -75,33 +75,35 @@ def exec_(
         session.workloads.exec(request)
         return 0
     raw = check_terminal(terminal=tty, interactive=interactive)
-    from corectl.fifos import Fifos
     from corectl.keys import DetachKeys
+    from corectl.pipes import pipes
 
     keys = DetachKeys(detach_keys) if raw else None
-    with Fifos.make(stdin=interactive, terminal=tty) as fifos:
-        return _joined(session, request, fifos, raw, keys)
+    with pipes(session, stdin=interactive, terminal=tty, drop=True) as ends:
+        return _joined(session, request, ends, raw, keys)
 
 
 def _joined(
     session: Session,
     request: processes_pb2.ExecRequest,
-    fifos: Fifos,
+    ends: Pipes,
     raw: bool,
     keys: DetachKeys | None,
 ) -> int:
     from corectl.attachment import ExecAttachment
 
-    request.stdin, request.stdout, request.stderr = fifos.stdin, fifos.stdout, fifos.stderr
+    request.stdin, request.stdout, request.stderr = ends.stdin, ends.stdout, ends.stderr
     attachment = ExecAttachment(
         session.workloads,
         request.container,
         request.container,
-        fifos,
+        ends.ours,
         terminal=request.terminal,
         raw=raw,
         keys=keys,
+        remote=session.remote,
     )
+    ends.watch(attachment.cut)
     return attachment.run(lambda: attachment.begin(request), wait_first=False)
 
 

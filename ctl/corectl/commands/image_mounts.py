@@ -12,6 +12,8 @@ from cored.errors import CoredError, FailedPrecondition, NotFound
 
 __all__ = ["mount", "unmount"]
 
+_ELSEWHERE = "mounts are made where corectl is: run it there, or use corectl cp"
+
 
 @click.command()
 @click.argument("reference", metavar="IMAGE")
@@ -34,6 +36,7 @@ def mount(
     from cored.errors import from_mount_error
     from cored.linux import mount_all
 
+    session.only_here("image mount", _ELSEWHERE)
     place = str(Path(target).resolve())
     if not Path(place).is_dir():
         raise NotFound(f"directory '{target}': not found")
@@ -63,6 +66,8 @@ def mount(
 def unmount(session: Session, targets: tuple[str, ...]) -> int:
     """Take what image mount made away again."""
     from cored.linux import unmount_all
+
+    session.only_here("image unmount", _ELSEWHERE)
 
     def away(target: str) -> None:
         place = str(Path(target).resolve())

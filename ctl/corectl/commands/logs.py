@@ -13,6 +13,8 @@ from corectl.session import Session
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
+    from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
+
 __all__ = ["logs"]
 
 
@@ -46,14 +48,14 @@ def logs(
         tail=int(tail) if tail.isdecimal() else -1,
         since=_stamp(since),
         until=_stamp(until),
+        details=details,
     )
-    more = _details(session, container) if details else b""
     fresh = {"stdout": True, "stderr": True}
     for record in session.workloads.logs(request):
         stream = sys.stderr.buffer if record.stream == "stderr" else sys.stdout.buffer
         data = record.data
         if fresh.get(record.stream, True):
-            data = more + data
+            data = _details(record) + data
             if timestamps:
                 data = f"{output.iso(record.time.seconds, record.time.nanos)} ".encode() + data
         fresh[record.stream] = record.data.endswith(b"\n")
@@ -73,15 +75,7 @@ def _stamp(text: str) -> Timestamp | None:
     return Timestamp(seconds=ns // 10**9, nanos=ns % 10**9)
 
 
-def _details(session: Session, container: str) -> bytes:
-    """What docker's json-file keeps with each line: labels= and env= of the log options."""
-    found = session.workloads.inspect(container)
-    options = found.config.logging.options
-    values = dict(entry.partition("=")[::2] for entry in found.config.env)
-    kept = {
-        name: source[name]
-        for key, source in (("labels", found.container.labels), ("env", values))
-        for name in options.get(key, "").split(",")
-        if name in source
-    }
-    return ",".join(f"{k}={v}" for k, v in sorted(kept.items())).encode() + b" " if kept else b""
+def _details(record: pb.LogRecord) -> bytes:
+    """What docker shows before each line: labels, variables and the tag of the log options."""
+    pairs = sorted(record.details.items())
+    return ",".join(f"{name}={value}" for name, value in pairs).encode() + b" " if pairs else b""

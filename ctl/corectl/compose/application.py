@@ -28,13 +28,26 @@ class Application:
     request: Request
     dry_run: bool = False
     ansi: str = "auto"
-    quiet: bool = False
+    progress: str = "auto"
     parallel: int = -1
 
     @property
     def width(self) -> int:
         """How many steps may be under way at once."""
         return self.parallel if self.parallel > 0 else _AT_ONCE
+
+    @property
+    def quiet(self) -> bool:
+        """Whether steps are not told."""
+        return self.progress == "quiet"
+
+    @property
+    def live(self) -> bool:
+        """Whether steps are shown as they go on, on a terminal."""
+        plain = self.dry_run or self.ansi == "never"
+        return not plain and (
+            self.progress == "tty" or (self.progress == "auto" and sys.stderr.isatty())
+        )
 
     @property
     def coloured(self) -> bool:

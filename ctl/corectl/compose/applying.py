@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from corectl.compose import imaging, running
 from corectl.compose.application import Application
@@ -47,9 +47,17 @@ def apply(
     build: BuildOptions | None = None,
 ) -> None:
     """Carry a plan out, or only say it where the run is dry."""
-    report = running.Report(quiet=application.quiet, dry=application.dry_run)
     perform = _nothing if application.dry_run else _performer(application, project, build)
-    running.run(plan, perform, width=application.width, report=report)
+    with _report(application, plan) as report:
+        running.run(plan, perform, width=application.width, report=report)
+
+
+def _report(application: Application, plan: Plan) -> AbstractContextManager[running.Report]:
+    if application.live and plan.steps:
+        from corectl.compose.live import live
+
+        return live()
+    return nullcontext(running.Lines(form=application.progress, dry=application.dry_run))
 
 
 def _nothing(action: Action, cancelled: threading.Event) -> str:

@@ -49,9 +49,13 @@ class Builder:
 
         service = {**self.project.services, **self.project.disabled}[name]
         assert service.build is not None
+        if service.build.ssh:
+            self.session.only_here("build: ssh: the agent is on this machine", "use secrets")
         with _dockerfile(service.build) as dockerfile:
             given = Given(self._given(name, service.build, service.platform, dockerfile))
-            events = self.session.builds.build(given.message(""), given.archives())
+            events = self.session.builds.build(
+                given.message(""), given.directories(), given.archives()
+            )
             for _ in show(events, "quiet" if self.options.quiet else "plain", Steps()):
                 continue
 
@@ -70,7 +74,8 @@ class Builder:
             "args": [*args, *self.options.args],
             "tags": [image_of(self.project, name), *build.tags],
             "labels": [f"{key}={value or ''}" for key, value in build.labels.items()],
-            "platform": build.platforms[0] if build.platforms else platform,
+            "platforms": [build.platforms[0] if build.platforms else platform],
+            "allow": _allowed(build),
             "no_cache": build.no_cache or self.options.no_cache,
             "pull": build.pull or self.options.pull,
             "push": self.options.push,
@@ -102,6 +107,10 @@ class Builder:
         return place
 
 
+def _allowed(build: Build) -> list[str]:
+    return [*build.entitlements, *(["security.insecure"] if build.privileged else [])]
+
+
 def built_after(build: Build) -> set[str]:
     """Services whose images a build begins with."""
     places = (place or "" for place in build.additional_contexts.values())
@@ -111,10 +120,11 @@ def built_after(build: Build) -> set[str]:
 @contextmanager
 def _dockerfile(build: Build) -> Iterator[str]:
     """Its absolute path; one that the compose file holds is written for as long."""
-    if not Path(build.context).is_absolute():
-        raise Unimplemented(
-            f"build: context {build.context}: only directories", hint="clone it, and name the place"
-        )
+    if not Path(build.context).is_absolute():  # a URL: the builder fetches it
+        if build.dockerfile_inline:
+            raise Unimplemented(f"build: context {build.context}: dockerfile_inline with a URL")
+        yield build.dockerfile
+        return
     if not build.dockerfile_inline:
         yield os.path.normpath(Path(build.context) / (build.dockerfile or "Dockerfile"))
         return

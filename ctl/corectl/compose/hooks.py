@@ -1,18 +1,22 @@
-"""Commands at turns of a container's life: post_start and pre_stop."""
+"""Commands at turns of a container's life: pre_start, post_start and pre_stop."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from corectl.compose.parts import Hook
 from cored._pb.cored.workloads.v1 import processes_pb2 as pb
-from cored.errors import FailedPrecondition
+from cored.errors import FailedPrecondition, NotFound
 
 if TYPE_CHECKING:
+    from cored._pb.cored.workloads.v1 import workloads_pb2
     from cored.client.workloads import Workloads
 
-__all__ = ["run_hooks"]
+__all__ = ["run_first", "run_hooks"]
+
+_TAIL = 5
 
 
 def run_hooks(workloads: Workloads, container: str, hooks: Sequence[Hook], kind: str) -> None:
@@ -32,3 +36,38 @@ def run_hooks(workloads: Workloads, container: str, hooks: Sequence[Hook], kind:
             raise FailedPrecondition(
                 f"container '{container}': {kind} '{' '.join(hook.command)}': exited with {code}"
             )
+
+
+def run_first(
+    workloads: Workloads,
+    config: workloads_pb2.ContainerConfig,
+    make: Callable[[workloads_pb2.ContainerConfig], object],
+) -> None:
+    """Run a container, made by ``make``, to its end and remove it.
+
+    FailedPrecondition, with its last words.
+    """
+    # one of an up that was killed
+    _remove(workloads, config.name)
+    try:
+        make(config)
+        workloads.start(config.name)
+        code = workloads.wait(config.name).result().exit_status
+        words = _last_words(workloads, config.name) if code else ""
+    finally:
+        _remove(workloads, config.name)
+    if code:
+        raise FailedPrecondition(f"container '{config.name}': exited with {code}{words}")
+
+
+def _remove(workloads: Workloads, name: str) -> None:
+    with suppress(NotFound):
+        workloads.remove(name, force=True, volumes=True)
+
+
+def _last_words(workloads: Workloads, name: str) -> str:
+    from cored._pb.cored.workloads.v1 import workloads_pb2 as messages
+
+    records = workloads.logs(messages.LogsRequest(container=name, tail=_TAIL))
+    lines = b"".join(record.data for record in records).decode(errors="replace").rstrip()
+    return f":\n{lines}" if lines else ""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from corectl.compose.building import built_after
 from corectl.compose.model import Service
+from corectl.compose.preparing import first_images
 from corectl.compose.printing import image_of
 from corectl.compose.project import Project
 from corectl.compose.steps import Build, Plan, Pull
@@ -24,11 +25,10 @@ _UNITS = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
 
 def digests(project: Project, workloads: Workloads) -> dict[str, str]:
     """The digest of every image that is there, by what the services call it."""
-    found = {}
-    for name in project.services:
-        image = image_of(project, name)
-        if image in found:
-            continue
+    found: dict[str, str] = {}
+    wanted = [image_of(project, name) for name in project.services]
+    wanted += [one for service in project.services.values() for one in first_images(service)]
+    for image in dict.fromkeys(wanted):
         try:
             found[image] = workloads.inspect_image(image).target.digest
         except NotFound:
@@ -47,6 +47,10 @@ def pulls(project: Project, workloads: Workloads, there: dict[str, str], policy:
         if _wanted(service, policy or service.pull_policy, workloads, image in there):
             asked.add(image)
             plan.add(Pull(image, service.platform, needed=service.build is None))
+    for service in project.services.values():
+        for image in set(first_images(service)) - asked - there.keys():
+            asked.add(image)
+            plan.add(Pull(image, service.platform))
     return plan
 
 

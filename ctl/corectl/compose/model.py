@@ -25,6 +25,7 @@ from corectl.compose.parts import (
     Hook,
     Ipam,
     Logging,
+    PreStart,
     PublishedPort,
     Source,
     Ulimit,
@@ -104,6 +105,7 @@ class Service:
     platform: str = ""
     ports: tuple[PublishedPort, ...] = ()
     post_start: tuple[Hook, ...] = ()
+    pre_start: tuple[PreStart, ...] = ()
     pre_stop: tuple[Hook, ...] = ()
     privileged: bool = False
     profiles: tuple[str, ...] = ()

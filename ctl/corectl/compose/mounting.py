@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 
 from corectl.compose import labels
 from corectl.compose.parts import Volume
@@ -11,7 +12,10 @@ from cored._pb.cored.workloads.v1 import volumes_pb2
 from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 from cored.errors import Unimplemented
 
-__all__ = ["mount", "volume_request"]
+__all__ = ["keep_volumes", "mount", "volume_request"]
+
+# the daemon's names for volumes that nobody named
+_ANONYMOUS = re.compile("[0-9a-f]{64}")
 
 
 def mount(config: pb.ContainerConfig, project: Project, volume: Volume) -> None:
@@ -43,6 +47,19 @@ def mount(config: pb.ContainerConfig, project: Project, volume: Volume) -> None:
             )
         case kind:
             raise Unimplemented(f"volumes: type {kind}: cored does not have it")
+
+
+def keep_volumes(config: pb.ContainerConfig, before: Iterable[pb.MountPoint]) -> None:
+    """Put the anonymous volumes of the container before it into ``config``."""
+    unnamed = {one.target: one for one in config.volumes if not one.name}
+    named = {one.target for one in (*config.mounts, *config.volumes, *config.tmpfs) if one.target}
+    for one in before:
+        if one.type != "volume" or not _ANONYMOUS.fullmatch(one.name):
+            continue
+        if one.target in unnamed:
+            unnamed[one.target].name = one.name
+        elif one.target not in named:
+            config.volumes.add(name=one.name, target=one.target, read_only=one.read_only)
 
 
 def volume_request(project: Project, name: str) -> volumes_pb2.CreateVolumeRequest:

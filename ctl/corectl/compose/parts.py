@@ -11,8 +11,8 @@ from corectl.compose.decoding import Bytes, Choice, Duration, Loose, Numeral, Oc
 __all__ = [
     "Attachment", "BindOptions", "Blkio", "Build", "CredentialSpec", "Dependency", "Deployment",
     "DeviceMapping", "EnvFile", "Gpu", "HealthCheck", "Hook", "ImageOptions", "Ipam", "IpamPool",
-    "Limits", "Logging", "Placement", "PublishedPort", "Resources", "RestartPolicy", "Rollout",
-    "Source", "TmpfsOptions", "Ulimit", "Volume", "VolumeOptions",
+    "Limits", "Logging", "Placement", "PreStart", "PublishedPort", "Resources", "RestartPolicy",
+    "Rollout", "Source", "TmpfsOptions", "Ulimit", "Volume", "VolumeOptions",
 ]  # fmt: skip
 
 Labels = Mapping[str, Loose | None]
@@ -202,6 +202,22 @@ class Hook:
     privileged: bool = False
     working_dir: str = ""
     environment: Labels = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreStart:
+    """A container that runs to its end before one of the service starts.
+
+    Without ``image`` it is of the service's. ``per_replica``: before each, not before the first.
+    """
+
+    command: tuple[Loose, ...] = ()
+    image: str = ""
+    user: Loose = ""
+    privileged: bool = False
+    working_dir: str = ""
+    environment: Labels = field(default_factory=dict)
+    per_replica: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

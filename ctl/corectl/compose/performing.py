@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from corectl.compose import steps
 from corectl.compose.existing import replica
-from corectl.compose.hooks import run_hooks
+from corectl.compose.hooks import run_first, run_hooks
+from corectl.compose.making import make, write
 from corectl.compose.materials import Material, Store
 from corectl.compose.model import Service
 from corectl.compose.running import Cancelled
@@ -18,6 +19,7 @@ from cored.errors import AlreadyExists, CoredError, FailedPrecondition, NotFound
 if TYPE_CHECKING:
     from corectl.compose.building import Builder
     from corectl.session import Session
+    from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
 __all__ = ["Performer"]
 
@@ -53,6 +55,7 @@ class Performer:
             steps.Build: self._build,
             steps.RemoveImage: self._remove_image,
             steps.CreateContainer: self._create,
+            steps.RunFirst: self._run_first,
             steps.StartContainer: self._start,
             steps.StopContainer: self._stop,
             steps.Restart: self._restart,
@@ -133,19 +136,33 @@ class Performer:
             return "Resource is still in use"
         return None
 
-    def _create(self, action: steps.CreateContainer) -> str | None:
-        for material in self._files.get(action.service, ()):
+    def _write_files(self, service: str) -> None:
+        files = self._files.get(service, ())
+        if files:
             assert self._store is not None
-            self._store.write(material)
-        made = self._session.workloads.create(action.config)
+            write(self._session, self._store, files)
+
+    def _make(self, service: str, config: pb.ContainerConfig) -> pb.CreateResponse:
+        return make(self._session, config, self._files.get(service, ()))
+
+    def _create(self, action: steps.CreateContainer) -> str | None:
+        self._write_files(action.service)
+        made = self._make(action.service, action.config)
         for warning in made.warnings:
             print(f"corectl: {action.name}: {warning}", file=sys.stderr)
         return None
 
+    def _run_first(self, action: steps.RunFirst) -> str | None:
+        self._write_files(action.service)
+        run_first(
+            self._session.workloads,
+            action.config,
+            lambda config: self._make(action.service, config),
+        )
+        return None
+
     def _start(self, action: steps.StartContainer) -> str | None:
-        for material in self._files.get(action.service, ()):
-            assert self._store is not None
-            self._store.write(material)
+        self._write_files(action.service)
         self._session.workloads.start(action.name)
         self._post_start(action.name, action.service)
         return None

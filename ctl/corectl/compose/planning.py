@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from corectl.compose import labels
@@ -17,7 +17,8 @@ from corectl.compose.dependencies import dependencies, layers
 from corectl.compose.existing import Existing, Replica
 from corectl.compose.materials import Material, Store, materials
 from corectl.compose.model import Network, Service
-from corectl.compose.mounting import volume_request
+from corectl.compose.mounting import keep_volumes, volume_request
+from corectl.compose.preparing import Preparation
 from corectl.compose.printing import image_of, service_hash
 from corectl.compose.project import Project
 from corectl.compose.steps import (
@@ -33,6 +34,7 @@ from corectl.compose.steps import (
     StopContainer,
 )
 from cored._pb.cored.workloads.v1 import networks_pb2
+from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 from cored.errors import NotFound
 
 __all__ = ["UpOptions", "plan_up"]
@@ -40,7 +42,10 @@ __all__ = ["UpOptions", "plan_up"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpOptions:
-    """``recreate``: changed, always, never. ``scale`` by service; ``timeout`` in seconds."""
+    """``recreate``: changed, always, never. ``scale`` by service; ``timeout`` in seconds.
+
+    ``untouched`` is a service whose networks and volumes are made, and whose containers stay.
+    """
 
     recreate: str = "changed"
     start: bool = True
@@ -49,6 +54,7 @@ class UpOptions:
     remove_orphans: bool = False
     wait: bool = False
     renew_volumes: bool = False
+    untouched: str = ""
 
 
 def plan_up(
@@ -164,6 +170,9 @@ class _Up:
 
     def _service(self, name: str) -> None:
         service = self._project.services[name]
+        self._started[name], self._made[name] = [], []
+        if name == self._options.untouched:
+            return
         count = self._options.scale.get(name, service.replicas)
         if service.container_name:
             count = min(count, 1)
@@ -182,13 +191,18 @@ class _Up:
             self._remove(replica)
         files = list(materials(self._project, name, self._store))
         make = _Maker(self._project, name, files, self._digests.get(image_of(self._project, name)))
-        started: list[int] = []
-        self._made[name] = []
+        begun = any(
+            number <= count and replica.status != "created" and self._stays(replica, make, service)
+            for number, replica in there.items()
+        )
+        first = Preparation(self._project, name, files, begun=begun)
+        started = self._started[name]
         for number in range(1, count + 1):
-            step = self._replica(service, name, number, there.get(number), make, before, ready)
+            step = self._replica(
+                service, name, number, there.get(number), make, before, ready, first
+            )
             if step is not None:
                 started.append(step)
-        self._started[name] = started
 
     def _replica(
         self,
@@ -199,11 +213,14 @@ class _Up:
         make: _Maker,
         before: Sequence[int],
         ready: Sequence[int],
+        first: Preparation,
     ) -> int | None:
         """The step after which it runs; None when it does already."""
+        ran = False
         title = container_name(self._project, name, number)
         after = list(before)
         if replica is not None and self._stays(replica, make, service):
+            ran = replica.status != "created"
             if replica.alive and not self._to_restart(service):
                 return None
             if replica.alive:
@@ -213,12 +230,18 @@ class _Up:
         else:
             if replica is not None:
                 after.append(self._remove(replica))
-            after = [self._plan.add(CreateContainer(title, name, make.config(number)), after)]
+            config = make.config(number)
+            if replica is not None and not self._options.renew_volumes:
+                keep_volumes(config, replica.record.mounts)
+            after = [self._plan.add(CreateContainer(title, name, config), after)]
             self._fresh.add(name)
             self._made[name] += after
         if not self._options.start:
             return None
-        return self._plan.add(StartContainer(title, name), [*after, *ready])
+        before_start = [*after, *ready]
+        if not ran:
+            before_start = first.add(self._plan, number, before_start)
+        return self._plan.add(StartContainer(title, name), before_start)
 
     def _stays(self, replica: Replica, make: _Maker, service: Service) -> bool:
         if replica.id in self._gone:
@@ -272,13 +295,9 @@ class _Maker:
         text = json.dumps([service_hash(self.project, self.service), contents])
         return hashlib.sha256(text.encode()).hexdigest()
 
-    @property
-    def config(self) -> Callable[[int], object]:
-        def make(number: int) -> object:
-            marks = own_labels(self.project, self.service, number, self.hash, self.digest or "")
-            return request(self.project, self.service, number, marks, self.files)
-
-        return make
+    def config(self, number: int) -> pb.ContainerConfig:
+        marks = own_labels(self.project, self.service, number, self.hash, self.digest or "")
+        return request(self.project, self.service, number, marks, self.files)
 
 
 def _in(replica: Replica, network: str) -> bool:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import sys
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 from corectl.compose.steps import Action, Await, Plan, Step
 
-__all__ = ["Cancelled", "Report", "run"]
+__all__ = ["Cancelled", "Lines", "Report", "run"]
 
 Perform = Callable[[Action, threading.Event], str]
 
@@ -18,18 +20,30 @@ class Cancelled(Exception):
     """A step gave up, because another has failed."""
 
 
-class Report:
-    """Tells the steps on standard error, a line for each turn."""
+class Report(Protocol):
+    """Hears of the steps, from several threads."""
 
-    def __init__(self, *, quiet: bool = False, dry: bool = False) -> None:
-        self._quiet = quiet
-        self._prefix = "DRY-RUN MODE - " if dry else ""
+    def say(self, action: Action, what: str) -> None:
+        """``what`` is the action's ``doing``, or how it ended."""
+
+
+class Lines:
+    """Tells the steps on standard error, a line for each turn: plain, json, or quiet (none)."""
+
+    def __init__(self, *, form: str = "plain", dry: bool = False) -> None:
+        self._form = form
+        self._dry = dry
         self._lock = threading.Lock()
 
     def say(self, action: Action, what: str) -> None:
-        if not self._quiet:
-            with self._lock:
-                print(f"{self._prefix} {action.kind} {action.name}  {what}", file=sys.stderr)
+        if self._form == "quiet":
+            return
+        line = f"{'DRY-RUN MODE - ' if self._dry else ''} {action.kind} {action.name}  {what}"
+        if self._form == "json":
+            told = {"id": f"{action.kind} {action.name}", "status": what}
+            line = json.dumps({**told, "dry-run": True} if self._dry else told)
+        with self._lock:
+            print(line, file=sys.stderr)
 
 
 def run(plan: Plan, perform: Perform, *, width: int, report: Report) -> None:

@@ -174,6 +174,7 @@ _SERVICE: dict[str, Form] = {
     "networks": forms.names,
     "ports": _ports,
     "post_start": _each(_HOOK),
+    "pre_start": _each(_HOOK),
     "pre_stop": _each(_HOOK),
     "secrets": _each(forms.source),
     "storage_opt": forms.pairs,

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 __all__ = ["CONDITIONS", "Action", "Await", "Build", "CreateContainer", "CreateNetwork",
            "CreateVolume", "Kill", "Plan", "Pull", "Push", "RemoveContainer", "RemoveImage",
-           "RemoveNetwork", "RemoveVolume", "Restart", "StartContainer", "Step",
+           "RemoveNetwork", "RemoveVolume", "Restart", "RunFirst", "StartContainer", "Step",
            "StopContainer"]  # fmt: skip
 
 
@@ -92,6 +92,16 @@ class CreateContainer(Action):
     config: Any
     doing: ClassVar[str] = "Creating"
     done: ClassVar[str] = "Created"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFirst(Action):
+    """A container that runs to its end and goes; ``config`` is the daemon's message."""
+
+    service: str
+    config: Any
+    doing: ClassVar[str] = "Running"
+    done: ClassVar[str] = "Completed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,11 +95,14 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Run(Instruction):
+    """``devices`` are CDI names, and whether the step fails without them."""
+
     command: Command
     mounts: tuple[Mount, ...] = ()
     network: str = "default"
     security: str = "sandbox"
     heredocs: tuple[Heredoc, ...] = ()
+    devices: tuple[tuple[str, bool], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

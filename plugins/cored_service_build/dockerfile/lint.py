@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cored_service_build.dockerfile import instructions as i
@@ -13,7 +13,7 @@ from cored_service_build.dockerfile.scopes import PLATFORM, PREDEFINED
 from cored_service_build.dockerfile.source import Range, nearest
 from cored_service_build.dockerfile.words import Expansion, WordError
 
-__all__ = ["Finding", "lint"]
+__all__ = ["Finding", "errors_wanted", "lint"]
 
 _SECRET = re.compile(
     r"(?i)(?:_|^)(?:apikey|auth|credential|credentials|key|password|pword|passwd|secret|token)"
@@ -30,6 +30,12 @@ class Finding:
     rule: str
     where: Range
     text: str
+
+
+def errors_wanted(file: Dockerfile, args: Mapping[str, str]) -> bool:
+    """Whether a warning ends the build: ``check=error=true``, or the argument that wins over it."""
+    check = args.get("BUILDKIT_DOCKERFILE_CHECK", file.directives.get("check", ""))
+    return bool(re.search(r"(?:^|;)\s*error\s*=\s*(?:true|1)", check, re.IGNORECASE))
 
 
 def lint(file: Dockerfile, ignore: Ignore | None = None) -> list[Finding]:

@@ -140,10 +140,25 @@ def _run(g: _Given) -> i.Instruction:
     if security not in ("sandbox", "insecure"):
         raise g.error(f"unknown security {security!r}", hint="sandbox or insecure")
     g.one()
-    if g.flags.get("device"):
-        raise g.error("devices are not supported here")
+    devices = tuple(_device(g, text) for text in g.flags.get("device", []))
     mounts = tuple(_mount(g, text) for text in g.flags.get("mount", []))
-    return i.Run(*g.base, g.command(), mounts, network, security, g.line.heredocs)
+    return i.Run(*g.base, g.command(), mounts, network, security, g.line.heredocs, devices)
+
+
+def _device(g: _Given, text: str) -> tuple[str, bool]:
+    """``[name=]NAME[,required[=BOOL]]``, where NAME may be VENDOR/CLASS=DEVICE."""
+    name, required = "", False
+    for part in text.split(","):
+        key, equal, value = part.partition("=")
+        if key == "required":
+            required = not equal or value.lower() in ("true", "1")
+        elif name or not part:
+            raise g.error(f"device {text!r}: invalid", hint="VENDOR/CLASS=NAME[,required]")
+        else:
+            name = value if key == "name" else part
+    if not name:
+        raise g.error(f"device {text!r}: has no name", hint="VENDOR/CLASS=NAME[,required]")
+    return name, required
 
 
 _MOUNTS = {

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
 from corectl.commands.lifecycle import signal_number
 from corectl.compose.application import Application
-from corectl.compose.applying import apply, changing
+from corectl.compose.applying import apply, changing, store
 from corectl.compose.existing import Replica, look
+from corectl.compose.materials import materials
+from corectl.compose.preparing import Preparation
 from corectl.compose.project import Project
 from corectl.compose.removal import plan_stop
 from corectl.compose.steps import (
@@ -53,10 +55,27 @@ def start(application: Application, services: Sequence[str], wait: bool) -> None
     if not replicas:
         raise NotFound(f"project '{name}': has no containers", hint="corectl compose up")
     with changing(application, name):
-        apply(application, _starts(replicas, project, wait=wait), project)
+        first = {} if project is None else _preparations(application, project, replicas)
+        apply(application, _starts(replicas, first, wait=wait), project)
 
 
-def _starts(replicas: Sequence[Replica], project: Project | None, *, wait: bool) -> Plan:
+def _preparations(
+    application: Application, project: Project, replicas: Sequence[Replica]
+) -> dict[str, Preparation]:
+    """By service, what goes before containers that never ran."""
+    place = store(application, project.name)
+    return {
+        name: Preparation(
+            project,
+            name,
+            list(materials(project, name, place)),
+            begun=any(r.service == name and r.status != "created" for r in replicas),
+        )
+        for name in {r.service for r in replicas} & project.services.keys()
+    }
+
+
+def _starts(replicas: Sequence[Replica], first: Mapping[str, Preparation], *, wait: bool) -> Plan:
     """Those that do not run, after those that they depend on."""
     plan = Plan()
     begun: dict[str, list[int]] = {}
@@ -77,11 +96,14 @@ def _starts(replicas: Sequence[Replica], project: Project | None, *, wait: bool)
                         for r in replicas
                         if r.service == need
                     ]
-            begun[service] = [
-                plan.add(StartContainer(replica.name, service), after)
-                for replica in replicas
-                if replica.service == service and not replica.alive
-            ]
+            begun[service] = []
+            for replica in replicas:
+                if replica.service != service or replica.alive:
+                    continue
+                before = after
+                if replica.status == "created" and service in first:
+                    before = first[service].add(plan, replica.number, after)
+                begun[service].append(plan.add(StartContainer(replica.name, service), before))
         left -= set(free)
     if wait:
         for replica in replicas:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -127,6 +128,14 @@ def _status(replica: Replica) -> str:
     return replica.status.capitalize()
 
 
+def _listing(form: str, columns: Mapping[str, str], records: Sequence[Mapping[str, str]]) -> None:
+    """As others list, but in JSON one array, as docker compose has it here."""
+    if form == "json":
+        click.echo(json.dumps(records))
+    else:
+        output.listing(form, columns, records)
+
+
 @click.command()
 @click.option("-a", "--all", "everyone", is_flag=True, help="Also those that have ended.")
 @click.option("-q", "--quiet", is_flag=True, help="Only names.")
@@ -152,7 +161,7 @@ def ls(application: Application, everyone: bool, quiet: bool, form: str) -> None
         for record in records:
             click.echo(record["Name"])
     else:
-        output.listing(form, _PROJECTS, records)
+        _listing(form, _PROJECTS, records)
 
 
 @click.command()
@@ -181,7 +190,7 @@ def images(application: Application, services: Sequence[str], quiet: bool, form:
         for line in dict.fromkeys(record["ID"] for record in records):
             click.echo(line)
     else:
-        output.listing(form, _IMAGES, records)
+        _listing(form, _IMAGES, records)
 
 
 @click.command()

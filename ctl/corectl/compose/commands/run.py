@@ -16,7 +16,8 @@ from corectl.compose import labels
 from corectl.compose.application import Application
 from corectl.compose.applying import bring_up, prepare_images, store
 from corectl.compose.configuration import own_labels, request
-from corectl.compose.materials import materials
+from corectl.compose.making import make, write
+from corectl.compose.materials import Material, materials
 from corectl.compose.model import Service
 from corectl.compose.planning import UpOptions
 from corectl.compose.printing import image_of, service_hash
@@ -25,7 +26,6 @@ from corectl.options import environment
 from cored.errors import NotFound
 
 if TYPE_CHECKING:
-    from corectl.fifos import Fifos
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
 __all__ = ["run"]
@@ -64,10 +64,11 @@ def run(application: Application, /, service: str, args: Sequence[str], **option
     digests = prepare_images(application, only, pull=options["pull"], build=options["build"])
     if application.dry_run:
         return 0
-    config = _config(application, project, service, digests, options)
+    files = list(materials(project, service, store(application, project.name)))
+    config = _config(application, project, service, digests, options, files)
     if args:
         config.args[:] = args
-    return _foreground(application, config, detach=options["detach"])
+    return _foreground(application, config, files, detach=options["detach"])
 
 
 def _bring_up_needed(
@@ -77,12 +78,13 @@ def _bring_up_needed(
     needed = {name: one for name, one in project.services.items() if name != service}
     if options["no_deps"]:
         needed = {}
-    # a service of no containers brings its networks
-    own = replace(project.services[service], scale=0, deploy=None, depends_on={}, links=())
+    own = replace(project.services[service], depends_on={}, links=())
     own = replace(own, network_mode=_mode(own), volumes_from=())
     quiet = replace(project, services={**needed, service: own})
     up = UpOptions(
-        scale=_unchanged(application, project, service), remove_orphans=options["remove_orphans"]
+        scale=_unchanged(application, project),
+        remove_orphans=options["remove_orphans"],
+        untouched=service,
     )
     bring_up(application, quiet, up, may_build=not options["no_deps"])
 
@@ -91,10 +93,10 @@ def _mode(service: Service) -> str:
     return "none" if ":" in service.network_mode else service.network_mode
 
 
-def _unchanged(application: Application, project: Project, service: str) -> dict[str, int]:
+def _unchanged(application: Application, project: Project) -> dict[str, int]:
     from corectl.compose.existing import look
 
-    found = {service: 0}
+    found: dict[str, int] = {}
     for replica in look(application.session, project.name).of(project.services):
         found[replica.service] = max(found.get(replica.service, 0), replica.number)
     return found
@@ -106,12 +108,10 @@ def _config(
     name: str,
     digests: dict[str, str],
     options: dict[str, Any],
+    files: list[Material],
 ) -> pb.ContainerConfig:
     service = project.services[name]
-    place = store(application, project.name)
-    files = list(materials(project, name, place))
-    for file in files:
-        place.write(file)
+    write(application.session, store(application, project.name), files)
     digest = digests.get(image_of(project, name), "")
     marks = own_labels(project, name, 1, service_hash(project, name), digest)
     marks[labels.ONEOFF] = "True"
@@ -163,21 +163,26 @@ def _changed(service: Service, options: dict[str, Any]) -> Service:
     return replace(service, **changes)
 
 
-def _foreground(application: Application, config: pb.ContainerConfig, *, detach: bool) -> int:
-    workloads = application.session.workloads
+def _foreground(
+    application: Application, config: pb.ContainerConfig, files: list[Material], *, detach: bool
+) -> int:
+    session = application.session
+    workloads = session.workloads
     if detach:
-        made = workloads.create(config)
+        made = make(session, config, files)
         workloads.start(made.id)
         click.echo(made.name)
         return 0
     from corectl.attachment import Attachment
-    from corectl.fifos import Fifos
+    from corectl.pipes import pipes
 
-    with Fifos.make(stdin=config.open_stdin, terminal=config.terminal) as fifos:
-        made = workloads.create(config, _stdio(fifos))
+    with pipes(session, stdin=config.open_stdin, terminal=config.terminal) as ends:
+        made = make(session, config, files, ends.stdio)
         attachment = Attachment(
-            workloads, made.id, made.name, fifos, terminal=config.terminal, raw=config.terminal
-        )
+            workloads, made.id, made.name, ends.ours, terminal=config.terminal,
+            raw=config.terminal, remote=session.remote,
+        )  # fmt: skip
+        ends.watch(attachment.cut)
 
         def start() -> int:
             try:
@@ -190,9 +195,3 @@ def _foreground(application: Application, config: pb.ContainerConfig, *, detach:
                 raise
 
         return attachment.run(start, wait_first=True)
-
-
-def _stdio(fifos: Fifos) -> pb.Stdio:
-    from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
-
-    return pb.Stdio(stdin=fifos.stdin, stdout=fifos.stdout, stderr=fifos.stderr)

@@ -242,7 +242,10 @@ def _stop(application: Application, project: Project, timeout: int | None) -> No
         for replica in replicas:
             if replica.alive:
                 plan.add(Kill(replica.name))
-        apply(replace(application, quiet=False), plan)
+        apply(
+            replace(application, progress="plain" if application.quiet else application.progress),
+            plan,
+        )
 
 
 @contextmanager
