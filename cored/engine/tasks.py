@@ -147,7 +147,7 @@ class Tasks:
             self._creating.discard(key)
         await self._bus.publish(self._created(task, wanted))
         self._watch(key, "")
-        return await task.state()
+        return ProcessState(task.id, "", str(task.bundle), task.pid, Status.CREATED, wanted.stdio)
 
     async def start(self, id: str, exec_id: str = "") -> int:
         """Start a created process and answer its pid."""
