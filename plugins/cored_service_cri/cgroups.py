@@ -7,15 +7,30 @@ runtime with ideas of its own.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Cgroups", "Usage"]
+__all__ = ["Cgroups", "Stall", "Usage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """Pressure: ns that were waited for something in all, and percent of the last seconds."""
+
+    total: int
+    avg10: float
+    avg60: float
+    avg300: float
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Counters at ``at`` (ns): ns of CPU, bytes, numbers. ``limit`` is 0 where there is none."""
+    """Counters at ``at`` (ns): ns of CPU, bytes, numbers. ``limit`` is 0 where there is none.
+
+    ``pressure`` has what was waited for (cpu, memory, io), by some and by all ("full"); the kernel
+    tells it in version 2, unless it was built or started without (Documentation/accounting/psi).
+    """
 
     at: int = 0
     cpu: int = 0
@@ -28,6 +43,7 @@ class Usage:
     swap: int = 0
     swap_limit: int = 0
     pids: int = 0
+    pressure: Mapping[str, Mapping[str, Stall]] = field(default_factory=dict)
 
     @property
     def working_set(self) -> int:
@@ -150,7 +166,21 @@ def _usage_v2(place: Path) -> Usage:
         swap=_number(place / "memory.swap.current"),
         swap_limit=_limit(place / "memory.swap.max"),
         pids=_number(place / "pids.current"),
+        pressure={kind: _stalls(place / f"{kind}.pressure") for kind in ("cpu", "memory", "io")},
     )
+
+
+def _stalls(path: Path) -> dict[str, Stall]:
+    """The lines ``some avg10=0.12 avg60=… avg300=… total=MICROSECONDS`` and ``full …``."""
+    found = {}
+    for line in _text(path).splitlines():
+        kind, *words = line.split()
+        values = dict(word.split("=", 1) for word in words)
+        found[kind] = Stall(
+            int(values["total"]) * 1000,
+            *(float(values[name]) for name in ("avg10", "avg60", "avg300")),
+        )
+    return found
 
 
 def _text(path: Path) -> str:

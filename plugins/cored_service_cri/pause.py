@@ -21,8 +21,8 @@ COMMAND = "/pause"
 _BASE = 0x400000
 _HEADERS = 64 + 56
 _SIGCHLD, _SIG_IGN = 17, 1
-# what a runtime mounts has to have a place in a read-only root
-_DIRECTORIES = ("dev", "etc", "proc", "sys")
+# what a runtime mounts has to have a place in a read-only root (gVisor: before its /dev is there)
+_DIRECTORIES = ("dev/shm", "etc", "proc", "sys")
 
 
 def rootfs(place: Path) -> Path:
@@ -30,7 +30,7 @@ def rootfs(place: Path) -> Path:
     place.mkdir(mode=0o755, parents=True, exist_ok=True)
     place.chmod(0o755)
     for name in _DIRECTORIES:
-        (place / name).mkdir(mode=0o755, exist_ok=True)
+        (place / name).mkdir(mode=0o755, parents=True, exist_ok=True)
     target, wanted = place / COMMAND.lstrip("/"), executable(platform.machine())
     if not target.exists() or target.read_bytes() != wanted:
         new = place / ".pause.new"

@@ -61,6 +61,7 @@ class Stats:
         if usage is not None:
             linux.cpu.CopyFrom(self._cpu(f"pod {one.id}", usage))
             linux.memory.CopyFrom(_memory(usage))
+            _add_io(linux, usage)
             linux.process.timestamp = usage.at
             linux.process.process_count.value = usage.pids
         if links:
@@ -95,6 +96,7 @@ class Stats:
         if usage is not None:
             found.cpu.CopyFrom(self._cpu(one.id, usage))
             found.memory.CopyFrom(_memory(usage))
+            _add_io(found, usage)
             found.swap.timestamp = usage.at
             found.swap.swap_usage_bytes.value = usage.swap
             found.swap.swap_available_bytes.value = max(0, usage.swap_limit - usage.swap)
@@ -113,6 +115,7 @@ class Stats:
             timestamp=usage.at,
             usage_core_nano_seconds=pb.UInt64Value(value=usage.cpu),
             usage_nano_cores=pb.UInt64Value(value=self._cgroups.nano_cores(id, usage)),
+            psi=_psi(usage, "cpu"),
         )
 
 
@@ -154,7 +157,29 @@ def _memory(usage: Usage) -> pb.MemoryUsage:
         rss_bytes=pb.UInt64Value(value=usage.rss),
         page_faults=pb.UInt64Value(value=usage.faults),
         major_page_faults=pb.UInt64Value(value=usage.major_faults),
+        psi=_psi(usage, "memory"),
     )
+
+
+def _psi(usage: Usage, kind: str) -> pb.PsiStats | None:
+    """None where the kernel does not tell."""
+    stalls = usage.pressure.get(kind)
+    if not stalls:
+        return None
+    data = {
+        name.capitalize(): pb.PsiData(
+            Total=one.total, Avg10=one.avg10, Avg60=one.avg60, Avg300=one.avg300
+        )
+        for name, one in stalls.items()
+    }
+    return pb.PsiStats(**data)
+
+
+def _add_io(found: pb.ContainerStats | pb.LinuxPodSandboxStats, usage: Usage) -> None:
+    psi = _psi(usage, "io")
+    if psi is not None:
+        found.io.timestamp = usage.at
+        found.io.psi.CopyFrom(psi)
 
 
 def _interface(one: Interface) -> pb.NetworkInterfaceUsage:
