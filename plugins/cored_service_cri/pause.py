@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import platform
 import struct
+import tempfile
 from pathlib import Path
 
 from cored.errors import Unimplemented
@@ -33,11 +34,12 @@ def rootfs(place: Path) -> Path:
         (place / name).mkdir(mode=0o755, parents=True, exist_ok=True)
     target, wanted = place / COMMAND.lstrip("/"), executable(platform.machine())
     if not target.exists() or target.read_bytes() != wanted:
-        new = place / ".pause.new"
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o755), "wb") as file:
+        # the first pods come together: each writes a file of its own
+        fd, new = tempfile.mkstemp(dir=place, prefix=".pause-")
+        with open(fd, "wb") as file:
             file.write(wanted)
-        new.chmod(0o755)
-        new.replace(target)
+            os.fchmod(fd, 0o755)
+        Path(new).replace(target)
     return place
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -253,3 +254,10 @@ def test_the_pause_is_a_program_for_each_machine() -> None:
         assert size == memory == len(program) and 0x400000 < entry < 0x400000 + size
     with pytest.raises(Unimplemented):
         pause.executable("pdp11")
+
+
+def test_the_first_pods_make_the_pauses_root_together(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        places = list(pool.map(lambda _: pause.rootfs(tmp_path / "pause"), range(200)))
+    assert set(places) == {tmp_path / "pause"}
+    assert [path.name for path in (tmp_path / "pause").iterdir() if path.is_file()] == ["pause"]
