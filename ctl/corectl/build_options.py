@@ -6,16 +6,15 @@ import io
 import os
 import re
 import sys
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from corectl.build_context import ContextDirectory, dockerignore, ignore_of
 from corectl.build_input import Input
 from corectl.sizes import count
+from cored.client.contexts import ContextDirectory, dockerignore, ignore_of
 from cored.errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
@@ -48,6 +47,7 @@ class Destination:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
         elif self.directory:
+            import tarfile
             import tempfile
 
             with tempfile.TemporaryFile() as spool:

@@ -142,8 +142,8 @@ def _processor(daemon: Daemon) -> float:
 
 _SECTIONS: dict[str, Callable[[Daemon, Daemon, Path | None, Any], list[Row]]] = {
     "run": lambda ours, peer, _, options: [_run(ours, peer, options.rounds)],
-    "build": lambda ours, _, __, options: build.rows(
-        ours, ours.home / "busybox.tar", options.build_rounds
+    "build": lambda ours, peer, _, options: build.rows(
+        ours, peer, ours.home / "busybox.tar", options.build_rounds
     ),
     "compose": lambda ours, peer, _, o: compose.rows(o.compose_rounds),
     "cycle": lambda ours, peer, _, o: containers.cycle(ours, peer, o.cycle_rounds, o.cycle_with),
