@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -119,6 +120,21 @@ class OciRuntime:
     async def simple(self, verb: str, *arguments: str) -> None:
         """``pause``, ``resume``, ``delete``, … of this container."""
         await self._run([verb, *arguments], {})
+
+    async def delete(self) -> None:
+        """``delete`` of a container that has ended, by force where that is refused."""
+        try:
+            await self.simple("delete")
+        except Failure:
+            await self.simple("delete", "--force")
+
+    async def undo(self) -> None:
+        """``delete`` of whatever there is after a create that failed."""
+        try:
+            await self.simple("delete", "--force")
+        except Failure as failure:
+            # most often: there never was one
+            print(f"undoing create: {failure}", file=sys.stderr)
 
     async def update(self, resources: bytes) -> None:
         """``update`` with OCI ``linux.resources`` as JSON."""

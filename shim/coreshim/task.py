@@ -492,16 +492,9 @@ class TaskService:
         own = oci.fast and self._own_pids
         if own and fast.delete(oci.kind, oci.state, self._cgroups):
             return
-        try:
-            await oci.simple("delete")
-        except Failure:
-            await oci.simple("delete", "--force")
+        await oci.delete()
 
     async def _undo(self, runtime: OciRuntime) -> None:
         """After a create that failed: nothing of it stays."""
-        try:
-            await runtime.simple("delete", "--force")
-        except Failure as failure:
-            # most often: there never was one
-            print(f"undoing create: {failure}", file=sys.stderr)
+        await runtime.undo()
         self._rootfs.unmount()
