@@ -27,6 +27,8 @@ from cored.oci.users import IdRange, User, groups, resolve, simple
 
 __all__ = ["Recipe", "command_of", "joinable"]
 
+# of an input's path, for the shim: that it stays open when who writes goes away
+_OPEN = "open://"
 # of what a cgroup may be called
 _GROUP = re.compile(r"(/[A-Za-z0-9_.@:-]+)*/?")
 
@@ -75,7 +77,7 @@ class Recipe:
     def fifos(self) -> Stdio:
         """Where somebody may join it later, when nobody is there now."""
         return Stdio(
-            str(self.place / "stdin") if self.config.open_stdin else "",
+            f"{_OPEN}{self.place / 'stdin'}" if self.config.open_stdin else "",
             str(self.place / "stdout"),
             "" if self.config.terminal else str(self.place / "stderr"),
         )
@@ -134,7 +136,7 @@ class Recipe:
         (self.place / "hosts").write_text(files.hosts([] if host else names, (), (), base))
         resolv_conf = files.resolv_conf(files.host_resolv_conf(), self.config.dns, (), local=host)
         (self.place / "resolv.conf").write_text(resolv_conf)
-        ours = self.fifos
+        ours = joinable(self.fifos)
         for path in filter(None, (ours.stdin, ours.stdout, ours.stderr)):
             os.mkfifo(path, 0o600)
         self.share_memory()
@@ -247,7 +249,7 @@ def joinable(stdio: Stdio) -> Stdio:
         return options.get("copy", "")
 
     out, err = copy(stdio.stdout, "stdout"), copy(stdio.stderr, "stderr")
-    return Stdio(stdio.stdin, out, err, stdio.terminal)
+    return Stdio(stdio.stdin.removeprefix(_OPEN), out, err, stdio.terminal)
 
 
 def _check_bind(bind: Binding) -> None:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from corectl.build_context import ContextDirectory, dockerignore, ignore_of
 from corectl.build_input import Input
 from corectl.sizes import count
+from cored.client.contexts import ContextDirectory, dockerignore, ignore_of
 from cored.errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:

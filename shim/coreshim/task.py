@@ -90,7 +90,7 @@ class TaskService:
             (f"containerd.task.{version}.Task", name): method
             for version in ("v2", "v3")
             for name, method in names.items()
-        }
+        } | {("cored.shim.v1.Shim", "Join"): ("JoinRequest", "Empty", self.join)}
 
     async def run_program(self, arguments: Sequence[str], files: Mapping[int, int]) -> Ended:
         """Run a program to its end."""
@@ -307,6 +307,10 @@ class TaskService:
         if process.streams is not None:
             process.streams.resize(request["width"], request["height"])
 
+    async def join(self, request: dict[str, Any]) -> None:
+        if (streams := self._process(request).streams) is not None:
+            streams.join(request["stdout"], request["stderr"])
+
     async def close_io(self, request: dict[str, Any]) -> None:
         process = self._process(request)
         if request["stdin"] and process.streams is not None:
@@ -463,8 +467,14 @@ class TaskService:
         self._publish.task_exited(self._id, process)
 
     def _record(self, process: Process, ended: Ended) -> None:
+        facts: dict[str, int] = {}
+        kills = 0 if self._oom is None else self._oom.seen
+        if not process.exec_id and (ended.status or kills):
+            from coreshim import causes  # most ends are good ones
+
+            facts = causes.facts(self._cgroups, kills)
         try:
-            write_exit(exit_file(self._bundle, process.exec_id), process.pid, ended)
+            write_exit(exit_file(self._bundle, process.exec_id), process.pid, ended, facts)
         except OSError as error:  # no space: who waits must be told all the same
             print(f"exit of {self._name(process)}: {error}", file=sys.stderr)
 

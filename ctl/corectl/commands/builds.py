@@ -83,7 +83,7 @@ def _check(given: Given) -> int:
     from cored_service_build.dockerfile.lint import lint
     from cored_service_build.dockerfile.parser import parse
 
-    from corectl.build_context import ignore_of
+    from cored.client.contexts import ignore_of
 
     text, name = given.dockerfile()
     if given.inside:

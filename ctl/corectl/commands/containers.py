@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,10 @@ from corectl.session import Session
 from cored.errors import (
     Cancelled,
     CoredError,
-    FailedPrecondition,
     InvalidArgument,
     NotFound,
     Unavailable,
+    Unimplemented,
 )
 
 if TYPE_CHECKING:
@@ -104,6 +105,10 @@ def run(
         if attachment.detached:
             ends.kept = True  # the pipes are for who comes next; the daemon removes them
             click.echo("read escape sequence", err=True)
+        elif code:
+            from corectl.commands.why import tell_briefly
+
+            tell_briefly(session, made.id)
         return code
 
 
@@ -211,46 +216,36 @@ def _start_attached(
 
 
 def join(session: Session, container: str, *, stdin: bool, proxy: bool, keys: str) -> int:
-    """Attach to a running container; its exit code.
-
-    Who comes second sees its output through its log.
-    """
+    """Attach to a running container, beside whoever else is; its exit code."""
     from corectl.attachment import Attachment
-    from corectl.fifos import Fifos
     from corectl.keys import DetachKeys
+    from corectl.pipes import pipes
 
     workloads = session.workloads
     found = workloads.inspect(container).container
     there = workloads.attach(container)
     stdin = stdin and bool(there.stdin)
     raw = check_terminal(terminal=there.terminal, interactive=stdin)
-    if session.remote:
-        from corectl.pipes import pipes
-
+    try:
         with pipes(session, stdin=stdin, terminal=there.terminal, container=found.id) as ends:
+            ours = ends.ours
+            if stdin and not session.remote:
+                ours = replace(ours, stdin=there.stdin)
             attachment = Attachment(
-                workloads, found.id, found.name, ends.ours, terminal=there.terminal, raw=raw,
-                keys=DetachKeys(keys) if raw else None, proxy=proxy, remote=True,
+                workloads, found.id, found.name, ours, terminal=there.terminal, raw=raw,
+                keys=DetachKeys(keys) if raw else None, proxy=proxy, remote=session.remote,
             )  # fmt: skip
             ends.watch(attachment.cut)
-            code = attachment.run(lambda: found.pid, wait_first=True)
-        if attachment.detached and raw:
-            click.echo("read escape sequence", err=True)
-        return code
-    fifos = Fifos(Path(), there.stdin if stdin else "", there.stdout, there.stderr)
-    attachment = Attachment(
-        workloads, found.id, found.name, fifos, terminal=there.terminal, raw=raw,
-        keys=DetachKeys(keys) if raw else None, proxy=proxy,
-    )  # fmt: skip
-    try:
-        code = attachment.run(lambda: found.pid, wait_first=True)
-    except BlockingIOError:
-        click.echo(f"corectl: {found.name}: somebody is attached; its log follows", err=True)
+
+            def begin() -> int:
+                if not session.remote:
+                    workloads.attach(found.id, ends.stdout, ends.stderr)
+                return found.pid
+
+            code = attachment.run(begin, wait_first=True)
+    except Unimplemented:
+        click.echo(f"corectl: {found.name}: nobody can join its streams; its log follows", err=True)
         return _followed(session, found.id)
-    except FileNotFoundError as error:
-        raise FailedPrecondition(
-            f"container '{container}': its streams are gone", hint="see corectl logs -f"
-        ) from error
     if attachment.detached and raw:
         click.echo("read escape sequence", err=True)
     return code
