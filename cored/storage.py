@@ -62,6 +62,7 @@ async def serving(config: Config) -> AsyncIterator[None]:
         stack.enter_context(Lock(directory(config.root, 0o711) / "lock"))
         directory(config.state, 0o711)
         plugins = make_plugins(config)
+        plugins.discover_rest()
         await plugins.open(PluginKind.CONTENT_STORE, stack)
         await plugins.open(PluginKind.SNAPSHOTTER, stack)
         services = (

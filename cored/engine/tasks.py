@@ -36,6 +36,7 @@ from cored.errors import (
     InvalidArgument,
     NotFound,
 )
+from cored.later import Later
 from cored.metadata.names import check_identifier
 from cored.scope import Scope
 
@@ -74,9 +75,9 @@ class Tasks:
     def __init__(
         self,
         runtime: Runtime,
-        containers: ContainerStore,
+        containers: Later[ContainerStore],
         bus: EventBus,
-        adjust_spec: SpecHook | None,
+        adjust_spec: Callable[[], SpecHook | None],
     ) -> None:
         self._runtime = runtime
         self._containers = containers
@@ -91,11 +92,14 @@ class Tasks:
     async def opened(
         cls,
         runtime: Runtime,
-        containers: ContainerStore,
+        containers: Later[ContainerStore],
         bus: EventBus,
-        adjust_spec: SpecHook | None = None,
+        adjust_spec: Callable[[], SpecHook | None] = lambda: None,
     ) -> AsyncIterator[Tasks]:
-        """Find the tasks of earlier daemons, then serve; leave all of them running at the end."""
+        """Find the tasks of earlier daemons, then serve; leave all of them running at the end.
+
+        ``adjust_spec`` answers what is to look at each spec, if anything.
+        """
         tasks = cls(runtime, containers, bus, adjust_spec)
         await tasks._recover()
         try:
@@ -115,7 +119,7 @@ class Tasks:
     ) -> ProcessState:
         """Create the task of a container's record. AlreadyExists; FailedPrecondition."""
         key = (scope.namespace(), container_id)
-        record = await self._containers.get(container_id)
+        record = await (await self._containers.get()).get(container_id)
         if record.spec is None:
             raise FailedPrecondition(f"container {container_id!r}: its record has no spec")
         if key in self._entries or key in self._creating:
@@ -281,10 +285,11 @@ class Tasks:
 
     def _adjusted(self, spec: Typed, id: str) -> Typed:
         """The spec as the observer plugins want it; untouched bytes where there are none."""
-        if self._adjust_spec is None:
+        adjust = self._adjust_spec()
+        if adjust is None:
             return spec
         document = json.loads(spec.value)
-        self._adjust_spec(scope.namespace(), id, document)
+        adjust(scope.namespace(), id, document)
         return Typed(spec.type_url, json.dumps(document).encode())
 
     def _created(self, task: Task, wanted: CreateOptions) -> events.TaskCreate:

@@ -6,7 +6,6 @@ import io
 import os
 import re
 import sys
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,6 +47,7 @@ class Destination:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
         elif self.directory:
+            import tarfile
             import tempfile
 
             with tempfile.TemporaryFile() as spool:

@@ -37,6 +37,7 @@ _ROOT = {
     "volume": ("", "Work with volumes: create, ls, inspect, rm, prune."),
     "ps": ("listing:ps", "List containers."),
     "logs": ("logs:logs", "Show what a container wrote."),
+    "why": ("why:why", "Tell why a container ended or could not start."),
     "inspect": ("inspection:inspect", "Show everything about containers, as JSON."),
     "pull": ("transfers:pull", "Fetch images from their registries and unpack them."),
     "push": ("transfers:push", "Send an image to a registry."),
@@ -58,6 +59,9 @@ _ROOT = {
     "compose": ("compose:compose", "Run applications of many containers from compose files."),
     "gc": ("garbage:gc", "Remove what nothing refers to; say why the rest is kept."),
     "runtime": ("", "Work with runtimes: ls."),
+    "namespace": ("", "Work with namespaces: ls, create, label, inspect, rm."),
+    "system": ("", "Work with the whole: info, df, prune, events."),
+    "info": ("system:info", "Show what the daemon is, has, and runs on."),
     "plugins": ("daemon:plugins", "List the daemon's plugins and how they fare."),
     "version": ("daemon:version", "Show the versions of corectl and the daemon."),
 }
@@ -124,7 +128,22 @@ _VOLUME = {
     "prune": ("volumes:prune", "Remove volumes that no container has."),
 }
 _RUNTIME = {"ls": ("runtimes:ls", "List the runtimes, and whether they work here.")}
+_NAMESPACE = {
+    "ls": ("namespaces:ls", "List namespaces."),
+    "create": ("namespaces:create", "Make a namespace."),
+    "label": ("namespaces:label", "Set labels of a namespace."),
+    "inspect": ("namespaces:inspect", "Show namespaces with their labels, as JSON."),
+    "rm": ("namespaces:rm", "Remove namespaces that are empty."),
+}
+_SYSTEM = {
+    "info": ("system:info", "Show what the daemon is, has, and runs on."),
+    "df": ("disk_usage:df", "Show what takes how much of the disk."),
+    "prune": ("system:prune", "Remove what nobody uses."),
+    "events": ("watching:events", "Show what happens."),
+}
 _GROUPS = {
+    "namespace": _NAMESPACE,
+    "system": _SYSTEM,
     "builder": _BUILDER,
     "container": _CONTAINER,
     "volume": _VOLUME,

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 __all__ = ["Note", "Vigil", "read"]
 
+_LARGEST = 1 << 16
+
 
 class Note(NamedTuple):
     """How the only process of a task is, init; and its shim, with when it began (kernel's ticks).
@@ -39,8 +41,7 @@ class Note(NamedTuple):
 def read(bundle: Path) -> Note | None:
     """What the shim of a bundle has left word of; None while it is awake."""
     try:
-        with open(f"{bundle}/asleep", "rb", buffering=0) as file:
-            return Note(**json.loads(file.read()))
+        return Note(**json.loads(_content(f"{bundle}/asleep")))
     except (OSError, ValueError, TypeError):
         return None  # not there, or not yet whole
 
@@ -84,5 +85,13 @@ class Vigil:
 
 def _began(pid: int) -> int:
     """OSError."""
-    with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-        return int(file.read().rpartition(b")")[2].split()[19])
+    return int(_content(f"/proc/{pid}/stat").rpartition(b")")[2].split(None, 20)[19])
+
+
+def _content(path: str) -> bytes:
+    """Of a small file: there are hundreds, and a daemon that starts waits for them. OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, _LARGEST)
+    finally:
+        os.close(fd)

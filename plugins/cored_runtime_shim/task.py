@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -62,6 +62,9 @@ class ShimTask(Task):
     @property
     def pid(self) -> int:
         return self._pid
+
+    def causes(self) -> Mapping[str, int]:
+        return self._files.causes
 
     def untold(self) -> list[str]:
         return self._files.untold()

@@ -137,7 +137,9 @@ class Builder:
             request = await completed(request, steps, spool)
             builds = self._builds(request, steps, report, spool)
             await together(build.run() for build in builds)
+            await steps.settle()
         finally:
+            await asyncio.shield(steps.end())
             await asyncio.shield(asyncio.to_thread(shutil.rmtree, spool))
             await asyncio.shield(parts.runner.sweep())
         states = [build.state for build in builds]

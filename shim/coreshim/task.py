@@ -467,8 +467,14 @@ class TaskService:
         self._publish.task_exited(self._id, process)
 
     def _record(self, process: Process, ended: Ended) -> None:
+        facts: dict[str, int] = {}
+        kills = 0 if self._oom is None else self._oom.seen
+        if not process.exec_id and (ended.status or kills):
+            from coreshim import causes  # most ends are good ones
+
+            facts = causes.facts(self._cgroups, kills)
         try:
-            write_exit(exit_file(self._bundle, process.exec_id), process.pid, ended)
+            write_exit(exit_file(self._bundle, process.exec_id), process.pid, ended, facts)
         except OSError as error:  # no space: who waits must be told all the same
             print(f"exit of {self._name(process)}: {error}", file=sys.stderr)
 

@@ -105,6 +105,10 @@ def run(
         if attachment.detached:
             ends.kept = True  # the pipes are for who comes next; the daemon removes them
             click.echo("read escape sequence", err=True)
+        elif code:
+            from corectl.commands.why import tell_briefly
+
+            tell_briefly(session, made.id)
         return code
 
 
