@@ -186,6 +186,10 @@ class Containers:
     async def start(self, name: str, fifos: Stdio | None = None) -> int:
         """Start it and answer its pid; one that has ended gets a new task."""
         record = await self.find(name)
+        # whole or not at all: who asked may be cut off, and nobody would mind what runs
+        return await asyncio.shield(self._start(record, name, fifos))
+
+    async def _start(self, record: Container, name: str, fifos: Stdio | None) -> int:
         key = (scope.namespace(), record.id)
         self._lives.no_restart(key)
         async with self._lives.gate(key):
