@@ -164,7 +164,7 @@ def _user(before: dict[str, Any], config: ExecConfig, pid: int) -> dict[str, Any
     user = User(before.get("uid", 0), before.get("gid", 0), tuple(before.get("additionalGids", ())))
     if config.user:
         user = resolve(config.user, read)
-    more = (*user.groups, *groups(config.groups, read))
+    more = dict.fromkeys((user.gid, *user.groups, *groups(config.groups, read)))
     found: dict[str, Any] = {"uid": user.uid, "gid": user.gid, "additionalGids": list(more)}
     if "umask" in before:
         found["umask"] = before["umask"]
