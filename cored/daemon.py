@@ -1,21 +1,24 @@
 """Assembly of the daemon: the one place that names concrete classes; one exit stack for all.
 
 Everything opens in order and closes in reverse. The runtime is first, for it takes a while until
-its shims say that they are there. Then come two stages, modules that name the concrete classes:
-``first_stage.py`` (storage, tasks, containerd's central services), after which the server listens,
-and ``second_stage.py``, which is imported and opened while calls are answered already; calls of
-its services wait. ``tests/unit/test_daemon_startup.py`` guards what is imported when. Containers
-are not among what closes: their shims live on their own.
+its shims say that they are there. Then come stages, modules that name the concrete classes:
+``first_stage.py`` (tasks), after which the server listens; ``storage_stage.py`` (content,
+snapshots, records, containerd's central services) and ``second_stage.py`` (the rest), which are
+imported and opened while calls are answered already; calls of their services wait.
+``tests/unit/test_daemon_startup.py`` guards what is imported when. Containers are not among what
+closes: their shims live on their own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import os
 import signal
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -24,9 +27,12 @@ from cored.config import Config
 from cored.directories import directory
 from cored.errors import FailedPrecondition, PermissionDenied
 from cored.hookspecs import PluginKind
-from cored.plugins import Context, Plugins, discover
+from cored.plugins import Context, Plugins, discover, early
 
-__all__ = ["Lock", "assembled", "make_plugins", "notify", "run"]
+__all__ = ["Lock", "assembled", "make_plugins", "notify", "run", "settle_memory"]
+
+_GIVE_WAY = 0.0005
+_BREATH = 0.03
 
 
 async def run(config: Config) -> None:
@@ -68,11 +74,26 @@ async def assembled(config: Config) -> AsyncIterator[Plugins]:
         # closed when no call is in flight any more
         rest = await stack.enter_async_context(AsyncExitStack())
         server = await stack.enter_async_context(first.serving(config, plugins, services))
-        plugins.serving.set()
-        second = await asyncio.to_thread(_second_stage)
-        await server.add(await second.opened(config, plugins, rest))
-        await server.complete()
+        await asyncio.sleep(_BREATH)  # for those who have waited for the socket
+        first.settled(plugins)
+        with _calls_first():
+            for stage in (_storage_stage, _second_stage):
+                module = await asyncio.to_thread(stage, plugins)
+                await server.add(await module.opened(config, plugins, rest))
+            await server.complete()
+        settle_memory()
         yield plugins
+
+
+@contextmanager
+def _calls_first() -> Iterator[None]:
+    """Let threads that import give way to the loop sooner than they do by default (5 ms)."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(_GIVE_WAY)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual)
 
 
 def _first_stage() -> ModuleType:
@@ -81,10 +102,23 @@ def _first_stage() -> ModuleType:
     return first_stage
 
 
-def _second_stage() -> ModuleType:
+def _storage_stage(plugins: Plugins) -> ModuleType:
+    from cored import storage_stage
+
+    plugins.discover_rest()
+    return storage_stage
+
+
+def _second_stage(_: Plugins) -> ModuleType:
     from cored import second_stage
 
     return second_stage
+
+
+def settle_memory() -> None:
+    """What is there now stays: the collector of cycles, off until here, need not look at it."""
+    gc.freeze()
+    gc.enable()
 
 
 def notify(state: str) -> None:
@@ -125,8 +159,8 @@ class Lock:
 
 
 def make_plugins(config: Config) -> Plugins:
-    """All plugins of the installation, none of them open."""
-    manager, failed = discover()
+    """The plugins of the installation that the first stage needs, none of them open."""
+    manager, failed = discover(wanted=early)
 
     def context(plugins: Plugins, kind: PluginKind, id: str) -> Context:
         return Context(

@@ -14,21 +14,22 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import pluggy
 
-from cored.abc.content import ContentStore
-from cored.abc.differ import Differ
-from cored.abc.events import Envelope
-from cored.abc.logs import LogDriver
-from cored.abc.network import Network
-from cored.abc.runtime import Runtime
-from cored.abc.sandbox import SandboxController
-from cored.abc.service import Service
-from cored.abc.snapshots import Snapshotter
-from cored.abc.values import Descriptor
-from cored.abc.volumes import VolumeDriver
+if TYPE_CHECKING:  # all of them would keep a daemon from serving, which needs few at first
+    from cored.abc.content import ContentStore
+    from cored.abc.differ import Differ
+    from cored.abc.events import Envelope
+    from cored.abc.logs import LogDriver
+    from cored.abc.network import Network
+    from cored.abc.runtime import Runtime
+    from cored.abc.sandbox import SandboxController
+    from cored.abc.service import Service
+    from cored.abc.snapshots import Snapshotter
+    from cored.abc.values import Descriptor
+    from cored.abc.volumes import VolumeDriver
 from cored.dataclass import dataclass
 
 __all__ = ["GROUP", "Hooks", "PluginContext", "PluginKind", "Provider", "hookimpl", "hookspec"]

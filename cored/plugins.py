@@ -20,8 +20,9 @@ from cored import hookspecs, log
 from cored.dataclass import dataclass
 from cored.errors import CoredError, FailedPrecondition, Internal, NotFound, Unimplemented
 from cored.hookspecs import GROUP, PluginKind, Provider
+from cored.later import Later
 
-__all__ = ["Context", "LoadedPlugin", "Plugins", "discover"]
+__all__ = ["Context", "LoadedPlugin", "Plugins", "discover", "early"]
 
 T = TypeVar("T")
 
@@ -68,20 +69,36 @@ class Context:
         await self.plugins.serving.wait()
 
 
-def discover(group: str = GROUP) -> tuple[pluggy.PluginManager, list[LoadedPlugin]]:
-    """Import every plugin of the entry-point group; what does not import is in the list."""
+def early(module: str) -> bool:
+    """Whether a plugin's module is imported before the daemon serves.
+
+    One that says by its name, ``cored_<kind>_<name>``, that it is of a later kind is not.
+    """
+    return not module.startswith("cored_") or module.startswith(f"cored_{PluginKind.RUNTIME}_")
+
+
+def discover(
+    group: str = GROUP, wanted: Callable[[str], bool] = lambda module: True
+) -> tuple[pluggy.PluginManager, list[LoadedPlugin]]:
+    """Import the plugins of the entry-point group; what does not import is in the list."""
     manager = pluggy.PluginManager("cored")
     manager.add_hookspecs(hookspecs.Hooks)
+    return manager, _imported(manager, group, wanted)
+
+
+def _imported(
+    manager: pluggy.PluginManager, group: str, wanted: Callable[[str], bool]
+) -> list[LoadedPlugin]:
+    """Import and register those that are ``wanted``; what went wrong."""
     failed: list[LoadedPlugin] = []
     seen: set[str] = set()
     for point in sorted(entry_points(group=group), key=lambda p: (p.name, p.value)):
         if point.name in seen:  # an editable install beside a wheel lists everything twice
             continue
         seen.add(point.name)
-        error = _register(manager, point)
-        if error:
+        if wanted(point.value) and (error := _register(manager, point)):
             failed.append(LoadedPlugin(None, point.name, point.value, error=error))
-    return manager, failed
+    return failed
 
 
 def _register(manager: pluggy.PluginManager, point: EntryPoint) -> str:
@@ -117,6 +134,7 @@ class Plugins:
         self._make_context = make_context
         self._disabled = disabled
         self._objects: dict[type[Any], Any] = {}
+        self._later: dict[str, Later[Any]] = {}
         self._loaded: list[LoadedPlugin] = list(failed)
         self._offered: list[tuple[PluginKind, Provider[Any], str]] = []
 
@@ -127,6 +145,16 @@ class Plugins:
     def provide(self, cls: type[T], instance: T) -> None:
         """Make ``instance`` the answer to ``require(cls)`` from here on."""
         self._objects[cls] = instance
+        if cls.__name__ in self._later:
+            self._later[cls.__name__].set(instance)
+
+    def later(self, name: str) -> Later[Any]:
+        """The one object of the class ``name``, which nobody has imported yet, when it is there."""
+        return self._later.setdefault(name, Later())
+
+    def discover_rest(self, group: str = GROUP) -> None:
+        """Import the plugins that were not :func:`early`."""
+        self._loaded += _imported(self._manager, group, lambda module: not early(module))
 
     def require(self, wanted: type[T]) -> T:
         """The one object of a class; FailedPrecondition when it is not there (yet)."""

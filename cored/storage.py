@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from cored import log
 from cored.abc.snapshots import Snapshotter
 from cored.config import Config
-from cored.daemon import Lock, make_plugins, notify
+from cored.daemon import Lock, make_plugins, notify, settle_memory
 from cored.directories import directory
 from cored.hookspecs import PluginKind
 from cored.rpc.server import serve
@@ -62,6 +62,7 @@ async def serving(config: Config) -> AsyncIterator[None]:
         stack.enter_context(Lock(directory(config.root, 0o711) / "lock"))
         directory(config.state, 0o711)
         plugins = make_plugins(config)
+        plugins.discover_rest()
         await plugins.open(PluginKind.CONTENT_STORE, stack)
         await plugins.open(PluginKind.SNAPSHOTTER, stack)
         services = (
@@ -71,4 +72,5 @@ async def serving(config: Config) -> AsyncIterator[None]:
         )
         server = await stack.enter_async_context(serve(config.address, services, config.grpc))
         await server.complete()
+        settle_memory()
         yield

@@ -17,7 +17,7 @@ from tests.grpc_client import Client, kept
 
 SPEC = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
 PROCESS = "types.containerd.io/opencontainers/runtime-spec/1/Process"
-UNKNOWN, CREATED, RUNNING, STOPPED = 0, 1, 2, 3
+UNKNOWN, CREATED, RUNNING, STOPPED, PAUSED = 0, 1, 2, 3, 4
 APPLETS = ("sh", "sleep", "cat", "echo", "true", "usleep")
 
 

@@ -134,6 +134,15 @@ class Task(ABC):
     namespace: str
     bundle: Path
 
+    def causes(self) -> Mapping[str, int]:
+        """Why init ended, after it has; empty where nobody knows.
+
+        ``signalled`` (1: by a signal, 128+n is no exit code), ``oom_kills``, ``memory_peak`` and
+        ``memory_limit`` (bytes), ``pids_refused`` (processes that the pids limit has kept from
+        being). Blocks.
+        """
+        return {}
+
     @property
     @abstractmethod
     def pid(self) -> int:

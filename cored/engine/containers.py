@@ -36,6 +36,7 @@ from cored.engine.tasks import Tasks
 from cored.engine.userns import IdRanges, mapped
 from cored.engine.views import ALIVE, Views
 from cored.engine.volumes import Catalog
+from cored.engine.why import Diagnosis
 from cored.engine.workload import (
     NAME,
     ContainerConfig,
@@ -98,9 +99,11 @@ class Containers:
         self.views = Views(
             store, tasks, networking, self._lives, self.execs, self.health, self.storage
         )
+        self.diagnosis = Diagnosis(self.views, images, networking, logs, self._place, self.rootfs)
         self._supervision = Supervision(
             store, tasks, snapshotters, networking, self.storage, self.health, self._lives, bus,
             lambda id, config: self._recipe(id, config, _NO_IMAGE), self._discard, logs,
+            self.diagnosis,
         )  # fmt: skip
         self._sharing = Sharing(
             self.find,
@@ -174,7 +177,9 @@ class Containers:
         record = await self._named(record, config.name)
         try:
             await self._make(record, recipe, unpacked.chain_id, fifos)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, CoredError):
+                await self.diagnosis.remember_failure(await self._store.get(id), error)
             await asyncio.shield(self._discard(record))
             raise
         return replace(await self.view(id), warnings=recipe.warnings)
@@ -182,6 +187,10 @@ class Containers:
     async def start(self, name: str, fifos: Stdio | None = None) -> int:
         """Start it and answer its pid; one that has ended gets a new task."""
         record = await self.find(name)
+        # whole or not at all: who asked may be cut off, and nobody would mind what runs
+        return await asyncio.shield(self._start(record, name, fifos))
+
+    async def _start(self, record: Container, name: str, fifos: Stdio | None) -> int:
         key = (scope.namespace(), record.id)
         self._lives.no_restart(key)
         async with self._lives.gate(key):
@@ -225,6 +234,7 @@ class Containers:
         config, _ = decoded(record)
         if number in (signal.SIGKILL, signal_number(config.stop_signal)):
             await self._supervision.stopped_by_hand(record)
+        self._supervision.asked(record.id, f"was sent {_signal_name(number)} by somebody")
         await self._tasks.kill(record.id, number, all=all)
         await self.tell(record, "kill", signal=str(number))
 
@@ -245,7 +255,12 @@ class Containers:
                 await self._supervision.put_off(record.id)
             return
         await self._thaw(record.id)
+        asked = f"was stopped by somebody with {_signal_name(number)}"
+        self._supervision.asked(record.id, asked, timeout + 10)
         for signal_sent, patience in ((number, timeout), (signal.SIGKILL, 30.0)):
+            if signal_sent == signal.SIGKILL != number:
+                more = f", and {timeout:g} s later with SIGKILL, for it had not ended"
+                self._supervision.asked(record.id, asked + more, 60)
             with suppress(NotFound):  # it has just ended by itself
                 await self._tasks.kill(record.id, signal_sent)
             done, _ = await asyncio.wait([watcher], timeout=patience)
@@ -367,10 +382,12 @@ class Containers:
             await self._tasks.create(record.id, rootfs=rootfs, stdio=stdio)
         except CoredError as error:
             command = recipe.command[0]
-            if command in error.message:
-                raise
-            # crun does not say which file it could not run
-            raise type(error)(error.message, hint=f"the command is {command!r}") from error
+            explained = await self.diagnosis.explained(record, error)
+            if explained.hint is None and command not in explained.message:
+                # crun does not say which file it could not run
+                hint = f"the command is {command!r}"
+                explained = type(error)(error.message, hint=hint)
+            raise explained from error
 
     async def _named(self, record: Container, name: str) -> Container:
         """Make the record under a name that nobody has. AlreadyExists."""
@@ -437,3 +454,10 @@ def _completed(config: ContainerConfig, image: ImageConfig) -> ContainerConfig:
         stop_signal=config.stop_signal or image.stop_signal,
         health=health.merged(config.health, theirs),
     )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

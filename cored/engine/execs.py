@@ -66,6 +66,12 @@ class Execs:
         if task is None or not task.pid:
             raise FailedPrecondition(f"container {record.id[:12]!r}: is not running")
         process = await asyncio.to_thread(_process, record, config, task.pid, self._host)
+        # whole or not at all: who asked may be cut off, and nobody would mind what runs
+        return await asyncio.shield(self._begin(record, process, stdio, quiet))
+
+    async def _begin(
+        self, record: Container, process: dict[str, Any], stdio: Stdio, quiet: bool
+    ) -> tuple[str, int]:
         exec_id = names.new_id()
         spec = Typed(_PROCESS, json.dumps(process).encode())
         await self._tasks.exec(record.id, exec_id, ExecOptions(spec, stdio))

@@ -32,6 +32,9 @@ from cored.errors import (
 
 __all__ = ["Layer", "LayerUnpacker", "Locate", "Origin", "lower_directories"]
 
+# the label by which a snapshot is asked for by the name that it is to have
+_REFERENCE = "containerd.io/snapshot.ref"
+
 Locate = Callable[[Descriptor], Located]
 """Where a blob that is not in the content store can be fetched."""
 
@@ -87,7 +90,7 @@ class LayerUnpacker:
         ``below`` ends when the parent is committed: extraction does not wait for it where the
         snapshotter can put a layer on its parent afterwards.
         """
-        if await self._exists(layer.chain_id):
+        if await self._held(layer.chain_id):
             await self.fetch(layer)
             return
         rebase = "rebase" in self._snapshotter.capabilities
@@ -123,7 +126,7 @@ class LayerUnpacker:
 
     async def _prepared(self, layer: Layer, key: str, parent: str) -> list[Mount] | None:
         """The mounts of a new snapshot; None when the layer's is there by its name."""
-        labels = {"containerd.io/snapshot.ref": layer.chain_id} if self._remote else {}
+        labels = {_REFERENCE: layer.chain_id} if self._remote else {}
         try:
             return await self._snapshotter.prepare(key, parent, labels)
         except AlreadyExists:
@@ -273,6 +276,20 @@ class LayerUnpacker:
         info = await self._content.info(layer.blob.digest)
         if not wanted.items() <= info.labels.items():
             await self._content.update(layer.blob.digest, wanted)
+
+    async def _held(self, chain_id: str) -> bool:
+        """Whether the layer is unpacked; then the lease of this request keeps it from now on."""
+        if not await self._exists(chain_id):
+            return False
+        key = f"extract-{time.time_ns()}-{chain_id}"
+        try:
+            # asked for by the name that is there it is not made, but held
+            await self._snapshotter.prepare(key, "", {_REFERENCE: chain_id})
+        except AlreadyExists:
+            return True
+        # it went in between
+        await self._snapshotter.remove(key)
+        return False
 
     async def _exists(self, chain_id: str) -> bool:
         try:

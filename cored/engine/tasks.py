@@ -36,6 +36,7 @@ from cored.errors import (
     InvalidArgument,
     NotFound,
 )
+from cored.later import Later
 from cored.metadata.names import check_identifier
 from cored.scope import Scope
 
@@ -74,15 +75,16 @@ class Tasks:
     def __init__(
         self,
         runtime: Runtime,
-        containers: ContainerStore,
+        containers: Later[ContainerStore],
         bus: EventBus,
-        adjust_spec: SpecHook | None,
+        adjust_spec: Callable[[], SpecHook | None],
     ) -> None:
         self._runtime = runtime
         self._containers = containers
         self._bus = bus
         self._adjust_spec = adjust_spec
         self._entries: dict[tuple[str, str], _Entry] = {}
+        self._unwatched: set[tuple[str, str]] = set()
         self._creating: set[tuple[str, str]] = set()
         self._watching: set[asyncio.Task[None]] = set()
 
@@ -91,11 +93,14 @@ class Tasks:
     async def opened(
         cls,
         runtime: Runtime,
-        containers: ContainerStore,
+        containers: Later[ContainerStore],
         bus: EventBus,
-        adjust_spec: SpecHook | None = None,
+        adjust_spec: Callable[[], SpecHook | None] = lambda: None,
     ) -> AsyncIterator[Tasks]:
-        """Find the tasks of earlier daemons, then serve; leave all of them running at the end."""
+        """Find the tasks of earlier daemons, then serve; leave all of them running at the end.
+
+        ``adjust_spec`` answers what is to look at each spec, if anything.
+        """
         tasks = cls(runtime, containers, bus, adjust_spec)
         await tasks._recover()
         try:
@@ -115,7 +120,7 @@ class Tasks:
     ) -> ProcessState:
         """Create the task of a container's record. AlreadyExists; FailedPrecondition."""
         key = (scope.namespace(), container_id)
-        record = await self._containers.get(container_id)
+        record = await (await self._containers.get()).get(container_id)
         if record.spec is None:
             raise FailedPrecondition(f"container {container_id!r}: its record has no spec")
         if key in self._entries or key in self._creating:
@@ -142,7 +147,7 @@ class Tasks:
             self._creating.discard(key)
         await self._bus.publish(self._created(task, wanted))
         self._watch(key, "")
-        return await task.state()
+        return ProcessState(task.id, "", str(task.bundle), task.pid, Status.CREATED, wanted.stdio)
 
     async def start(self, id: str, exec_id: str = "") -> int:
         """Start a created process and answer its pid."""
@@ -274,17 +279,23 @@ class Tasks:
         return {key: entry.task for key, entry in self._entries.items()}
 
     def _entry(self, id: str) -> _Entry:
+        key = (scope.namespace(), id)
         try:
-            return self._entries[scope.namespace(), id]
+            entry = self._entries[key]
         except KeyError:
             raise NotFound(f"task {id!r}: not found") from None
+        if key in self._unwatched:  # what is done to it may end it
+            self._unwatched.remove(key)
+            self._watch_all(key)
+        return entry
 
     def _adjusted(self, spec: Typed, id: str) -> Typed:
         """The spec as the observer plugins want it; untouched bytes where there are none."""
-        if self._adjust_spec is None:
+        adjust = self._adjust_spec()
+        if adjust is None:
             return spec
         document = json.loads(spec.value)
-        self._adjust_spec(scope.namespace(), id, document)
+        adjust(scope.namespace(), id, document)
         return Typed(spec.type_url, json.dumps(document).encode())
 
     def _created(self, task: Task, wanted: CreateOptions) -> events.TaskCreate:
@@ -337,8 +348,16 @@ class Tasks:
     async def _recover(self) -> None:
         for key, task in (await self._runtime.recover()).items():
             self._entries[key] = _Entry(task)
-            for exec_id in task.untold():
-                self._watch(key, exec_id)
+            self._unwatched.add(key)
+
+    def watch(self) -> None:
+        """Publish the exits of processes of earlier daemons: now there is somebody to hear it."""
+        while self._unwatched:
+            self._watch_all(self._unwatched.pop())
+
+    def _watch_all(self, key: tuple[str, str]) -> None:
+        for exec_id in self._entries[key].task.untold():
+            self._watch(key, exec_id)
 
     async def _stop_watching(self) -> None:
         watchers = list(self._watching)

@@ -24,6 +24,7 @@ __all__ = [
     "DeviceRequest",
     "Health",
     "HealthCheck",
+    "Life",
     "Logging",
     "Probe",
     "RestartPolicy",
@@ -37,6 +38,8 @@ CONFIG = "cored.io/config"
 STATE = "cored.io/state"
 IMAGE = "cored.io/image"
 NAME = "cored.io/name"
+# how many lives of a container are kept
+_LIVES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +169,23 @@ class ContainerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Life:
+    """One start and its end, as :class:`ContainerState` has them."""
+
+    started_at: int = 0
+    exited_at: int = 0
+    exit_status: int = 0
+    oom_killed: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerState:
     """How it went so far; times in ns, 0 for not yet.
 
     ``restarts`` counts those of its policy; ``restarting`` says that one is awaited; ``stopped``
-    that somebody has stopped it.
+    that somebody has stopped it. ``causes`` are what :meth:`cored.abc.runtime.Task.causes` says,
+    ``asked`` who wanted the end, ``lives`` the last ones before this.
     """
 
     started_at: int = 0
@@ -181,6 +196,15 @@ class ContainerState:
     restarting: bool = False
     stopped: bool = False
     oom_killed: bool = False
+    causes: Mapping[str, int] = field(default_factory=dict)
+    asked: str = ""
+    lives: tuple[Life, ...] = ()
+
+    def after(self, restarts: int, now: int) -> ContainerState:
+        """The state of the next life, which begins."""
+        life = Life(self.started_at, self.exited_at, self.exit_status, self.oom_killed, self.error)
+        lives = (*self.lives, life)[-_LIVES:] if self.exited_at else self.lives
+        return ContainerState(started_at=now, restarts=restarts, lives=lives)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,20 +20,27 @@ class Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self._methods: dict[str, grpc.RpcMethodHandler] = {}
-        self._complete = asyncio.Event()
+        self._complete = False
+        self._more = asyncio.Event()
 
     def add(self, methods: Mapping[str, grpc.RpcMethodHandler]) -> None:
-        """More methods, by ``/service/Method``."""
+        """More methods, by ``/service/Method``: calls go on that wait for them."""
         self._methods.update(methods)
+        self._tell()
 
     def complete(self) -> None:
-        """Let the calls go on that wait: to their method, or to UNIMPLEMENTED."""
-        self._complete.set()
+        """There will be no more: the calls that still wait are UNIMPLEMENTED."""
+        self._complete = True
+        self._tell()
+
+    def _tell(self) -> None:
+        self._more.set()
+        self._more = asyncio.Event()
 
     def service(self, details: Any) -> grpc.RpcMethodHandler | None:
         """gRPC's question for each call."""
         method = self._methods.get(details.method)
-        if method is None and not self._complete.is_set():
+        if method is None and not self._complete:
             return grpc.stream_stream_rpc_method_handler(self._waiting(details.method))
         return method
 
@@ -41,8 +48,8 @@ class Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
         """A call whose method is not known yet: raw messages, which fit any kind of call."""
 
         async def call(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
-            await self._complete.wait()
-            method = self._methods.get(path)
+            while (method := self._methods.get(path)) is None and not self._complete:
+                await self._more.wait()
             if method is None:
                 await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
             async for answer in _called(method, requests, context):

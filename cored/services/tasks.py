@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError, Message
@@ -19,9 +19,9 @@ from cored.abc.records import ContainerStore
 from cored.abc.runtime import ExecOptions, Exit, ProcessState, Status, Stdio
 from cored.abc.service import Service
 from cored.abc.values import Typed
-from cored.engine.checkpoints import Checkpoints
 from cored.engine.tasks import Tasks
 from cored.errors import CoredError, InvalidArgument
+from cored.later import Later
 from cored.services.wire import (
     descriptor_message,
     descriptor_value,
@@ -30,6 +30,9 @@ from cored.services.wire import (
     typed_message,
     typed_value,
 )
+
+if TYPE_CHECKING:  # it comes later
+    from cored.engine.checkpoints import Checkpoints
 
 __all__ = ["TasksService"]
 
@@ -47,7 +50,9 @@ class TasksService(Service):
     service = "containerd.services.tasks.v1.Tasks"
     lasting = frozenset({"Wait"})
 
-    def __init__(self, tasks: Tasks, containers: ContainerStore, checkpoints: Checkpoints) -> None:
+    def __init__(
+        self, tasks: Tasks, containers: Later[ContainerStore], checkpoints: Later[Checkpoints]
+    ) -> None:
         self._tasks = tasks
         self._containers = containers
         self._checkpoints = checkpoints
@@ -57,7 +62,8 @@ class TasksService(Service):
         path = _options(oci_pb2.Options, options).criu_image_path
         if request.HasField("checkpoint") and request.checkpoint.digest and not path:
             image = descriptor_value(request.checkpoint)
-            async with self._checkpoints.restored(request.container_id, image) as path:
+            checkpoints = await self._checkpoints.get()
+            async with checkpoints.restored(request.container_id, image) as path:
                 return await self._create(request, options, path)
         return await self._create(request, options, path)
 
@@ -77,10 +83,11 @@ class TasksService(Service):
     async def Checkpoint(self, request: pb.CheckpointTaskRequest) -> pb.CheckpointTaskResponse:
         options = typed_value(request, "options")
         path = _options(oci_pb2.CheckpointOptions, options).image_path
-        record = await self._containers.get(request.container_id)
+        record = await (await self._containers.get()).get(request.container_id)
         spec = typed_message(record.spec)
         packed = spec.SerializeToString() if spec else b""
-        made = await self._checkpoints.make(request.container_id, options, path, packed)
+        checkpoints = await self._checkpoints.get()
+        made = await checkpoints.make(request.container_id, options, path, packed)
         return pb.CheckpointTaskResponse(descriptors=map(descriptor_message, made))
 
     async def Start(self, request: pb.StartRequest) -> pb.StartResponse:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
@@ -15,12 +15,25 @@ from corectl.limits import limit_options, resources, ulimit
 from corectl.mounts import sorted_mounts
 from corectl.networking import dns, endpoints, first_network, network_options, ports
 from corectl.sizes import count
+from corectl.wide_help import WideCommand, names_of
 from cored.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
-__all__ = ["container_config", "container_options", "environment"]
+__all__ = ["ContainerCommand", "container_config", "container_options", "environment"]
+
+
+class ContainerCommand(WideCommand):
+    """run and create."""
+
+    groups: ClassVar = {
+        "Files": lambda: frozenset({"volume", "mount", "volumes_from", "volume_driver", "tmpfs"}),
+        "Networks": lambda: names_of(network_options()),
+        "Rights, devices, namespaces": lambda: names_of(isolation_options()),
+        "Limits": lambda: names_of(limit_options()),
+        "Restarts, health, end": lambda: names_of(care_options()),
+    }
 
 
 def container_options(command: Callable[..., Any]) -> Callable[..., Any]:

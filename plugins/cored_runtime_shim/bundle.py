@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -77,6 +78,16 @@ class Bundle:
     def exit(self) -> Exit | None:
         """The recorded end of its init process."""
         return _exit(self.path / "exit.json")
+
+    @property
+    def causes(self) -> Mapping[str, int]:
+        """What our shim has recorded of the end beside the exit."""
+        try:
+            record = json.loads((self.path / "exit.json").read_text())
+        except FileNotFoundError:
+            return {}
+        known = ("pid", "status", "exited_at")
+        return {name: int(value) for name, value in record.items() if name not in known}
 
     def exit_of(self, exec_id: str) -> Exit | None:
         """The recorded end of an exec; our own shims write it, and keep it until its deletion."""
@@ -206,9 +217,12 @@ def bundles(state: Path) -> Iterator[Bundle]:
     for kind in (state, state / ".sandboxes"):
         for away in (kind / _GONE).glob("*"):
             remove_tree(away)
-    for namespace in sorted(state.iterdir()):
-        if namespace.name.startswith(".") or not namespace.is_dir():
-            continue
-        for path in sorted(namespace.iterdir()):
-            if path.is_dir():
-                yield Bundle(namespace.name, path.name, path)
+    for namespace in _directories(state):
+        if not namespace.startswith("."):
+            for id in _directories(state / namespace):
+                yield Bundle(namespace, id, state / namespace / id)
+
+
+def _directories(place: Path) -> list[str]:
+    with os.scandir(place) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir())

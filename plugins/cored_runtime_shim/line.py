@@ -30,6 +30,7 @@ class Line:
 
     def __init__(self, namespace: str, id: str, address: str, version: int) -> None:
         self._id = id
+        self._namespace = namespace
         self._address = address
         self._service = f"containerd.task.v{version}.Task"
         self._metadata = {"containerd-namespace-ttrpc": namespace}
@@ -39,7 +40,6 @@ class Line:
         self._asking: asyncio.Task[Any] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._pending: set[asyncio.Timeout] = set()
-        self._logger = log.get("runtime").bind(namespace=namespace, container=id)
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.silent = False
@@ -149,6 +149,10 @@ class Line:
             self._alarm.cancel()
         if self._client is not None:
             self._client.close()
+
+    @property
+    def _logger(self) -> Any:
+        return log.get("runtime").bind(namespace=self._namespace, container=self._id)
 
     async def _wake(self) -> None:
         """Connect to a shim that sleeps, once for all who ask; it may turn out silent, or gone."""

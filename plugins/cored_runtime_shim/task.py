@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -58,10 +58,14 @@ class ShimTask(Task):
         self._over = False
         self._deleted = False
         self._pid = 0
+        self._note: asleep.Note | None = None
 
     @property
     def pid(self) -> int:
         return self._pid
+
+    def causes(self) -> Mapping[str, int]:
+        return self._files.causes
 
     def untold(self) -> list[str]:
         return self._files.untold()
@@ -69,9 +73,9 @@ class ShimTask(Task):
     def tell_exit(self, exec_id: str = "") -> None:
         self._files.tell_exit(exec_id)
 
-    def created(self, pid: int) -> None:
+    def created(self, pid: int, note: asleep.Note | None = None) -> None:
         """It is there, with init's pid: from now on the death of its shim is its end."""
-        self._pid = pid
+        self._pid, self._note = pid, note
         self._line.gone.add_done_callback(lambda _: self._shim_died())
 
     def close(self) -> None:
@@ -259,7 +263,7 @@ class ShimTask(Task):
         """What the shim has left word of before it went to sleep; None when it is to be asked."""
         if self._line.silent or self._line.gone.done():
             return None
-        note = asleep.read(self.bundle)
+        note = self._note = asleep.read(self.bundle, self._note)
         if note is None:
             return None
         return ProcessState(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemons import CORECTL, Daemon
-from tests.packages import root_archive
+from tests.debian import base_image
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -20,7 +20,7 @@ COMPOSE = """
 name: blog
 services:
   web:
-    build: {context: ., dockerfile_inline: "FROM scratch\\nADD root.tar /\\nCOPY web.py /"}
+    build: {context: ., dockerfile_inline: "FROM base\\nCOPY web.py /"}
     command: [python3, /web.py]
     environment: {DATABASE: db, PASSWORD_FILE: /run/secrets/password}
     secrets: [password]
@@ -45,13 +45,10 @@ secrets: {password: {environment: DATABASE_PASSWORD}}
 """
 
 DOCKERFILE = """
-FROM scratch
-ADD root.tar /
-RUN ["busybox", "--install", "-s", "/usr/bin"]
-RUN mkdir -p /tmp /run/mysqld /var/lib/mysql && chmod 1777 /tmp \\
- && echo 'root:x:0:0::/:/bin/sh' > /etc/passwd \\
+FROM base
+RUN mkdir -p /run/mysqld /var/lib/mysql \\
  && echo 'mysql:x:100:100::/var/lib/mysql:/bin/sh' >> /etc/passwd \\
- && echo 'mysql:x:100:' > /etc/group && chown -R mysql:mysql /run/mysqld /var/lib/mysql
+ && echo 'mysql:x:100:' >> /etc/group && chown -R mysql:mysql /run/mysqld /var/lib/mysql
 COPY start ready.py /
 USER mysql
 VOLUME /var/lib/mysql
@@ -140,11 +137,14 @@ class Blog:
 @pytest.fixture
 def blog(daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Blog]:
     monkeypatch.setenv("DATABASE_PASSWORD", "open sesame")
-    root_archive(
-        tmp_path / "root.tar",
-        ["mariadb-server-core", "python3", "python3-pymysql", "busybox-static"],
+    packages = ["mariadb-server-core", "python3", "python3-pymysql"]
+    base = base_image(
+        tmp_path / "base.tar",
+        "docker.io/library/base:latest",
+        packages,
         without=["tar", "dpkg", "perl-base", "debconf"],
     )
+    daemon.corectl("image", "import", "-q", str(base), check=True)
     for name, text in {
         "compose.yaml": COMPOSE,
         "Dockerfile.db": DOCKERFILE,

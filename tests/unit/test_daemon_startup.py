@@ -5,15 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 
-# what the plugins of the first stage are; the daemon finds them by entry point
+# what the plugins of the storage stage are; the daemon finds them by entry point
 _PLUGINS = (
-    "cored_runtime_shim", "cored_content_local", "cored_snapshotter_overlay",
-    "cored_snapshotter_native", "cored_snapshotter_btrfs",
+    "cored_content_local", "cored_snapshotter_overlay", "cored_snapshotter_native",
+    "cored_snapshotter_btrfs",
 )  # fmt: skip
 _LATER_PLUGINS = (
     "cored_differ_walking", "cored_network_cni", "cored_network_native",
     "cored_service_workloads", "cored_service_workloads.networks",
     "cored_service_workloads.volumes", "cored_service_build", "cored_service_build.plugin",
+    "cored_service_cri", "cored_service_cri.imaging",
 )  # fmt: skip
 
 
@@ -40,8 +41,20 @@ def test_shims_are_looked_for_before_the_server_and_the_database_are_imported() 
     assert late == set()
 
 
-def test_the_first_stage_knows_neither_registries_nor_networks_nor_checks() -> None:
-    loaded = loaded_by("cored.daemon", *_PLUGINS, "cored.first_stage")
+def test_the_first_stage_knows_tasks_and_no_more() -> None:
+    loaded = loaded_by("cored.daemon", "cored_runtime_shim", "cored.first_stage")
+    late = within(
+        loaded,
+        "sqlite3", "ctypes.util", "cored.archive", "cored.database", "cored.layered", "cored.oci",
+        "cored.abc.content", "cored.abc.snapshots", "cored.abc.network", "cored.metadata.store",
+        "cored.engine.checkpoints", "cored.services.containers", "cored.storage_stage",
+    )  # fmt: skip
+    assert late <= {"cored.oci", "cored.oci.values"}
+    assert "cored.services.tasks" in loaded
+
+
+def test_storage_knows_neither_registries_nor_networks_nor_checks() -> None:
+    loaded = loaded_by("cored.daemon", *_PLUGINS, "cored.first_stage", "cored.storage_stage")
     late = within(
         loaded,
         "urllib3", "http", "isal", "backports.zstd", "pyroute2", "h2", "click", "rich", "pygments",
@@ -56,6 +69,6 @@ def test_the_first_stage_knows_neither_registries_nor_networks_nor_checks() -> N
 
 
 def test_plugins_of_later_kinds_import_what_they_need_when_they_open() -> None:
-    known = loaded_by("cored.daemon", "pluggy")
-    loaded = loaded_by("cored.daemon", *_LATER_PLUGINS) - known
-    assert loaded == set(_LATER_PLUGINS)
+    known = loaded_by("cored.daemon", "cored.storage_stage")
+    loaded = loaded_by("cored.daemon", "cored.storage_stage", *_LATER_PLUGINS) - known
+    assert loaded - within(loaded, "cored.abc") == set(_LATER_PLUGINS)

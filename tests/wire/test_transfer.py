@@ -166,6 +166,19 @@ def test_an_archive_is_imported_under_its_own_name_and_unpacked(api: Client, arc
     assert [info.kind for page in pages for info in page.info] == [3, 3]
 
 
+def test_layers_that_are_unpacked_already_join_the_lease(
+    api: Client, running: Daemon, archive: Path
+) -> None:
+    imported(api, archive)
+    lease = api.leases.Create(id="second").lease.id
+    with Client(running.address, api.namespace, lease=lease) as leased:
+        imported(leased, archive)
+    held = [one.id for one in api.leases.ListResources(id=lease).resources if "snap" in one.type]
+    pages = list(api.snapshots.List(snapshotter="overlayfs"))
+    assert sorted(held) == sorted(info.name for page in pages for info in page.info)
+    assert len(held) == 2
+
+
 def test_an_import_can_keep_its_index_and_digests(api: Client, archive: Path) -> None:
     extra = imagestore_pb2.ImageReference(name="local/x", is_prefix=True, add_digest=True)
     imported(api, archive, "local/index:1", extra_references=[extra])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from corectl.options import container_config, container_options
+from corectl.options import ContainerCommand, container_config, container_options
 from corectl.session import Session
 from cored.errors import (
     Cancelled,
@@ -46,7 +46,7 @@ def exit_code(error: Exception) -> int:
     return _OURS
 
 
-@click.command(context_settings=_STOP_AT_IMAGE)
+@click.command(cls=ContainerCommand, context_settings=_STOP_AT_IMAGE)
 @click.option("-d", "--detach", is_flag=True, help="Print the id and leave it alone.")
 @click.option(
     "-a", "--attach", "streams", multiple=True, metavar="STREAM", help="stdin, stdout, stderr."
@@ -108,6 +108,10 @@ def run(
         if attachment.detached:
             ends.kept = True  # the pipes are for who comes next; the daemon removes them
             click.echo("read escape sequence", err=True)
+        elif code:
+            from corectl.commands.why import tell_briefly
+
+            tell_briefly(session, made.id)
         return code
 
 
@@ -152,7 +156,7 @@ def _written(path: str, text: str) -> None:
         Path(path).write_text(text)
 
 
-@click.command(context_settings=_STOP_AT_IMAGE)
+@click.command(cls=ContainerCommand, context_settings=_STOP_AT_IMAGE)
 @container_options
 @click.pass_obj
 def create(session: Session, /, pull: str, quiet: bool, **options: Any) -> None:

@@ -13,7 +13,7 @@ from corectl.session import Session
 if TYPE_CHECKING:
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
-__all__ = ["ps", "state"]
+__all__ = ["ps", "record", "state"]
 
 _COMMAND_WIDTH = 20
 _COLUMNS = {
@@ -81,11 +81,11 @@ def ps(
             click.echo(one.id if no_trunc else output.digest(one.id))
         return
     columns = {**_COLUMNS, "Size": "SIZE"} if size else _COLUMNS
-    records = [_record(one, whole=no_trunc) for one in found]
+    records = [record(one, whole=no_trunc) for one in found]
     output.listing(form, columns, records, headings=_HEADINGS)
 
 
-def _record(one: pb.Container, *, whole: bool) -> dict[str, Any]:
+def record(one: pb.Container, *, whole: bool) -> dict[str, Any]:
     """A container by docker's names."""
     volumes = [point.name for point in one.mounts if point.type == "volume"]
     mounts = [point.name or point.source for point in one.mounts]
