@@ -16,7 +16,7 @@ import pytest
 
 from tests.daemons import CORECTL
 from tests.remote import Remote, Wire, remote
-from tests.terminals import screen
+from tests.screens import screen
 
 pytestmark = pytest.mark.root
 
