@@ -88,6 +88,8 @@ def _options() -> Sequence[Callable[..., Any]]:
             show_default=True,
             help="When to fetch the image.",
         ),
+        option("-q", "--quiet", is_flag=True, help="Say nothing of fetching the image."),
+        option("--storage-opt", multiple=True, metavar="NAME=VALUE", help="Of its snapshotter."),
         option("--platform", default="", help="os/arch[/variant] of the image."),
         option("--runtime", default="", help="Runtime."),
         option("--snapshotter", default="", help="Snapshotter."),
@@ -159,6 +161,8 @@ def container_config(options: Mapping[str, Any]) -> pb.ContainerConfig:
         groups=options["group_add"],
         namespaces=namespaces(options),
         cgroup_parent=options["cgroup_parent"],
+        storage_options=files.pairs(options["storage_opt"]),
+        links=options["link"],
     )
 
 
