@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import cored
 from cored.abc.network import Network
 from cored.abc.service import Service
 from cored.archive.pool import WorkerPool
@@ -21,6 +22,7 @@ from cored.engine.check.repair import Repairer
 from cored.engine.chronicle import Chronicle
 from cored.engine.commit import Committer
 from cored.engine.containers import Containers
+from cored.engine.disk_usage import DiskUsage
 from cored.engine.events import Exchange
 from cored.engine.export import Exporter
 from cored.engine.files import Files
@@ -30,6 +32,7 @@ from cored.engine.image_mounts import ImageMounts
 from cored.engine.image_removal import ImageRemoval
 from cored.engine.images import Images
 from cored.engine.importing import Importer
+from cored.engine.installation import Installation
 from cored.engine.journal import Journal
 from cored.engine.logdrivers import LogDrivers, PluggedDriver
 from cored.engine.loop import LoopHandler
@@ -84,8 +87,23 @@ async def opened(config: Config, plugins: Plugins, stack: AsyncExitStack) -> Seq
     )
     await _open_mounts(config, plugins, metadata, stack)
     await _open_images(config, plugins, metadata, exchange, stack)
+    plugins.provide(Installation, _installation(config, plugins))
     await plugins.open(PluginKind.SERVICE, stack)
     return (*_services(config, plugins), *plugins.open_of(PluginKind.SERVICE).values())
+
+
+def _installation(config: Config, plugins: Plugins) -> Installation:
+    return Installation(
+        cored.__version__,
+        config.snapshotter,
+        config.network,
+        config.runtime,
+        config.logging.driver,
+        config.log_level,
+        str(config.root),
+        str(config.state),
+        {str(kind): tuple(plugins.open_of(kind)) for kind in PluginKind},
+    )
 
 
 async def _open_mounts(
@@ -223,6 +241,11 @@ async def _open_container_care(
         plugins.require(Unpacker),
     )
     plugins.provide(Committer, committer)
+    usage = DiskUsage(
+        plugins.require(ImageDetails), plugins.require(ImageRemoval), metadata.content,
+        containers.storage,
+    )  # fmt: skip
+    plugins.provide(DiskUsage, usage)
 
 
 async def _networking(config: Config, plugins: Plugins, stack: AsyncExitStack) -> Networking:

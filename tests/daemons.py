@@ -181,10 +181,15 @@ def cored(
 
 @contextmanager
 def containerd(
-    settings: str = "", disabled: Sequence[str] = (), program: str = "containerd"
+    settings: str = "",
+    disabled: Sequence[str] = (),
+    program: str = "containerd",
+    *,
+    cri: bool = False,
 ) -> Iterator[Daemon]:
-    """A private containerd, Debian's unless ``program`` is another; without CRI, with more
-    settings and less plugins."""
+    """A private containerd, Debian's unless ``program`` is another; without CRI unless it is
+    wanted, with more settings and less plugins."""
+    disabled = [*disabled, *([] if cri else ["io.containerd.grpc.v1.cri"])]
     without = "".join(f', "{plugin}"' for plugin in disabled)
     with home("ctd") as place:
         (place / "config.toml").write_text(
@@ -192,7 +197,7 @@ def containerd(
 version = 2
 root = "{place}/root"
 state = "{place}/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.aufs",
+disabled_plugins = ["io.containerd.snapshotter.v1.aufs",
   "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs",
   "io.containerd.snapshotter.v1.devmapper", "io.containerd.internal.v1.tracing",
   "io.containerd.tracing.processor.v1.otlp"{without}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -14,14 +15,15 @@ from tests.grpc_client import Client
 
 __all__ = ["more", "traces"]
 
-# of the daemon's own: they grow and shrink as it works
-_OWN = (".db", ".db-wal", ".db-shm", "/log")
+# of the daemon's own, which come and go as it works, and what a shim says that sleeps
+_OWN = (".db", ".db-wal", ".db-shm", "/log", "/asleep")
 
 
-def traces(daemon: Daemon, *places: Path) -> Counter[str]:
-    """What there is now, each with its kind: mounts, processes, cgroups, namespaces, links, rules
-    of the firewall, records of the store, files of the daemon's and in ``places``."""
-    return Counter(_found(daemon, (daemon.home, *places)))
+def traces(daemon: Daemon, cgroup: str, *places: Path) -> Counter[str]:
+    """What there is now, each with its kind: mounts, processes, cgroups (below ``cgroup``),
+    namespaces, links, rules of the firewall, records of the store, files of the daemon's and in
+    ``places``."""
+    return Counter(_found(daemon, cgroup.strip("/"), (daemon.home, *places)))
 
 
 def more(now: Counter[str], before: Counter[str]) -> list[str]:
@@ -29,37 +31,42 @@ def more(now: Counter[str], before: Counter[str]) -> list[str]:
     return sorted((now - before).elements())
 
 
-def _found(daemon: Daemon, places: tuple[Path, ...]) -> Iterator[str]:
+def _found(daemon: Daemon, cgroup: str, places: tuple[Path, ...]) -> Iterator[str]:
     assert daemon.process is not None
-    for line in Path(f"/proc/{daemon.process.pid}/mountinfo").read_text().splitlines():
-        yield f"mount {line.split()[4]}"
-    yield from _processes(str(daemon.home))
-    for place in Path("/sys/fs/cgroup").glob("**/k8s.io/*"):
-        if place.is_dir():
+    lines = Path(f"/proc/{daemon.process.pid}/mountinfo").read_text().splitlines()
+    mounts = {line.split()[4] for line in lines}
+    yield from (f"mount {line.split()[4]}" for line in lines)
+    yield from _processes(str(daemon.home), cgroup)
+    for pattern in (f"{cgroup}/*/", f"*/{cgroup}/*/"):
+        for place in Path("/sys/fs/cgroup").glob(pattern):
             yield f"cgroup {place}"
-    for path in Path("/sys/class/net").iterdir():
-        yield f"link {path.name}"
+    # not /sys/class/net, which may be that of another namespace
+    yield from (f"link {name}" for _, name in socket.if_nameindex())
     done = subprocess.run(["nft", "-s", "list", "ruleset"], capture_output=True, text=True)
     for line in done.stdout.splitlines():
         yield from (f"rule {word}" for word in line.split(", "))
     yield from _records(daemon)
     for place in places:
-        for path in place.rglob("*"):
-            if not str(path).endswith(_OWN) and "/logs/" not in str(path):
-                yield f"file {path}"
+        for top, directories, files in os.walk(place):
+            directories[:] = [name for name in directories if f"{top}/{name}" not in mounts]
+            for name in (*directories, *files):
+                path = f"{top}/{name}"
+                if not path.endswith(_OWN) and "/logs/" not in path:
+                    yield f"file {path}"
 
 
-def _processes(home: str) -> Iterator[str]:
-    """Processes with the daemon's directory in their words, and those in pods' cgroups; their
-    namespaces."""
+def _processes(home: str, cgroup: str) -> Iterator[str]:
+    """What is in pods' cgroups, with its namespaces; shims, by the files that they have open."""
+    shims = set()
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            command = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            inside = "/k8s.io/" in (path / "cgroup").read_text()
-            if (inside or home in command) and not command.startswith("/usr/bin/python"):
-                yield f"process {command[:100]}"
-            for space in (path / "ns").iterdir() if inside else ():
-                yield f"namespace {os.readlink(space)}"
+            if f"/{cgroup}/" in (path / "cgroup").read_text():
+                yield f"process {(path / 'comm').read_text().strip()}"
+                yield from (f"namespace {os.readlink(space)}" for space in (path / "ns").iterdir())
+            log = os.readlink(path / "fd/2")
+            if log.startswith(home) and log.endswith("shim.log"):
+                shims.add(log)  # one that is awake is two processes
+    yield from (f"shim {log}" for log in shims)
 
 
 def _records(daemon: Daemon) -> Iterator[str]:

@@ -134,6 +134,15 @@ class Task(ABC):
     namespace: str
     bundle: Path
 
+    def causes(self) -> Mapping[str, int]:
+        """Why init ended, after it has; empty where nobody knows.
+
+        ``signalled`` (1: by a signal, 128+n is no exit code), ``oom_kills``, ``memory_peak`` and
+        ``memory_limit`` (bytes), ``pids_refused`` (processes that the pids limit has kept from
+        being). Blocks.
+        """
+        return {}
+
     @property
     @abstractmethod
     def pid(self) -> int:
@@ -182,6 +191,13 @@ class Task(ABC):
 
     @abstractmethod
     async def resize(self, width: int, height: int, exec_id: str = "") -> None: ...
+
+    @abstractmethod
+    async def join(self, stdout: str, stderr: str, exec_id: str = "") -> None:
+        """Copy what it writes from now on to these FIFOs, too; '' is none. Somebody reads them.
+
+        Unimplemented where the supervisor cannot.
+        """
 
     @abstractmethod
     async def close_stdin(self, exec_id: str = "") -> None: ...

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
+from cored.client import interruption
 from cored.client.call import Call
 from cored.client.connection import Connection
 from cored.errors import Internal
@@ -130,6 +131,7 @@ class Channel:
             deadline = time.monotonic() + timeout
             metadata.append(("grpc-timeout", _milliseconds(timeout)))
         connection = self._take()
+        interruption.note(connection)
         return connection, Call(connection, path, metadata, deadline)
 
     def _take(self) -> Connection:
@@ -144,6 +146,7 @@ class Channel:
 
     def settle(self, connection: Connection, call: Call) -> None:
         """Keep the connection of a call that ended; close that of one that was given up."""
+        interruption.forget(connection)
         with self._lock:
             if call.clean and not connection.retired and not self._closed:
                 self._idle.append(connection)
@@ -164,6 +167,7 @@ class Pending(Generic[Answer]):
 
     def result(self) -> Answer:
         """Wait for the answer. Raises what the call's status stands for."""
+        interruption.note(self._connection)
         try:
             data = self._call.receive()
             while self._call.receive() is not None:

@@ -17,7 +17,6 @@ from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 
 from cored.client.disconnected import Disconnected
-from cored.endpoints import Tcp, parsed
 from cored.errors import DeadlineExceeded, PermissionDenied
 
 if TYPE_CHECKING:
@@ -46,16 +45,15 @@ class Connection:
         InvalidArgument and NotFound for the files of ``tls``, which the network needs.
         """
         self._address = address
-        endpoint = parsed(address)
         self._socket: socket.socket | SecureSocket
         self._secure: SecureSocket | None = None
-        if isinstance(endpoint, Tcp):
+        if "://" in address:
             # imported here: ssl is slow to load
             from cored.client.secure import connect
 
-            self._socket = self._secure = connect(endpoint, tls)
+            self._socket = self._secure = connect(address, tls)
         else:
-            self._socket = _connect(endpoint)
+            self._socket = _connect(address)
         self.http = H2Connection(
             H2Configuration(
                 header_encoding="utf-8",

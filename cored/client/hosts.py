@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cored.client.tls import TLS
-from cored.errors import InvalidArgument
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cored.client.tls import TLS
 
 __all__ = ["DEFAULT", "host_of", "tls_of"]
 
@@ -35,7 +36,14 @@ def tls_of(
     """
     if not host.startswith("tcp://"):
         return None
+    # imported here: for a daemon of this host nothing of it is needed
+    from pathlib import Path
+
+    from cored.client.tls import TLS
+
     if environment.get("CORED_TLS_VERIFY", "").lower() in _NO:
+        from cored.errors import InvalidArgument
+
         raise InvalidArgument(
             f"daemon at {host}: is never talked to without TLS that is checked",
             hint="take CORED_TLS_VERIFY out of the environment",

@@ -54,9 +54,11 @@ class ProcessVerbs:
             f"{_SERVICE}PruneContainers", request, processes_pb2.PruneContainersResponse
         )
 
-    def attach(self, container: str) -> processes_pb2.AttachResponse:
-        """The pipes that its streams can be joined with."""
-        request = processes_pb2.AttachRequest(container=container)
+    def attach(
+        self, container: str, stdout: str = "", stderr: str = ""
+    ) -> processes_pb2.AttachResponse:
+        """Its pipe for input; what it writes goes to these pipes, which are being read, too."""
+        request = processes_pb2.AttachRequest(container=container, stdout=stdout, stderr=stderr)
         return self._channel.unary(f"{_SERVICE}Attach", request, processes_pb2.AttachResponse)
 
     def exec(self, request: processes_pb2.ExecRequest) -> processes_pb2.ExecResponse:

@@ -8,7 +8,7 @@ import ssl
 
 from cored.client.disconnected import Disconnected
 from cored.client.tls import TLS
-from cored.endpoints import Tcp
+from cored.endpoints import Tcp, parsed
 from cored.errors import InvalidArgument, NotFound, PermissionDenied
 
 __all__ = ["SecureSocket", "connect"]
@@ -54,12 +54,15 @@ class SecureSocket:
         self._inner.close()
 
 
-def connect(endpoint: Tcp, tls: TLS | None) -> SecureSocket:
-    """A connection on which both sides know each other.
+def connect(address: str, tls: TLS | None) -> SecureSocket:
+    """A connection to ``tcp://host:port`` on which both sides know each other.
 
     Disconnected when nobody answers; PermissionDenied when one of the two is not accepted;
     NotFound and InvalidArgument for our files.
     """
+    endpoint = parsed(address)
+    if not isinstance(endpoint, Tcp):
+        raise InvalidArgument(f"address '{address}': not understood", hint="tcp://host:port")
     if tls is None:
         raise InvalidArgument(
             f"daemon at {endpoint}: needs TLS with a certificate of ours",

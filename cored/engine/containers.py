@@ -20,10 +20,10 @@ from cored.abc.records import Container, ContainerStore, Image, NamespaceStore
 from cored.abc.runtime import Exit, Status, Stdio
 from cored.abc.snapshots import Snapshotter
 from cored.abc.values import Labels, Mount, Typed
-from cored.engine import health, names, restarts
+from cored.engine import health, links, names, restarts
 from cored.engine.execs import Execs
 from cored.engine.health import HealthChecks
-from cored.engine.images import Images
+from cored.engine.images import Images, Unpacked
 from cored.engine.lives import Lives
 from cored.engine.logdrivers import LogDrivers
 from cored.engine.networking import Networking, exposed
@@ -36,6 +36,7 @@ from cored.engine.tasks import Tasks
 from cored.engine.userns import IdRanges, mapped
 from cored.engine.views import ALIVE, Views
 from cored.engine.volumes import Catalog
+from cored.engine.why import Diagnosis
 from cored.engine.workload import (
     NAME,
     ContainerConfig,
@@ -98,9 +99,11 @@ class Containers:
         self.views = Views(
             store, tasks, networking, self._lives, self.execs, self.health, self.storage
         )
+        self.diagnosis = Diagnosis(self.views, images, networking, logs, self._place, self.rootfs)
         self._supervision = Supervision(
             store, tasks, snapshotters, networking, self.storage, self.health, self._lives, bus,
             lambda id, config: self._recipe(id, config, _NO_IMAGE), self._discard, logs,
+            self.diagnosis,
         )  # fmt: skip
         self._sharing = Sharing(
             self.find,
@@ -143,6 +146,7 @@ class Containers:
         async with self._ids.reserved(config.namespaces.user) as ids:
             config = replace(config, logging=self.logs.settled(config.logging))
             self.networking.check(config)
+            await links.check(config, self.find)
             config = await self.networking.named(config)
             config = _completed(exposed(config, unpacked.config.exposed_ports), unpacked.config)
             recipe = self._recipe(names.new_id(), config, unpacked.config, ids)
@@ -151,13 +155,13 @@ class Containers:
             volumes = unpacked.config.volumes
             recipe = replace(recipe, config=await self.storage.settled(config, volumes, self.find))
             try:
-                return await self._create(recipe, image, unpacked.chain_id, chosen, fifos)
+                return await self._create(recipe, image, unpacked, chosen, fifos)
             except BaseException:
                 await asyncio.shield(self.storage.release(recipe.config, recipe.id))
                 raise
 
     async def _create(
-        self, recipe: Recipe, image: Image, chain_id: str, snapshotter: str, fifos: Stdio
+        self, recipe: Recipe, image: Image, unpacked: Unpacked, snapshotter: str, fifos: Stdio
     ) -> ContainerView:
         id, config = recipe.id, recipe.config
         record = Container(
@@ -168,12 +172,14 @@ class Containers:
             spec=Typed(SPEC, b"{}"),
             snapshotter=snapshotter,
             snapshot_key=id,
-            extensions=encoded(config, ContainerState()),
+            extensions=encoded(config, ContainerState(), unpacked.config_digest),
         )
         record = await self._named(record, config.name)
         try:
-            await self._make(record, recipe, chain_id, fifos)
-        except BaseException:
+            await self._make(record, recipe, unpacked.chain_id, fifos)
+        except BaseException as error:
+            if isinstance(error, CoredError):
+                await self.diagnosis.remember_failure(await self._store.get(id), error)
             await asyncio.shield(self._discard(record))
             raise
         return replace(await self.view(id), warnings=recipe.warnings)
@@ -181,6 +187,10 @@ class Containers:
     async def start(self, name: str, fifos: Stdio | None = None) -> int:
         """Start it and answer its pid; one that has ended gets a new task."""
         record = await self.find(name)
+        # whole or not at all: who asked may be cut off, and nobody would mind what runs
+        return await asyncio.shield(self._start(record, name, fifos))
+
+    async def _start(self, record: Container, name: str, fifos: Stdio | None) -> int:
         key = (scope.namespace(), record.id)
         self._lives.no_restart(key)
         async with self._lives.gate(key):
@@ -224,6 +234,7 @@ class Containers:
         config, _ = decoded(record)
         if number in (signal.SIGKILL, signal_number(config.stop_signal)):
             await self._supervision.stopped_by_hand(record)
+        self._supervision.asked(record.id, f"was sent {_signal_name(number)} by somebody")
         await self._tasks.kill(record.id, number, all=all)
         await self.tell(record, "kill", signal=str(number))
 
@@ -244,7 +255,12 @@ class Containers:
                 await self._supervision.put_off(record.id)
             return
         await self._thaw(record.id)
+        asked = f"was stopped by somebody with {_signal_name(number)}"
+        self._supervision.asked(record.id, asked, timeout + 10)
         for signal_sent, patience in ((number, timeout), (signal.SIGKILL, 30.0)):
+            if signal_sent == signal.SIGKILL != number:
+                more = f", and {timeout:g} s later with SIGKILL, for it had not ended"
+                self._supervision.asked(record.id, asked + more, 60)
             with suppress(NotFound):  # it has just ended by itself
                 await self._tasks.kill(record.id, signal_sent)
             done, _ = await asyncio.wait([watcher], timeout=patience)
@@ -337,6 +353,12 @@ class Containers:
             raise FailedPrecondition(f"container {name!r}: is paused", hint="unpause it first")
         return record, joinable(state.stdio)
 
+    async def join(self, name: str, stdout: str, stderr: str) -> None:
+        """Copy what it writes from now on to FIFOs that somebody reads. FailedPrecondition."""
+        record, _ = await self.attachable(name)
+        await self._tasks.join(record.id, stdout, stderr)
+        await self.tell(record, "attach")
+
     async def tell(self, record: Container, action: str, **more: str) -> None:
         """Publish what containerd has no event for."""
         attributes = {"image": record.image, "name": record.labels.get(NAME, ""), **more}
@@ -360,10 +382,12 @@ class Containers:
             await self._tasks.create(record.id, rootfs=rootfs, stdio=stdio)
         except CoredError as error:
             command = recipe.command[0]
-            if command in error.message:
-                raise
-            # crun does not say which file it could not run
-            raise type(error)(error.message, hint=f"the command is {command!r}") from error
+            explained = await self.diagnosis.explained(record, error)
+            if explained.hint is None and command not in explained.message:
+                # crun does not say which file it could not run
+                hint = f"the command is {command!r}"
+                explained = type(error)(error.message, hint=hint)
+            raise explained from error
 
     async def _named(self, record: Container, name: str) -> Container:
         """Make the record under a name that nobody has. AlreadyExists."""
@@ -430,3 +454,10 @@ def _completed(config: ContainerConfig, image: ImageConfig) -> ContainerConfig:
         stop_signal=config.stop_signal or image.stop_signal,
         health=health.merged(config.health, theirs),
     )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -142,7 +142,7 @@ class ImageDetails:
         config = part.config
         return Summary(
             image,
-            sum([await self._usage(name) for name in chain_ids(config.diff_ids)]),
+            sum([await self.usage(name) for name in chain_ids(config.diff_ids)]),
             part.manifest.config.digest,
             config.created,
             config.labels,
@@ -176,10 +176,11 @@ class ImageDetails:
         chain = chain_ids(diff_ids)
         for number, layer in enumerate(part.manifest.layers):
             known = number < len(chain)
-            usage = await self._usage(chain[number]) if known else 0
+            usage = await self.usage(chain[number]) if known else 0
             yield LayerSize(layer, diff_ids[number] if known else "", usage)
 
-    async def _usage(self, chain_id: str) -> int:
+    async def usage(self, chain_id: str) -> int:
+        """Bytes of one layer, unpacked; 0 when it is not."""
         try:
             _, snapshotter = await self._snapshotters.choose()
             return (await snapshotter.usage(chain_id)).size

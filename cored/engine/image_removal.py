@@ -88,7 +88,7 @@ class ImageRemoval:
         found = [summary.image for summary in await self._details.list(filters)]
         going = []
         for image in found:
-            if (everything or is_digest(image.name)) and not await self._users([image]):
+            if (everything or is_digest(image.name)) and not await self.users([image]):
                 going.append(image)
         sizes = await self._sizes(going)
         for image in going:
@@ -112,7 +112,7 @@ class ImageRemoval:
         return True
 
     async def _check(self, name: str, names: Sequence[Image], *, force: bool) -> None:
-        users = await self._users(names)
+        users = await self.users(names)
         running = [c for c in users if self._running(scope.namespace(), c.id)]
         if running:
             raise FailedPrecondition(
@@ -125,7 +125,7 @@ class ImageRemoval:
                 hint="remove the container first, or use --force",
             )
 
-    async def _users(self, names: Sequence[Image]) -> list[Container]:
+    async def users(self, names: Sequence[Image]) -> list[Container]:
         """Containers that were made from an image, under whatever name it had then."""
         known = {image.name for image in names}
         chains = set()

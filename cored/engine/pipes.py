@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from cored.abc.runtime import Stdio
-from cored.errors import FailedPrecondition
 
 __all__ = ["Pipes"]
 
@@ -64,25 +63,11 @@ class Pipes:
 
     @classmethod
     @contextmanager
-    def joined(cls, stdio: Stdio) -> Iterator[Pipes]:
-        """Those that a container has, for one reader at a time. FailedPrecondition."""
-        pipes = cls(stdio)
-        try:
-            for name, path in (("stdout", stdio.stdout), ("stderr", stdio.stderr)):
-                if path:
-                    source = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-                    pipes._sources[source] = name
-                    fcntl.flock(source, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            pipes.close()
-            raise FailedPrecondition(
-                "streams: somebody is attached already, or they are gone",
-                hint="see corectl logs -f",
-            ) from error
-        try:
+    def beside(cls, place: Path, stdio: Stdio) -> Iterator[Pipes]:
+        """Outputs of their own for one who joins a container; the input is the container's."""
+        with cls.opened(place, stdin=False, terminal=stdio.terminal) as pipes:
+            pipes.stdio = replace(pipes.stdio, stdin=stdio.stdin)
             yield pipes
-        finally:
-            pipes.close()
 
     @property
     def open(self) -> bool:

@@ -20,6 +20,7 @@ from cored.abc.snapshots import Snapshotter
 from cored.abc.values import Typed
 from cored.engine import restarts
 from cored.engine.health import HealthChecks
+from cored.engine.links import linked
 from cored.engine.lives import Key, Lives
 from cored.engine.logdrivers import LogDrivers
 from cored.engine.networking import Networking
@@ -29,6 +30,7 @@ from cored.engine.sharing import Sharing, renewed
 from cored.engine.storage import Storage
 from cored.engine.tasks import Tasks
 from cored.engine.userns import ids_of, mapped
+from cored.engine.why import Diagnosis
 from cored.engine.workload import (
     NAME,
     ContainerConfig,
@@ -66,6 +68,7 @@ class Supervision:
         recipe: Callable[[str, ContainerConfig], Recipe],
         discard: Discard,
         logs: LogDrivers,
+        diagnosis: Diagnosis,
     ) -> None:
         self._store = store
         self._tasks = tasks
@@ -78,6 +81,9 @@ class Supervision:
         self._recipe = recipe
         self._discard = discard
         self._logs = logs
+        self._diagnosis = diagnosis
+        # who wanted the end of those that are about to have it
+        self._asked: dict[Key, tuple[str, float]] = {}
         self._backoff = Backoff()
         self._oom: set[Key] = set()
         self._due: list[Key] = []
@@ -110,9 +116,11 @@ class Supervision:
             self._oom.discard(key)
             pid = await self._tasks.start(record.id)
         except CoredError as error:
-            await self._failed(record, error, again)
-            raise
-        state = ContainerState(started_at=time.time_ns(), restarts=again)
+            explained = await self._diagnosis.explained(record, error)
+            await self._failed(record, explained, again)
+            raise explained from error
+        self._asked.pop(key, None)
+        state = decoded(record)[1].after(again, time.time_ns())
         record = await self.put(record, state)
         self.lives.begin(key, self._ending(key, record.id, config))
         if config.health is not None:
@@ -144,6 +152,8 @@ class Supervision:
     async def _join(self, record: Container) -> None:
         """Put a created container into its networks. CoredError, as they have it."""
         config, _ = decoded(record)
+        if config.links:
+            config = await linked(config, self._sharing.find, self.networking)
         task = self._tasks.known()[scope.namespace(), record.id]
         recipe = self._recipe(record.id, config)
         await self.networking.join(
@@ -157,11 +167,12 @@ class Supervision:
             exit = await self._tasks.wait(id)
             self.lives.remember(key, exit)
             self.health.end(id)
+            causes = await self._causes(key) if exit.status else {}
             # the kernel takes its time with both
             await asyncio.gather(self._freed(id, config), self.networking.leave(id))
             with suppress(NotFound):  # or the whole container
                 # much may have been changed meanwhile: networks, limits, policies
-                await self._after(key, await self._store.get(id), exit)
+                await self._after(key, await self._store.get(id), exit, causes)
         except CoredError as error:
             log.get("containers").error("after the end", id=id, error=str(error))
             raise
@@ -178,15 +189,27 @@ class Supervision:
             await self._tasks.delete(id)
             _remove_left(left)
 
-    async def _after(self, key: Key, record: Container, exit: Exit) -> None:
+    async def _causes(self, key: Key) -> Mapping[str, int]:
+        task = self._tasks.known().get(key)
+        return {} if task is None else await asyncio.to_thread(task.causes)
+
+    async def _after(
+        self, key: Key, record: Container, exit: Exit, causes: Mapping[str, int]
+    ) -> None:
         config, state = decoded(record)
         await self.storage.ended(config, key[1])
+        # while no daemon was there nobody has heard of it
+        oom = key in self._oom or causes.get("oom_kills", 0) > 0
+        self._oom.discard(key)
+        ended = replace(
+            state, exited_at=exit.exited_at, exit_status=exit.status, oom_killed=oom,
+            causes=causes, asked=self._who_asked(key),
+        )  # fmt: skip
         if config.auto_remove:
+            if exit.status:
+                await self._diagnosis.remember(with_state(record, ended))
             await self._discard(record, volumes=True)
             return
-        oom = key in self._oom
-        self._oom.discard(key)
-        ended = replace(state, exited_at=exit.exited_at, exit_status=exit.status, oom_killed=oom)
         again = restarts.wanted(config.restart, ended)
         await self.put(record, replace(ended, restarting=again))
         if again:
@@ -229,9 +252,11 @@ class Supervision:
         config, _ = decoded(record)
         await self.storage.ended(config)
         failed = ContainerState(
-            exited_at=time.time_ns(), exit_status=128, error=error.message, restarts=again
-        )
+            exited_at=time.time_ns(), exit_status=128, error=str(error), restarts=again,
+            lives=decoded(record)[1].after(again, 0).lives,
+        )  # fmt: skip
         if config.auto_remove:
+            await self._diagnosis.remember(with_state(record, failed))
             await self._discard(record, volumes=True)
         else:
             await self.put(record, failed)
@@ -286,6 +311,16 @@ class Supervision:
         if config.restart.name not in ("", "no"):
             current = await self._store.get(record.id)
             await self.put(current, replace(decoded(current)[1], stopped=True))
+
+    def asked(self, id: str, what: str, within: float = 10.0) -> None:
+        """Somebody does what may end it in so many seconds."""
+        key = (scope.namespace(), id)
+        if key in self.lives:
+            self._asked[key] = what, time.monotonic() + within
+
+    def _who_asked(self, key: Key) -> str:
+        what, until = self._asked.pop(key, ("", 0.0))
+        return what if time.monotonic() < until else ""
 
     async def put_off(self, id: str) -> None:
         """A restart that was awaited is not to come."""

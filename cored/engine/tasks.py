@@ -240,6 +240,10 @@ class Tasks:
         """Set the size of a process's terminal, in characters."""
         await self._entry(id).task.resize(width, height, exec_id)
 
+    async def join(self, id: str, stdout: str, stderr: str) -> None:
+        """Copy its output to FIFOs of one more reader."""
+        await self._entry(id).task.join(stdout, stderr)
+
     async def close_stdin(self, id: str, exec_id: str = "") -> None:
         """Let a process see the end of its input."""
         await self._entry(id).task.close_stdin(exec_id)

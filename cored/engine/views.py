@@ -60,6 +60,10 @@ class Views:
             raise NotFound(f"container {name!r}: not found", hint="see: corectl ps -a")
         return found[0]
 
+    async def records(self) -> Sequence[Container]:
+        """What all are made from."""
+        return await self._store.list()
+
     async def all(self) -> list[ContainerView]:
         """All, the newest first."""
         views = [await self.view(record) for record in await self._store.list()]

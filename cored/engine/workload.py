@@ -24,17 +24,22 @@ __all__ = [
     "DeviceRequest",
     "Health",
     "HealthCheck",
+    "Life",
     "Logging",
     "Probe",
     "RestartPolicy",
     "VolumeMount",
     "decoded",
     "encoded",
+    "image_id",
 ]
 
 CONFIG = "cored.io/config"
 STATE = "cored.io/state"
+IMAGE = "cored.io/image"
 NAME = "cored.io/name"
+# how many lives of a container are kept
+_LIVES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +163,20 @@ class ContainerConfig:
     volumes: tuple[VolumeMount, ...] = ()
     cdi_devices: tuple[str, ...] = ()
     exposed: tuple[str, ...] = ()
+    attached: tuple[str, ...] = ()
+    storage_options: Mapping[str, str] = field(default_factory=dict)
+    links: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One start and its end, as :class:`ContainerState` has them."""
+
+    started_at: int = 0
+    exited_at: int = 0
+    exit_status: int = 0
+    oom_killed: bool = False
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +184,8 @@ class ContainerState:
     """How it went so far; times in ns, 0 for not yet.
 
     ``restarts`` counts those of its policy; ``restarting`` says that one is awaited; ``stopped``
-    that somebody has stopped it.
+    that somebody has stopped it. ``causes`` are what :meth:`cored.abc.runtime.Task.causes` says,
+    ``asked`` who wanted the end, ``lives`` the last ones before this.
     """
 
     started_at: int = 0
@@ -176,6 +196,15 @@ class ContainerState:
     restarting: bool = False
     stopped: bool = False
     oom_killed: bool = False
+    causes: Mapping[str, int] = field(default_factory=dict)
+    asked: str = ""
+    lives: tuple[Life, ...] = ()
+
+    def after(self, restarts: int, now: int) -> ContainerState:
+        """The state of the next life, which begins."""
+        life = Life(self.started_at, self.exited_at, self.exit_status, self.oom_killed, self.error)
+        lives = (*self.lives, life)[-_LIVES:] if self.exited_at else self.lives
+        return ContainerState(started_at=now, restarts=restarts, lives=lives)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,10 +249,17 @@ class ContainerView:
         return self.record.labels.get(NAME, "")
 
 
-def encoded(config: ContainerConfig, state: ContainerState) -> dict[str, Typed]:
-    """Both as a record's extensions."""
+def encoded(config: ContainerConfig, state: ContainerState, image: str = "") -> dict[str, Typed]:
+    """Both as a record's extensions, with the digest of its image's configuration if given."""
     value = Typed("cored.io/ContainerConfig", json.dumps(asdict(config)).encode())
-    return {CONFIG: value, STATE: _state(state)}
+    more = {IMAGE: Typed("cored.io/ImageID", image.encode())} if image else {}
+    return {CONFIG: value, STATE: _state(state), **more}
+
+
+def image_id(record: Container) -> str:
+    """The digest of the configuration of its image, '' where that was not kept."""
+    kept = record.extensions.get(IMAGE)
+    return kept.value.decode() if kept is not None else ""
 
 
 def _state(state: ContainerState) -> Typed:

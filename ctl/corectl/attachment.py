@@ -95,6 +95,7 @@ class Attachment:
                     self._pending = self._ask()
                 pid = self._begun(start)
                 forwarder.pid = 0 if self._remote else pid
+                relays.begin_input()
                 if self._terminal:
                     self._resize()
                 status = self._outcome(relays)

@@ -6,16 +6,15 @@ import io
 import os
 import re
 import sys
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from corectl.build_context import ContextDirectory, dockerignore, ignore_of
 from corectl.build_input import Input
 from corectl.sizes import count
+from cored.client.contexts import ContextDirectory, dockerignore, ignore_of
 from cored.errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
@@ -48,6 +47,7 @@ class Destination:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
         elif self.directory:
+            import tarfile
             import tempfile
 
             with tempfile.TemporaryFile() as spool:
@@ -192,7 +192,7 @@ class Given:
                 raise NotFound(f"context {str(self.context)!r}: no such directory")
             named.append("")
         return pb.BuildOptions(
-            dockerfile=text, dockerfile_name=name, target=self["target"], args=self._args(),
+            dockerfile=text, dockerfile_name=name, target=self["target"], args=self.args(),
             tags=self["tags"], labels=_pairs("label", self["labels"]),
             platform=",".join(self["platforms"]),
             no_cache=self["no_cache"], pull=self["pull"], secrets=self._secrets(), ssh=self._ssh(),
@@ -204,7 +204,8 @@ class Given:
             allow=self["allow"], remote_contexts=remotes, dockerfile_path=self.inside,
         )  # fmt: skip
 
-    def _args(self) -> dict[str, str]:
+    def args(self) -> dict[str, str]:
+        """The arguments with their values: given, of the environment, and proxies."""
         from corectl.docker_config import DockerConfig
 
         found = DockerConfig.load().proxies()

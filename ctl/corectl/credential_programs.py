@@ -7,7 +7,6 @@ the server's name, store reads JSON; what went wrong comes on stdout with exit c
 from __future__ import annotations
 
 import json
-import subprocess
 from typing import Any
 
 from cored.errors import FailedPrecondition, NotFound
@@ -56,6 +55,8 @@ class Helper:
         return {str(k): str(v) for k, v in self._object(self._run("list", "")).items()}
 
     def _run(self, verb: str, text: str) -> str:
+        import subprocess  # many have no such program
+
         try:
             done = subprocess.run(
                 [self._program, verb], input=text, stdout=subprocess.PIPE, text=True,

@@ -11,8 +11,6 @@ import binascii
 import contextlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -80,6 +78,8 @@ class DockerConfig:
         """A file without any logins yet takes the store that the machine has, as docker's does."""
         if any(self._document.get(name) for name in ("auths", "credHelpers", "credsStore")):
             return
+        import shutil  # for those who log in
+
         store = "pass" if shutil.which("pass") else "secretservice"
         if shutil.which(f"docker-credential-{store}"):
             self._document["credsStore"] = store
@@ -126,6 +126,8 @@ class DockerConfig:
         """Write the file: whole or not at all, and for nobody else to read."""
         path = self.path.resolve()
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        import tempfile
+
         fd, scratch = tempfile.mkstemp(dir=path.parent, prefix="config.json")
         try:
             with os.fdopen(fd, "w") as file:  # mkstemp's are 0600

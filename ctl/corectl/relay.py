@@ -54,7 +54,7 @@ class Relays:
     The output ends are open for reading before the container is made: nothing it writes is lost,
     and nothing blocks if it never comes. ``broken`` is called, once, when nobody reads our
     standard output any more; what comes after is read and dropped. ``detached`` is when ``keys``
-    were typed. BlockingIOError when somebody else reads the pipes.
+    were typed.
     """
 
     def __init__(
@@ -75,11 +75,6 @@ class Relays:
         for path, target in ((fifos.stdout, stdout), (fifos.stderr, stderr)):
             if path:
                 source = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-                try:
-                    _claim(source)
-                except BlockingIOError:
-                    os.close(source)
-                    raise
                 _enlarge(source)
                 self._outputs.append(_Output(source, target, self._stop, self._lost))
         if fifos.stdin:
@@ -92,9 +87,12 @@ class Relays:
     def __enter__(self) -> Self:
         for output in self._outputs:
             output.thread.start()
+        return self
+
+    def begin_input(self) -> None:
+        """Pass input on: only now is somebody sure to see what comes of it."""
         if self._input is not None:
             self._input.start()
-        return self
 
     def __exit__(
         self,
@@ -104,7 +102,7 @@ class Relays:
     ) -> None:
         self._stop.set()
         threads = [output.thread for output in self._outputs]
-        if self._input is not None:
+        if self._input is not None and self._input.ident is not None:
             threads.append(self._input)
         for thread in threads:
             thread.join(_GRACE)
@@ -256,13 +254,6 @@ def _write(fd: int, data: bytes) -> None:
             poll = select.poll()
             poll.register(fd, select.POLLOUT)
             poll.poll()
-
-
-def _claim(fd: int) -> None:
-    """Be the only one who reads a pipe: of two, each would get a part."""
-    import fcntl
-
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _enlarge(fd: int) -> None:

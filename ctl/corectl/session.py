@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cored.client.builds import Builds
     from cored.client.channel import Channel
+    from cored.client.client import Client
     from cored.client.networks import Networks
     from cored.client.tls import TLS
     from cored.client.volumes import Volumes
@@ -21,7 +22,7 @@ def _one(error: Exception) -> int:
 
 
 class Session:
-    """Travels as click's context object; the channel opens when a command first needs it.
+    """Travels as click's context object; the client is made when a command first needs it.
 
     ``failure`` is the exit code for an error; commands with codes of their own replace it.
     """
@@ -32,7 +33,7 @@ class Session:
         self.namespace = "default"
         self.debug = False
         self.failure: Callable[[Exception], int] = _one
-        self._channel: Channel | None = None
+        self._client: Client | None = None
 
     @property
     def remote(self) -> bool:
@@ -47,20 +48,23 @@ class Session:
             raise FailedPrecondition(f"{what}: the daemon is at {self.address}", hint=hint)
 
     @property
+    def client(self) -> Client:
+        """The library's, in the namespace: what commands do, they do by it."""
+        if self._client is None:
+            from cored.client.client import Client
+
+            self._client = Client(self.address, namespace=self.namespace, tls=self.tls)
+        return self._client
+
+    @property
     def channel(self) -> Channel:
         """Calls in the namespace."""
-        if self._channel is None:
-            from cored.client.channel import Channel
-
-            self._channel = Channel(self.address, namespace=self.namespace, tls=self.tls)
-        return self._channel
+        return self.client.channel
 
     @property
     def workloads(self) -> Workloads:
-        """The docker-like verbs."""
-        from cored.client.workloads import Workloads
-
-        return Workloads(self.channel)
+        """The docker-like verbs, message for message."""
+        return self.client.workloads
 
     @property
     def networks(self) -> Networks:
@@ -85,5 +89,5 @@ class Session:
 
     def close(self) -> None:
         """Close the connections."""
-        if self._channel is not None:
-            self._channel.close()
+        if self._client is not None:
+            self._client.close()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import click
 
 from corectl.session import Session
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = ["LazyGroup", "build"]
 
@@ -37,6 +42,7 @@ _ROOT = {
     "volume": ("", "Work with volumes: create, ls, inspect, rm, prune."),
     "ps": ("listing:ps", "List containers."),
     "logs": ("logs:logs", "Show what a container wrote."),
+    "why": ("why:why", "Tell why a container ended or could not start."),
     "inspect": ("inspection:inspect", "Show everything about containers, as JSON."),
     "pull": ("transfers:pull", "Fetch images from their registries and unpack them."),
     "push": ("transfers:push", "Send an image to a registry."),
@@ -58,6 +64,11 @@ _ROOT = {
     "compose": ("compose:compose", "Run applications of many containers from compose files."),
     "gc": ("garbage:gc", "Remove what nothing refers to; say why the rest is kept."),
     "runtime": ("", "Work with runtimes: ls."),
+    "namespace": ("", "Work with namespaces: ls, create, label, inspect, rm."),
+    "system": ("", "Work with the whole: info, df, prune, events."),
+    "info": ("system:info", "Show what the daemon is, has, and runs on."),
+    "completion": ("completion:completion", "Print a script for a shell's completion."),
+    "man": ("completion:man", "Print the manual page."),
     "plugins": ("daemon:plugins", "List the daemon's plugins and how they fare."),
     "version": ("daemon:version", "Show the versions of corectl and the daemon."),
 }
@@ -124,7 +135,22 @@ _VOLUME = {
     "prune": ("volumes:prune", "Remove volumes that no container has."),
 }
 _RUNTIME = {"ls": ("runtimes:ls", "List the runtimes, and whether they work here.")}
+_NAMESPACE = {
+    "ls": ("namespaces:ls", "List namespaces."),
+    "create": ("namespaces:create", "Make a namespace."),
+    "label": ("namespaces:label", "Set labels of a namespace."),
+    "inspect": ("namespaces:inspect", "Show namespaces with their labels, as JSON."),
+    "rm": ("namespaces:rm", "Remove namespaces that are empty."),
+}
+_SYSTEM = {
+    "info": ("system:info", "Show what the daemon is, has, and runs on."),
+    "df": ("disk_usage:df", "Show what takes how much of the disk."),
+    "prune": ("system:prune", "Remove what nobody uses."),
+    "events": ("watching:events", "Show what happens."),
+}
 _GROUPS = {
+    "namespace": _NAMESPACE,
+    "system": _SYSTEM,
     "builder": _BUILDER,
     "container": _CONTAINER,
     "volume": _VOLUME,
@@ -162,7 +188,22 @@ class LazyGroup(click.Group):
         module, _, attribute = place.partition(":")
         command = getattr(import_module(f"{self._package}.{module}"), attribute)
         assert isinstance(command, click.Command)
+        if ctx.resilient_parsing:  # a shell wants to complete a line
+            from corectl.completion import attach
+
+            attach(self.name or "", command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Its commands, without importing them, and its options."""
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=help)
+            for name, (_, help) in self._entries.items()
+            if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of --help, without importing what it lists."""
@@ -203,6 +244,11 @@ def build() -> click.Group:
         click.Option(["--debug"], is_flag=True, help="Show tracebacks of errors."),
     ]
     group.callback = _globals
+    if "_CORECTL_COMPLETE" in os.environ:
+        from corectl.completion import attach, register
+
+        register()
+        attach("", group)
     return group
 
 

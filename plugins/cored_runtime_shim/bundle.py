@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -78,6 +78,16 @@ class Bundle:
     def exit(self) -> Exit | None:
         """The recorded end of its init process."""
         return _exit(self.path / "exit.json")
+
+    @property
+    def causes(self) -> Mapping[str, int]:
+        """What our shim has recorded of the end beside the exit."""
+        try:
+            record = json.loads((self.path / "exit.json").read_text())
+        except FileNotFoundError:
+            return {}
+        known = ("pid", "status", "exited_at")
+        return {name: int(value) for name, value in record.items() if name not in known}
 
     def exit_of(self, exec_id: str) -> Exit | None:
         """The recorded end of an exec; our own shims write it, and keep it until its deletion."""

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from coreshim.copies import Copies
 from coreshim.logfile import LogFile
 from coreshim.logformat import LocalLines
 from coreshim.logged import Logged, size_of
@@ -183,7 +184,8 @@ def _sink(uri: str, stream: str, writer: LogWriter, lock: threading.Lock) -> Log
             compress=options["compress"] == "true",
         )
     outlet = _ToDriver(stream, options, writer, lock)
-    return Logged(uri, LocalLines(stream), file, options.get("copy", ""), outlet)
+    copies = Copies(options.get("copy", ""))
+    return Logged(uri, stream, LocalLines(stream), file, copies, outlet)
 
 
 def _options(uri: str) -> dict[str, str]:

@@ -86,9 +86,16 @@ class Line:
         return finding.result()
 
     async def call(
-        self, method: str, request: Any, answer: Any, *, patience: float | None = None
+        self,
+        method: str,
+        request: Any,
+        answer: Any,
+        *,
+        patience: float | None = None,
+        service: str = "",
     ) -> Any:
-        """One RPC. Unavailable when the shim is gone, silent, or both in the meantime.
+        """One RPC, of the Task service if no other is named. Unavailable when the shim is gone,
+        silent, or both in the meantime.
 
         TimeoutError when there is no answer after ``patience`` seconds; whether the shim is silent
         is being found out then.
@@ -101,7 +108,7 @@ class Line:
                 self._pending.add(limit)
                 self._watch()
                 return await client.call(
-                    self._service, method, request, answer, metadata=self._metadata
+                    service or self._service, method, request, answer, metadata=self._metadata
                 )
         except TimeoutError as error:
             if self.silent:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -13,6 +13,7 @@ from google.protobuf.empty_pb2 import Empty
 from cored import log
 from cored._pb.containerd.task.v2 import shim_pb2 as pb
 from cored._pb.containerd.v1.types import task_pb2
+from cored._pb.cored.shim.v1.shim_pb2 import JoinRequest
 from cored.abc.runtime import ExecOptions, Exit, ProcessState, Status, Stdio, Task
 from cored.abc.values import Labels, Typed
 from cored.errors import CoredError, FailedPrecondition, NotFound, Unavailable
@@ -62,6 +63,9 @@ class ShimTask(Task):
     @property
     def pid(self) -> int:
         return self._pid
+
+    def causes(self) -> Mapping[str, int]:
+        return self._files.causes
 
     def untold(self) -> list[str]:
         return self._files.untold()
@@ -194,6 +198,10 @@ class ShimTask(Task):
         request = pb.ResizePtyRequest(id=self.id, exec_id=exec_id, width=width, height=height)
         await self._call("ResizePty", request, Empty())
 
+    async def join(self, stdout: str, stderr: str, exec_id: str = "") -> None:
+        request = JoinRequest(id=self.id, exec_id=exec_id, stdout=stdout, stderr=stderr)
+        await self._call("Join", request, Empty(), service="cored.shim.v1.Shim")
+
     async def close_stdin(self, exec_id: str = "") -> None:
         request = pb.CloseIORequest(id=self.id, exec_id=exec_id, stdin=True)
         await self._call("CloseIO", request, Empty())
@@ -214,10 +222,10 @@ class ShimTask(Task):
         )
         await self._call("Checkpoint", request, Empty())
 
-    async def _call(self, method: str, request: Any, answer: Any) -> Any:
+    async def _call(self, method: str, request: Any, answer: Any, service: str = "") -> Any:
         if self._line.gone.done():
             raise FailedPrecondition(f"task {self.id!r}: has ended, its shim died")
-        return await self._line.call(method, request, answer)
+        return await self._line.call(method, request, answer, service=service)
 
     async def _shut_down(self, shared: bool) -> None:
         """Let the shim end; it has nothing left to do."""

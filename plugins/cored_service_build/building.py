@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -47,6 +48,7 @@ class Build:
     label: str = ""
     _stages: dict[int, asyncio.Task[StageState]] = field(default_factory=dict)
     _places: dict[str, Place] = field(default_factory=dict)
+    _views: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def run(self) -> None:
         """All stages that the target needs; the first error ends the others."""
@@ -56,6 +58,7 @@ class Build:
             for task in self._stages.values():
                 task.cancel()
             await asyncio.gather(*self._stages.values(), return_exceptions=True)
+            await asyncio.shield(self._views.aclose())
 
     @property
     def state(self) -> StageState:
@@ -128,7 +131,7 @@ class Build:
         else:
             image = self.request.images.get(name, name)
             state = await self.bases.image(image, self.platform, self.request)
-        return Place(self.layers, self.memory, None, state.chain_id)
+        return Place(self.layers, self.memory, None, state.chain_id, self._views)
 
     async def executed(
         self,

@@ -6,12 +6,13 @@ record is dropped when they have gone all the same. Records outlive builds and d
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from cored import scope
@@ -20,7 +21,7 @@ from cored.abc.records import Lease, LeaseStore, Resource
 from cored.abc.snapshots import Snapshotter
 from cored.abc.values import Descriptor
 from cored.database import Database
-from cored.errors import AlreadyExists, NotFound
+from cored.errors import Aborted, AlreadyExists, NotFound
 from cored_service_build.values import Layer
 
 __all__ = ["MIGRATIONS", "Cache", "Made", "Record", "key_of"]
@@ -45,11 +46,12 @@ _EXACT = 60 * 10**9
 @dataclass(frozen=True, slots=True)
 class Made:
     """What a step made: the snapshot's chain id, its layer (None when nothing changed), and when
-    (ns, from the cache)."""
+    (ns). ``stored`` ends when the layer's blob is in the content store, None: it is there."""
 
     chain_id: str
     layer: Layer | None
     created_at: int = 0
+    stored: Awaitable[None] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,42 +80,57 @@ class Cache:
         self._content = content
 
     async def find(self, key: str, snapshotter: str, snapshots: Snapshotter) -> Made | None:
-        """What was made under a key, if all of it is still there; held by the current lease."""
+        """What was made under a key, if all of it is still there; to be held."""
         row = self._db.read.execute(
-            "SELECT made, snapshotter, created_at, used_at FROM steps"
-            " WHERE namespace = ? AND key = ?",
+            "SELECT made, snapshotter, created_at FROM steps WHERE namespace = ? AND key = ?",
             (scope.namespace(), key),
         ).fetchone()
         if row is None or row[1] != snapshotter:
             return None
         made = _made(json.loads(row[0]))
         try:
-            await self._hold(scope.current().lease, made, snapshotter)
-            if made.chain_id:
-                await snapshots.stat(made.chain_id)
-            if made.layer:
-                await self._content.info(made.layer.blob.digest)
+            await self._check(made, snapshots)
         except NotFound:
             await self.forget(key)
             return None
+        return Made(made.chain_id, made.layer, row[2])
+
+    async def hold(self, key: str, made: Made, snapshotter: str, snapshots: Snapshotter) -> None:
+        """Keep what was found for as long as the current lease. Aborted when it has just gone."""
+        try:
+            await self._hold(scope.current().lease, made, snapshotter)
+            await self._check(made, snapshots)
+        except NotFound as error:
+            raise Aborted(
+                "build: what a step had made was pruned meanwhile", hint="build again"
+            ) from error
         now, namespace = time.time_ns(), scope.namespace()
-        if now - row[3] > _EXACT:
+        row = self._db.read.execute(
+            "SELECT 1 FROM steps WHERE namespace = ? AND key = ? AND used_at < ?",
+            (namespace, key, now - _EXACT),
+        ).fetchone()
+        if row is not None:
             await self._db.write(
                 lambda c: c.execute(
                     "UPDATE steps SET used_at = ? WHERE namespace = ? AND key = ?",
                     (now, namespace, key),
                 )
             )
-        return replace(made, created_at=row[2])
+
+    async def _check(self, made: Made, snapshots: Snapshotter) -> None:
+        if made.chain_id:
+            await snapshots.stat(made.chain_id)
+        if made.layer:
+            await self._content.info(made.layer.blob.digest)
 
     async def put(
         self, key: str, instruction: str, inputs: Inputs, snapshotter: str, made: Made
-    ) -> Made:
-        """Keep what a step made, and say when. The lease is there before the record."""
+    ) -> None:
+        """Keep what a step made. The lease is there before the record."""
         with suppress(AlreadyExists):
             await self._leases.create(Lease(_lease(key), {"cored.io/build-cache": key}))
         await self._hold(_lease(key), made, snapshotter)
-        now = time.time_ns()
+        now = made.created_at
         size = made.layer.blob.size if made.layer else 0
         row = (
             scope.namespace(), key, instruction, snapshotter, json.dumps(inputs),
@@ -122,7 +139,6 @@ class Cache:
         await self._db.write(
             lambda c: c.execute("INSERT OR REPLACE INTO steps VALUES (?,?,?,?,?,?,?,?,?)", row)
         )
-        return replace(made, created_at=now)
 
     async def forget(self, key: str) -> None:
         """Drop a record with its lease; fine when it is gone."""
@@ -173,10 +189,13 @@ class Cache:
     async def _hold(self, lease: str | None, made: Made, snapshotter: str) -> None:
         if lease is None:
             return
+        held = []
         if made.chain_id:
-            await self._leases.add(lease, Resource(made.chain_id, f"snapshots/{snapshotter}"))
+            held.append(Resource(made.chain_id, f"snapshots/{snapshotter}"))
         if made.layer:
-            await self._leases.add(lease, Resource(made.layer.blob.digest, "content"))
+            held.append(Resource(made.layer.blob.digest, "content"))
+        # both in one commit
+        await asyncio.gather(*(self._leases.add(lease, each) for each in held))
 
 
 def _lease(key: str) -> str:

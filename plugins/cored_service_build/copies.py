@@ -109,6 +109,8 @@ class CopyStep:
         alone = await self._made("", work)
         if alone.layer is None:
             return Made(self.state.chain_id, None)
+        if alone.stored is not None:
+            await alone.stored
         return await self.build.layers.applied(self.state.chain_id, alone.layer)
 
     async def _made(self, parent: str, work: object) -> Made:

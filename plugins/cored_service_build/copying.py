@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-import shutil
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,6 +16,8 @@ from cored_service_build.trees import Selected, resolved
 
 __all__ = ["Copying", "changed_mode"]
 
+# bytes that are read at once before the kernel is asked to copy by itself
+_SMALL = 128 << 10
 _SYMBOLIC = re.compile(r"([ugoa]*)([-+=])([rwxXst]*)")
 
 
@@ -62,8 +64,8 @@ class Copying:
             self.directory(os.path.dirname(target))
         self._clear(place)
         place.write_bytes(data)
-        os.chmod(place, 0o644)
-        self._described(place, 0o644)
+        os.chown(place, *(self.owner or (0, 0)))
+        os.chmod(place, changed_mode(self.mode, 0o644))
         os.utime(place, (mtime, mtime), follow_symlinks=False)
 
     def directory(self, path: str) -> Path:
@@ -93,42 +95,71 @@ class Copying:
             self._entry(source.place, inner / os.path.basename(source.name))
 
     def _tree(self, source: Selected, target: Path) -> None:
-        times = []
+        """What is in a directory; most of it into directories that are made here, where nothing can
+        be in the way, so that little has to be asked."""
+        homes, made, times = {"": os.fspath(target)}, set[str](), []
         for path, place in source.walk():
             if not path:
                 continue
-            there = target / path
-            there = resolved(self.root, os.fspath(there.parent.relative_to(self.root))) / there.name
-            if not there.parent.exists():
-                self.directory(os.fspath(there.parent.relative_to(self.root)))
-            self._entry(place, there)
-            if place.is_dir() and not place.is_symlink():
-                times.append((there, os.lstat(place)))
+            above, _, name = path.rpartition("/")
+            home = homes.get(above)
+            if home is None:  # what is in it was not left out, it was
+                inside = os.path.relpath(target, self.root)
+                home = homes[above] = os.fspath(self.directory(f"{inside}/{above}"))
+            there, status = f"{home}/{name}", os.lstat(place)
+            if not stat.S_ISDIR(status.st_mode):
+                self._file(place, there, status, empty=above in made)
+                continue
+            homes[path] = there
+            if above in made:
+                os.mkdir(there)
+                made.add(path)
+            else:
+                homes[path], new = self._directory(Path(there))
+                if new:
+                    made.add(path)
+            self._described(homes[path], status)
+            times.append((homes[path], status))
         for there, status in reversed(times):
             os.utime(there, ns=(status.st_atime_ns, status.st_mtime_ns))
 
     def _entry(self, source: Path, place: Path) -> None:
         status = os.lstat(source)
+        if stat.S_ISDIR(status.st_mode):
+            real, _ = self._directory(place)
+            self._described(real, status)
+        else:
+            self._file(source, os.fspath(place), status)
+
+    def _directory(self, place: Path) -> tuple[str, bool]:
+        """A directory at ``place``, or where a link there leads; whether it is new."""
+        real = place
+        if place.is_symlink():
+            real = resolved(self.root, os.fspath(place.relative_to(self.root)))
+        if real.is_dir():
+            return os.fspath(real), False
+        self._clear(real)
+        real.mkdir()
+        return os.fspath(real), True
+
+    def _file(
+        self, source: Path, place: str, status: os.stat_result, *, empty: bool = False
+    ) -> None:
+        """Anything but a directory. ``empty``: nothing is there."""
+        if not empty:
+            self._clear(Path(place))
         kind = stat.S_IFMT(status.st_mode)
-        if kind == stat.S_IFDIR:
-            real = place
-            if place.is_symlink():
-                real = resolved(self.root, os.fspath(place.relative_to(self.root)))
-            if not real.is_dir():
-                self._clear(real)
-                real.mkdir()
-            self._described(real, stat.S_IMODE(status.st_mode), status)
-            return
-        self._clear(place)
         if kind == stat.S_IFREG:
-            shutil.copyfile(source, place, follow_symlinks=False)
+            _written(source, place)
         elif kind == stat.S_IFLNK:
             os.symlink(os.readlink(source), place)
         elif kind == stat.S_IFSOCK:
             return
         else:
             os.mknod(place, kind | 0o600, status.st_rdev)
-        self._described(place, stat.S_IMODE(status.st_mode), status)
+        self._described(place, status)
+        if self.owner is None:
+            _attributes(source, place)
         with suppress(NotImplementedError):
             os.utime(place, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
 
@@ -140,13 +171,55 @@ class Copying:
         with suppress(FileNotFoundError):
             place.unlink()
 
-    def _described(self, place: Path, mode: int, status: os.stat_result | None = None) -> None:
-        owner = self.owner
-        if owner is None and status is not None:
-            owner = status.st_uid, status.st_gid
-        os.chown(place, *(owner or (0, 0)), follow_symlinks=False)
-        if not place.is_symlink():
-            os.chmod(place, changed_mode(self.mode, mode, directory=place.is_dir()))
+    def _described(self, place: str, status: os.stat_result) -> None:
+        """Owner and mode, from those of the source."""
+        uid, gid = self.owner or (status.st_uid, status.st_gid)
+        os.chown(place, uid, gid, follow_symlinks=False)
+        if not stat.S_ISLNK(status.st_mode):
+            mode, directory = stat.S_IMODE(status.st_mode), stat.S_ISDIR(status.st_mode)
+            os.chmod(place, changed_mode(self.mode, mode, directory=directory))
+
+
+def _written(source: Path, place: str) -> None:
+    """A new file with the source's bytes."""
+    reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        writing = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            data = os.read(reading, _SMALL)
+            while data:
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[os.write(writing, rest) :]
+                if len(data) < _SMALL:
+                    break
+                if not _sent(reading, writing):
+                    break
+                data = os.read(reading, _SMALL)
+        finally:
+            os.close(writing)
+    finally:
+        os.close(reading)
+
+
+def _sent(reading: int, writing: int) -> bool:
+    """All the rest by the kernel alone; True when there may be more that it does not copy."""
+    try:
+        while os.copy_file_range(reading, writing, 1 << 30):
+            pass
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG):
+            raise
+        return True
+    return False
+
+
+def _attributes(source: Path, place: str) -> None:
+    """Extended attributes of files in images: capabilities."""
+    for name in os.listxattr(source, follow_symlinks=False):
+        with suppress(OSError):  # one that this file system does not have
+            value = os.getxattr(source, name, follow_symlinks=False)
+            os.setxattr(place, name, value, follow_symlinks=False)
 
 
 def changed_mode(text: str, mode: int, *, directory: bool = False) -> int:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import IO
 
 from cored import linux, scope
 from cored.abc.content import ContentStore
@@ -25,6 +26,7 @@ from cored.archive.pool import WorkerPool
 from cored.errors import AlreadyExists, NotFound, from_mount_error, from_os_error
 from cored.oci import mediatypes
 from cored_service_build.cache import Made
+from cored_service_build.overlays import unmarked, volatile
 from cored_service_build.values import Layer
 
 __all__ = ["Layers", "mounted"]
@@ -32,7 +34,7 @@ __all__ = ["Layers", "mounted"]
 
 @asynccontextmanager
 async def mounted(mounts: Sequence[Mount], state: Path) -> AsyncIterator[Path]:
-    """The mounts as a directory while the body runs."""
+    """The mounts as a directory while the body runs; of overlays no mark is left."""
     mount = linux.mounted(mounts, state)
     try:
         place = await asyncio.to_thread(mount.__enter__)
@@ -42,6 +44,7 @@ async def mounted(mounts: Sequence[Mount], state: Path) -> AsyncIterator[Path]:
         yield place
     finally:
         await asyncio.shield(asyncio.to_thread(mount.__exit__, None, None, None))
+        await asyncio.shield(asyncio.to_thread(unmarked, mounts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +67,23 @@ class Layers:
     ) -> Made:
         """What ``work`` does to a snapshot on ``parent`` ('' for none); it gets the mounts and key.
 
-        Nothing stays when it fails. The layer is None where nothing changed.
+        Nothing stays when it fails. The layer is None where nothing changed; the snapshot is there
+        before its blob.
         """
         key = f"build {uuid.uuid4().hex}"
-        mounts = await self.snapshots.prepare(key, parent)
+        mounts = volatile(await self.snapshots.prepare(key, parent))
+        stored: asyncio.Task[None] | None = None
         try:
             await work(mounts, key)
-            layer = await self._compared(parent, mounts, epoch)
+            layer, stored = await self._compared(parent, mounts, epoch)
             if layer is None:
                 await self.snapshots.remove(key)
                 return Made(parent, None)
-            return Made(await self._committed(key, parent, layer), layer)
+            return Made(await self._committed(key, parent, layer), layer, stored=stored)
         except BaseException as error:
+            if stored is not None:
+                stored.cancel()
+                await asyncio.wait([stored])
             await asyncio.shield(self._discarded(key, mounts))
             if isinstance(error, OSError):
                 raise from_os_error("step", error) from error
@@ -140,12 +148,13 @@ class Layers:
 
     async def _compared(
         self, parent: str, mounts: Sequence[Mount], epoch: int | None
-    ) -> Layer | None:
+    ) -> tuple[Layer | None, asyncio.Task[None] | None]:
+        """The layer, and who brings its blob into the content store."""
         media_type = mediatypes.OCI_LAYER_GZIP
         async with placed(mounts, self.state) as place:
             if not parent or place.lowers is not None:
                 if not await asyncio.to_thread(os.listdir, place.directory):
-                    return None
+                    return None, None
                 return await self._archived(place.directory, epoch, overlay=bool(parent))
         key = f"build-view {uuid.uuid4().hex}"
         lower = await self.snapshots.view(key, parent)
@@ -156,28 +165,38 @@ class Layers:
         finally:
             await asyncio.shield(self._removed(key))
         info = await self.content.info(blob.digest)
-        return Layer(blob, info.labels["containerd.io/uncompressed"])
+        return Layer(blob, info.labels["containerd.io/uncompressed"]), None
 
-    async def _archived(self, directory: str, epoch: int | None, *, overlay: bool) -> Layer:
-        with NamedTemporaryFile(dir=self.state, prefix="layer-") as output:
+    async def _archived(
+        self, directory: str, epoch: int | None, *, overlay: bool
+    ) -> tuple[Layer, asyncio.Task[None]]:
+        output = NamedTemporaryFile(dir=self.state, prefix="layer-")  # noqa: SIM115
+        try:
             job = DiffJob("", directory, output.name, "gzip", epoch, overlay)
             result = await self.pool.run(job)
-            labels = {"containerd.io/uncompressed": result.diff_id}
+        except BaseException:
+            output.close()
+            raise
+        blob = Descriptor(mediatypes.OCI_LAYER_GZIP, result.digest, result.size)
+        layer = Layer(blob, result.diff_id)
+        return layer, asyncio.create_task(self._stored(output, layer))
+
+    async def _stored(self, output: IO[bytes], layer: Layer) -> None:
+        """Into the content store, and away with the file."""
+        labels, blob = {"containerd.io/uncompressed": layer.diff_id}, layer.blob
+        with output:
             try:
                 async with await self.content.writer(
-                    f"build-{uuid.uuid4().hex}", size=result.size, expected=result.digest
+                    f"build-{uuid.uuid4().hex}", size=blob.size, expected=blob.digest
                 ) as writer:
                     while data := await asyncio.to_thread(output.read, 1 << 20):
                         await writer.write(data)
-                    await writer.commit(result.size, result.digest, labels)
+                    await writer.commit(blob.size, blob.digest, labels)
             except AlreadyExists:
-                await self.content.update(result.digest, labels)
+                await self.content.update(blob.digest, labels)
                 lease = scope.current().lease
                 if lease is not None:
-                    await self.leases.add(lease, Resource(result.digest, "content"))
-        return Layer(
-            Descriptor(mediatypes.OCI_LAYER_GZIP, result.digest, result.size), result.diff_id
-        )
+                    await self.leases.add(lease, Resource(blob.digest, "content"))
 
 
 def _emptied(directory: str) -> None:

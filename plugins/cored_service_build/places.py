@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,12 +32,18 @@ class Memory:
 
 @dataclass(slots=True)
 class Place:
-    """A directory, or the files of a snapshot; whose owners count where it is one."""
+    """A directory, or the files of a snapshot; whose owners count where it is one.
+
+    A snapshot that was looked at once stays open as long as ``views``.
+    """
 
     layers: Layers
     memory: Memory
     directory: Path | None = None
     chain_id: str = ""
+    views: AsyncExitStack | None = None
+    _root: Path | None = None
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def owned(self) -> bool:
@@ -48,8 +54,15 @@ class Place:
         if self.directory is not None:
             yield self.directory
             return
-        async with self.layers.viewed(self.chain_id) as place:
-            yield place
+        if self.views is None:
+            async with self.layers.viewed(self.chain_id) as place:
+                yield place
+            return
+        async with self._lock:
+            if self._root is None:
+                view = self.layers.viewed(self.chain_id)
+                self._root = await self.views.enter_async_context(view)
+        yield self._root
 
     async def files(self, patterns: Sequence[str], exclude: Sequence[str]) -> Mapping[str, str]:
         """Digests by path of all that the patterns name. NotFound."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ class Results:
         config = _json(_document(state, request))
         reference = f"containerd.io/gc.ref.snapshot.{self.snapshotter}"
         labels = {reference: state.chain_id} if state.chain_id else {}
-        config_digest = await self._blob(config, labels)
+        config_digest = digest.of(config)
         blobs = [_oci(layer) for layer in state.layers]
         document = {
             "schemaVersion": 2,
@@ -50,7 +51,9 @@ class Results:
         manifest = _json(document)
         parsed = parse(manifest, mediatypes.OCI_MANIFEST)
         assert isinstance(parsed, Manifest)
-        name = await self._blob(manifest, child_labels(parsed))
+        _, name = await asyncio.gather(
+            self._blob(config, labels), self._blob(manifest, child_labels(parsed))
+        )
         target = Descriptor(mediatypes.OCI_MANIFEST, name, len(manifest))
         return Result(target, config_digest, state.chain_id, tuple(state.layers))
 

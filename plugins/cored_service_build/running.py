@@ -16,6 +16,7 @@ from cored import scope
 from cored.abc.records import Container, ContainerStore
 from cored.abc.runtime import Exit, Stdio
 from cored.abc.values import Mount, Typed
+from cored.archive.place import placed
 from cored.engine.networking import Networking
 from cored.engine.recipe import Recipe
 from cored.engine.tasks import Tasks
@@ -28,6 +29,7 @@ from cored.oci.security import Host
 from cored.oci.values import Platform
 from cored_service_build.layers import mounted
 from cored_service_build.outputs import reading
+from cored_service_build.overlays import beneath, unmarked
 from cored_service_build.stubs import Stubs
 
 __all__ = ["LABEL", "Runner", "Work"]
@@ -100,7 +102,7 @@ class Runner:
         try:
             user = await asyncio.to_thread(recipe.user, rootfs)
             document = await asyncio.to_thread(recipe.spec, user)
-            async with mounted(rootfs, self.state) as root:
+            async with mounted(beneath(rootfs), self.state) as root:
                 stubs = await asyncio.to_thread(Stubs.before, root, _targets(document))
             record = Container(
                 id=id,
@@ -113,8 +115,8 @@ class Runner:
             async with reading(recipe.place / "output", tell, work.secrets) as fifo:
                 exit = await self._lived(record, recipe, rootfs, Stdio("", fifo, fifo))
             if stubs.missing:
-                async with mounted(rootfs, self.state) as root:
-                    await asyncio.to_thread(stubs.remove, root)
+                async with placed(rootfs, self.state) as place:
+                    await asyncio.to_thread(stubs.remove, Path(place.directory))
             return exit
         finally:
             await asyncio.shield(asyncio.to_thread(shutil.rmtree, recipe.place))
@@ -132,6 +134,7 @@ class Runner:
             return await self.tasks.wait(record.id)
         finally:
             await asyncio.shield(self._ended(record.id))
+            await asyncio.shield(asyncio.to_thread(unmarked, rootfs))
 
     async def _ended(self, id: str) -> None:
         try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 from cored import scope
 from cored.errors import CoredError
@@ -47,6 +48,21 @@ class Steps:
     no_cache: bool
     limit: asyncio.Semaphore
     count: int = 0
+    pending: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def later(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Begin what the next step need not wait for."""
+        task = asyncio.create_task(work)
+        self.pending.append(task)
+        return task
+
+    async def settle(self) -> None:
+        """All that was left for later is done. CoredError."""
+        await asyncio.gather(*self.pending)
+
+    async def end(self) -> None:
+        """Let it come to its end after a failure: what has finished is kept."""
+        await asyncio.gather(*self.pending, return_exceptions=True)
 
     def new(self, name: str, instruction: str) -> Step:
         self.count += 1
@@ -70,46 +86,77 @@ class Step:
     async def made(
         self, inputs: Mapping[str, object], execute: Callable[[Step], Awaitable[Made]]
     ) -> Made:
-        """From the cache, or by ``execute``; told either way. CoredError."""
+        """From the cache, or by ``execute``; told either way. CoredError.
+
+        The files are there; what keeps them may be on its way still (:meth:`Steps.settle`), and
+        others who want the same wait for that.
+        """
         steps, key = self.steps, key_of(inputs)
         place = (scope.namespace(), steps.layers.id, key)
         lock = steps.flights.enter(place)
         try:
-            async with lock:
-                return await self._made(key, inputs, execute)
-        finally:
+            await lock.acquire()
+        except BaseException:
             steps.flights.leave(place)
+            raise
+
+        def leave(_: object = None) -> None:
+            lock.release()
+            steps.flights.leave(place)
+
+        try:
+            made, keeping = await self._made(key, inputs, execute)
+        except BaseException:
+            leave()
+            raise
+        steps.later(keeping).add_done_callback(leave)
+        return made
 
     async def _made(
         self,
         key: str,
         inputs: Mapping[str, object],
         execute: Callable[[Step], Awaitable[Made]],
-    ) -> Made:
+    ) -> tuple[Made, Coroutine[None, None, None]]:
+        """What came of it, and what is left to do so that it stays."""
         steps, cache = self.steps, self.steps.cache
         if not steps.no_cache:
             self.started = time.time_ns()
             found = await cache.find(key, steps.layers.id, steps.layers.snapshots)
             if found is not None:
                 self._report("cached")
-                return found
+                return found, cache.hold(key, found, steps.layers.id, steps.layers.snapshots)
         why = changes(inputs, cache.similar(self.instruction))
         if steps.no_cache:
             why = ("the cache is not to be used",)
         async with steps.limit:
             self.started = time.time_ns()
             self._report("started", why=why)
-            try:
+            with self._failures(why):
                 made = await execute(self)
-                made = await cache.put(key, self.instruction, inputs, steps.layers.id, made)
-            except asyncio.CancelledError:
-                self._report("cancelled", why=why)
-                raise
-            except CoredError as error:
-                self._report("failed", error.message.partition("\n")[0], why)
-                raise
+        made = replace(made, created_at=time.time_ns())
+        return made, self._keep(key, inputs, made, why)
+
+    async def _keep(
+        self, key: str, inputs: Mapping[str, object], made: Made, why: tuple[str, ...]
+    ) -> None:
+        with self._failures(why):
+            if made.stored is not None:
+                await made.stored
+            await self.steps.cache.put(key, self.instruction, inputs, self.steps.layers.id, made)
         self._report("done", why=why)
-        return made
+
+    @contextmanager
+    def _failures(self, why: tuple[str, ...]) -> Iterator[None]:
+        """Told when the body fails."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            self._report("cancelled", why=why)
+            raise
+        except CoredError as error:
+            self._report("failed", error.message.partition("\n")[0], why)
+            raise
 
     def begin(self) -> None:
         """For steps that no cache knows (base images)."""

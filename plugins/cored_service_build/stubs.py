@@ -38,12 +38,15 @@ class Stubs:
         return cls(tuple(deepest), tuple((path, *ns) for path, ns in times.items()))
 
     def remove(self, root: Path) -> None:
-        """Take away those that are empty still, and set the times back. Blocks."""
+        """Take away those that are empty still, and set the times back. Blocks.
+
+        ``root`` may be an overlay's upper directory: what was missing can be nowhere else.
+        """
         removed = False
         for path in self.missing:
             place = root / path
             with suppress(OSError):  # the step has put something into it, or taken it away
-                if place.is_symlink():
+                if place.is_symlink() or resolved(root, path) != place:
                     continue
                 if place.is_dir():
                     place.rmdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from cored_service_cri.output import Output
 from cored_service_cri.pods import Pods, runtime_options
 from cored_service_cri.registry import Registry
 from cored_service_cri.values import NAMESPACE, Container, Pod, State
-from cored_service_cri.volumes import Volumes
+from cored_service_cri.volumes import Volume, Volumes
 
 __all__ = ["Containers"]
 
@@ -48,7 +49,9 @@ class Containers:
         lives: Lives,
         events: Events,
         host: Host,
+        by_handler: Mapping[str, str],
     ) -> None:
+        """``by_handler`` has the snapshotters of runtime handlers that want another."""
         self._registry = registry
         self._tasks = tasks
         self._pods = pods
@@ -60,6 +63,7 @@ class Containers:
         self._lives = lives
         self._events = events
         self._host = host
+        self._by_handler = by_handler
         self._accounts = Accounts()
 
     async def create(self, pod: Pod, config: pb.ContainerConfig) -> str:
@@ -70,7 +74,11 @@ class Containers:
             raise InvalidArgument("container: its metadata needs a name")
         mounts.check(config.mounts)
         image = await self._images.find(config.image.image)
-        snapshotter = await self._roots.ready(image.unpacked)
+        snapshotter = await self._roots.ready(
+            image.unpacked, self._by_handler.get(pod.state.handler, "")
+        )
+        id = names.new_id()
+        volumes = await self._volumes.plan(id, config.mounts)
         state = State(
             pod=pod.id,
             image=image.tags[0] if image.tags else image.reference,
@@ -79,11 +87,13 @@ class Containers:
             created_at=time.time_ns(),
             stop_signal=image.unpacked.config.stop_signal,
             snapshotter=snapshotter,
+            volumes=tuple(volume.key for volume in volumes),
+            volume_ids={volume.target: volume.image for volume in volumes},
         )
-        made = Container(names.new_id(), config, pod, state)
+        made = Container(id, config, pod, state)
         with self._registry.reserved(made.name, made.id):
             try:
-                made = await self._made(made, image)
+                made = await self._made(made, image, volumes)
             except BaseException:
                 await asyncio.shield(self._discard(made))
                 raise
@@ -130,15 +140,8 @@ class Containers:
                 f"container {one.id!r}: its checkpoint takes too long"
             ) from error
 
-    async def _made(self, one: Container, image: Facts) -> Container:
+    async def _made(self, one: Container, image: Facts, volumes: Sequence[Volume]) -> Container:
         _, snapshotter = await self._snapshotters.choose(one.state.snapshotter)
-        volumes = await self._volumes.mount(one)
-        held = replace(
-            one.state,
-            volumes=tuple(volume.key for volume in volumes),
-            volume_ids={volume.target: volume.image for volume in volumes},
-        )
-        one = replace(one, state=held)
         # the record first: what it names is out of the collection's reach
         record = Record(
             id=one.id,
@@ -166,7 +169,7 @@ class Containers:
             files=place,
             host=self._host,
             shared=self._shared(one),
-            images={volume.target: volume.path for volume in volumes},
+            images=await self._volumes.mount(one.id, volumes),
         )
         document = await asyncio.to_thread(spec.container, order)
         groups = tuple(document["process"]["user"]["additionalGids"])

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import secrets
+import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -52,6 +53,11 @@ class Execs:
         self._tasks = tasks
         self._registry = registry
         self._state = state
+
+    async def recover(self) -> None:
+        """Remove the FIFOs of daemons that were killed."""
+        if self._state.is_dir():
+            await asyncio.to_thread(shutil.rmtree, self._state)
 
     async def sync(
         self, one: Container, command: Sequence[str], timeout: float

@@ -29,22 +29,33 @@ class Reader:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """What is written, as it comes."""
-        # a transport closes what it is given
-        stream, transport = await _reading(os.dup(self._fd))
+        # not connect_read_pipe: uvloop closes what that is given twice, and the second time it may
+        # be the descriptor of another thread
+        fd = os.dup(self._fd)
         try:
-            while data := await stream.read(_CHUNK):
+            while True:
+                # first: nobody may have opened it for writing yet, which looks like the end
+                await _ready(fd)
+                try:
+                    data = os.read(fd, _CHUNK)
+                except BlockingIOError:
+                    continue
+                if not data:
+                    return
                 yield data
         finally:
-            transport.close()
+            os.close(fd)
 
 
-async def _reading(fd: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
-    stream = asyncio.StreamReader(limit=_CHUNK)
+async def _ready(fd: int) -> None:
+    """Until there is something to read, or the end."""
     loop = asyncio.get_running_loop()
-    transport, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(fd, "rb", buffering=0)
-    )
-    return stream, transport
+    gate = asyncio.Event()
+    loop.add_reader(fd, gate.set)
+    try:
+        await gate.wait()
+    finally:
+        loop.remove_reader(fd)
 
 
 class Writer:

@@ -44,6 +44,9 @@ def release(place: Path) -> None:
 def discard(place: Path) -> None:
     """Remove the directory; fine when it is gone. Blocks."""
     release(place)
+    # where a daemon was killed that looked into an image (accounts.py)
+    for left in place.glob("cored-mount-*"):
+        linux.unmount_all(left, lazy=True)
     shutil.rmtree(place, ignore_errors=not place.exists())
 
 

@@ -14,19 +14,19 @@ from cored.engine.roots import Roots
 from cored.engine.snapshotters import Snapshotters
 from cored.errors import InvalidArgument, NotFound, from_mount_error, from_os_error
 from cored_service_cri.imagefacts import ImageFacts
-from cored_service_cri.values import Container
 
 __all__ = ["Volume", "Volumes"]
 
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """One of a container's: the snapshot's key, where it is to be, its directory, its image."""
+    """One of a container's: the snapshot's key, where it is to be, its image, what of it."""
 
     key: str
     target: str
-    path: str
     image: str
+    chain_id: str
+    sub_path: str
     snapshotter: str
 
 
@@ -41,18 +41,37 @@ class Volumes:
         self._snapshotters = snapshotters
         self._state = state
 
-    async def mount(self, one: Container) -> list[Volume]:
-        """All of a container's. NotFound for an image or a path in it; nothing stays then."""
-        made: list[Volume] = []
-        try:
-            for number, wanted in enumerate(one.config.mounts):
-                if wanted.HasField("image"):
-                    made.append(await self._mount(one, wanted, f"{one.id}-volume-{number}"))
-        except BaseException:
-            keys = tuple(volume.key for volume in made)
-            await asyncio.shield(self.unmount(one.state.snapshotter, one.id, keys))
-            raise
-        return made
+    async def plan(self, id: str, wanted: Sequence[pb.Mount]) -> list[Volume]:
+        """Those of a container, with nothing made yet. NotFound for an image."""
+        found = []
+        for number, mount in enumerate(wanted):
+            if mount.HasField("image"):
+                image = await self._images.find(mount.image.image)
+                found.append(
+                    Volume(
+                        key=f"{id}-volume-{number}",
+                        target=mount.container_path,
+                        image=image.id,
+                        chain_id=image.unpacked.chain_id,
+                        sub_path=mount.image_sub_path,
+                        snapshotter=await self._roots.ready(image.unpacked),
+                    )
+                )
+        return found
+
+    async def mount(self, id: str, volumes: Sequence[Volume]) -> dict[str, str]:
+        """Mount all of them; their directories by target. NotFound for a path in an image.
+
+        The container's record must be there, for what it does not name may be collected at once.
+        """
+        found = {}
+        for volume in volumes:
+            _, chosen = await self._snapshotters.choose(volume.snapshotter)
+            mounts = await chosen.view(volume.key, volume.chain_id)
+            place = self._state / id / volume.key
+            await asyncio.to_thread(_mounted, mounts, place)
+            found[volume.target] = await asyncio.to_thread(_below, place, volume.sub_path)
+        return found
 
     async def unmount(self, snapshotter: str, id: str, keys: Sequence[str]) -> None:
         """Let go of them; fine when they are gone."""
@@ -72,20 +91,6 @@ class Volumes:
             f"containerd.io/gc.ref.snapshot.{one.snapshotter}/volume-{number}": one.key
             for number, one in enumerate(volumes)
         }
-
-    async def _mount(self, one: Container, wanted: pb.Mount, key: str) -> Volume:
-        image = await self._images.find(wanted.image.image)
-        snapshotter = await self._roots.ready(image.unpacked)
-        _, chosen = await self._snapshotters.choose(snapshotter)
-        mounts = await chosen.view(key, image.unpacked.chain_id)
-        place = self._state / one.id / key
-        try:
-            await asyncio.to_thread(_mounted, mounts, place)
-            path = await asyncio.to_thread(_below, place, wanted.image_sub_path)
-        except BaseException:
-            await asyncio.shield(self.unmount(snapshotter, one.id, (key,)))
-            raise
-        return Volume(key, wanted.container_path, path, image.id, snapshotter)
 
 
 def _mounted(mounts: Sequence[linux.MountLike], place: Path) -> None:

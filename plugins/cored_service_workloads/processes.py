@@ -80,8 +80,9 @@ class ProcessCalls:
         return processes_pb2.PruneContainersResponse(removed=removed, reclaimed=freed)
 
     async def Attach(self, request: processes_pb2.AttachRequest) -> processes_pb2.AttachResponse:
-        record, stdio = await self._containers.attachable(request.container)
-        await self._containers.tell(record, "attach")
+        if request.stdout or request.stderr:
+            await self._containers.join(request.container, request.stdout, request.stderr)
+        _, stdio = await self._containers.attachable(request.container)
         return processes_pb2.AttachResponse(
             stdin=stdio.stdin, stdout=stdio.stdout, stderr=stdio.stderr, terminal=stdio.terminal
         )

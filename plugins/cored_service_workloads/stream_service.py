@@ -37,6 +37,9 @@ class StreamsService(Service):
         wanted = first.open
         with ExitStack() as stack:
             pipes = stack.enter_context(await self._pipes(wanted))
+            if wanted.container:
+                streams = pipes.stdio.stdout, pipes.stdio.stderr
+                await self._containers.join(wanted.container, *streams)
             stdin = pipes.stdio.stdin if wanted.stdin else ""
             feeding = asyncio.create_task(_feed(pipes, stdin, requests))
             stack.callback(feeding.cancel)
@@ -67,7 +70,7 @@ class StreamsService(Service):
         if not wanted.container:
             return Pipes.opened(self._place, stdin=wanted.stdin, terminal=wanted.terminal)
         _, stdio = await self._containers.attachable(wanted.container)
-        return Pipes.joined(stdio)
+        return Pipes.beside(self._place, stdio)
 
     def _drop(self, pipes: Pipes, stack: ExitStack) -> None:
         """Read on for a client that is gone; the process must not wait for ever."""

@@ -23,10 +23,11 @@ from collections.abc import Callable, Collection
 from cored import linux
 from coreshim.hibernation import Parcel, receive
 
-__all__ = ["EXIT", "Keeper", "Work", "become_subreaper", "prepare"]
+__all__ = ["EXIT", "SIGNALLED", "Keeper", "Work", "become_subreaper", "prepare"]
 
-# pid, status (128+n for signal n), ns since the epoch
+# pid, status (128+n for signal n, and then SIGNALLED, too), ns since the epoch
 EXIT = struct.Struct("=iiq")
+SIGNALLED = 1 << 16
 _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
 _FULL = 100  # ms between two looks at a worker that takes nothing
 
@@ -162,7 +163,7 @@ class Keeper:
     def tell(self, pid: int, status: int) -> None:
         """Tell the worker, or whichever is the next, of an end (waitpid's status)."""
         code = os.waitstatus_to_exitcode(status)
-        ended = EXIT.pack(pid, code if code >= 0 else 128 - code, time.time_ns())
+        ended = EXIT.pack(pid, code if code >= 0 else 128 - code | SIGNALLED, time.time_ns())
         while True:
             try:
                 self.line.send(ended, socket.MSG_DONTWAIT)

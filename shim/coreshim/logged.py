@@ -1,4 +1,4 @@
-"""Logs: a stream's lines in files, at a log service, or both, with a copy for whoever reads it.
+"""Logs: a stream's lines in files, at a log service, or both, with copies for those who look.
 
 Logs are named by URIs, and written by the shim itself:
 
@@ -18,13 +18,13 @@ more. stdout and stderr may name the same file.
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from coreshim.copies import Copies
 from coreshim.hibernation import Luggage, State, bytes_of, text_of
 from coreshim.logfile import LogFile
 from coreshim.logformat import CriLines, JsonLines, Lines, LocalLines
@@ -47,7 +47,7 @@ _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 class Logged(Sink):
-    """A log; without a reader of its FIFO ``copy`` that copy is dropped.
+    """A log of ``stream``, with copies for those who look.
 
     ``lines`` is None where nothing is kept, ``file`` also where only an ``outlet`` takes the lines.
     """
@@ -55,18 +55,18 @@ class Logged(Sink):
     def __init__(
         self,
         uri: str,
+        stream: str,
         lines: Lines | None,
         file: LogFile | None = None,
-        copy: str = "",
+        copies: Copies | None = None,
         outlet: Outlet | None = None,
-        fd: int = -1,
     ) -> None:
         self._uri = uri
+        self.stream = stream
         self.lines = lines
         self._file = file
-        self._copy = copy
+        self.copies = copies or Copies("")
         self._outlet = outlet
-        self.fd = fd
         self._failing = False
         self._held_up = False
 
@@ -75,13 +75,7 @@ class Logged(Sink):
         self._held_up = outlet is not None and outlet.full
         if self._held_up:
             raise BlockingIOError
-        sent = len(data)
-        if self._reader():
-            try:
-                sent = os.write(self.fd, data)
-            except BrokenPipeError:
-                os.close(self.fd)
-                self.fd = -1
+        sent = self.copies.write(data)
         if self.lines is not None:
             self._keep(self.lines.split(data[:sent]))
         return sent
@@ -90,7 +84,7 @@ class Logged(Sink):
     def room(self) -> tuple[int, int]:
         if self._held_up and self._outlet is not None:
             return self._outlet.fd, self._outlet.wants or WRITE
-        return self.fd, WRITE
+        return self.copies.fd, WRITE
 
     @property
     def unsent(self) -> tuple[int, int]:
@@ -112,11 +106,11 @@ class Logged(Sink):
     def pack(self, luggage: Luggage) -> State:
         return {
             "uri": self._uri,
-            "stream": "" if self.lines is None else self.lines.stream,
+            "stream": self.stream,
             "rest": "" if self.lines is None else text_of(self.lines.rest),
             "file": None if self._file is None else self._file.pack(luggage),
             "outlet": None if self._outlet is None else self._outlet.pack(luggage),
-            "fd": luggage.pack(self.fd),
+            "copies": self.copies.pack(luggage),
         }
 
     @classmethod
@@ -132,7 +126,8 @@ class Logged(Sink):
         if state["outlet"] is not None:
             outlet = _outlet(scheme, state["stream"], options)
             outlet.unpack(state["outlet"], luggage)
-        return cls(uri, lines, file, options["copy"], outlet, luggage.unpack(state["fd"]))
+        copies = Copies.unpacked(state["copies"], luggage)
+        return cls(uri, state["stream"], lines, file, copies, outlet)
 
     def close(self) -> None:
         if self.lines is not None:
@@ -141,19 +136,7 @@ class Logged(Sink):
             self._outlet.close()
         if self._file is not None:
             self._file.close()
-        # a reader that got nothing sees the end all the same: a writer has come and gone
-        if self._reader():
-            os.close(self.fd)
-            self.fd = -1
-
-    def _reader(self) -> bool:
-        """Whether somebody reads the FIFO now."""
-        if self.fd < 0 and self._copy:
-            try:
-                self.fd = os.open(self._copy, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            except OSError:  # ENXIO: nobody reads; or it has been removed, or is not yet there
-                return False
-        return self.fd >= 0
+        self.copies.close()
 
     def _keep(self, texts: list[bytes]) -> None:
         if not texts or self.lines is None:
@@ -200,7 +183,8 @@ def open_log(uri: str, stream: str) -> Logged | None:
                 file.close()
             text = getattr(error, "strerror", "") or error
             raise Failure(INVALID, f"log driver {scheme}: {text}") from error
-    return Logged(uri, _lines(scheme, stream, options), file, options["copy"], outlet)
+    lines = _lines(scheme, stream, options)
+    return Logged(uri, stream, lines, file, Copies(options["copy"]), outlet)
 
 
 def sink_of(state: State, luggage: Luggage) -> Sink:

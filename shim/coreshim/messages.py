@@ -48,6 +48,7 @@ MESSAGES: dict[str, Table] = {
     ),
     "ExecProcessResponse": {},
     "ResizePtyRequest": _table(*_EXEC, "3 width int", "4 height int"),
+    "JoinRequest": _table(*_EXEC, "3 stdout str", "4 stderr str"),
     "StateRequest": _table(*_EXEC),
     "StateResponse": _table(
         "1 id str", "2 bundle str", "3 pid int", "4 status int", "5 stdin str", "6 stdout str",
@@ -141,6 +142,7 @@ PROTOBUF_NAMES = {
     "ProcessDetails": "containerd.runc.v1.ProcessDetails",
     "Envelope": "containerd.types.Envelope",
     "ForwardRequest": "containerd.services.events.ttrpc.v1.ForwardRequest",
+    "JoinRequest": "cored.shim.v1.JoinRequest",
     "Platform": "containerd.types.Platform",
     "RuntimeVersion": "containerd.types.RuntimeVersion",
     "RuntimeInfo": "containerd.types.RuntimeInfo",

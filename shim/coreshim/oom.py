@@ -71,6 +71,11 @@ class OomWatch:
             self._tell()
         return news
 
+    @property
+    def seen(self) -> int:
+        """How many kills there were."""
+        return self._seen
+
     def close(self) -> None:
         """Stop watching. May be called twice."""
         for fd in (self._signal, self._counts):

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from coreshim.keeper import EXIT
+from coreshim.keeper import EXIT, SIGNALLED
 from coreshim.loop import READ, Future, Loop
 
 __all__ = ["Ended", "Reaper"]
@@ -25,10 +25,11 @@ _DEFAULT_SIGNALS = [
 
 
 class Ended(NamedTuple):
-    """How a child ended: 128+n for signal n; ns since the epoch."""
+    """How a child ended: 128+n for signal n, and ``signalled``; ns since the epoch."""
 
     status: int
     at: int
+    signalled: bool = False
 
 
 class Reaper:
@@ -117,11 +118,11 @@ class Reaper:
             if pid == 0:
                 return
             code = os.waitstatus_to_exitcode(status)
-            self._ended(pid, Ended(code if code >= 0 else 128 - code, time.time_ns()))
+            self._ended(pid, Ended(abs(code) + 128 * (code < 0), time.time_ns(), code < 0))
 
     def _told(self, events: int) -> None:
         pid, status, at = EXIT.unpack(self._line.recv(EXIT.size))
-        self._ended(pid, Ended(status, at))
+        self._ended(pid, Ended(status & ~SIGNALLED, at, bool(status & SIGNALLED)))
 
     def _ended(self, pid: int, ended: Ended) -> None:
         future = self._awaited.pop(pid, None)

@@ -41,6 +41,11 @@ class Relay:
         loop.watch(source, READ, self._readable)
 
     @property
+    def sink(self) -> Sink | None:
+        """Where the bytes go, while they do."""
+        return None if self.done.done else self._sink
+
+    @property
     def quiet(self) -> bool:
         """Whether no bytes are here that have been read and not written."""
         return not (self._pending or self._finishing or self._ending or self._sink.busy)

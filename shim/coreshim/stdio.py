@@ -12,17 +12,22 @@ import os
 import struct
 import termios
 
+from coreshim.copies import open_reader
 from coreshim.hibernation import Luggage, State
-from coreshim.logged import open_log
+from coreshim.logged import Logged, open_log
 from coreshim.logger import Logger, is_binary
 from coreshim.loop import Future, Loop
 from coreshim.relay import Relay
-from coreshim.server import INVALID, Failure
+from coreshim.server import INVALID, UNIMPLEMENTED, Failure
 from coreshim.sinks import Descriptor, Sink, is_fifo, open_sink
 
 __all__ = ["Streams"]
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+# for writing too: a client that leaves does not end it, another may come
+_KEPT = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
+# of an input's path: that it stays open so
+_OPEN = "open://"
 
 
 class Streams:
@@ -122,6 +127,25 @@ class Streams:
             source, self._source = self._source, -1
             self._stdin = Relay(self._loop, source, Descriptor(os.dup(console)))
 
+    def join(self, stdout: str, stderr: str) -> None:
+        """Copy what comes from now on to these FIFOs, too, which somebody reads. Failure."""
+        sinks = [self._sink, *(relay.sink for relay in self._relays)]
+        logs = {sink.stream: sink for sink in sinks if isinstance(sink, Logged)}
+        for stream, path in (("stdout", stdout), ("stderr", stderr)):
+            if not path:
+                continue
+            try:
+                fd = open_reader(path)
+            except OSError as error:
+                raise Failure(INVALID, f"stdio {path}: {error.strerror}") from error
+            if self._logger is not None:  # a program of its own writes its log
+                os.close(fd)
+                raise Failure(UNIMPLEMENTED, "stdio: nobody can join it")
+            if stream in logs:
+                logs[stream].copies.join(fd)
+            else:
+                os.close(fd)  # it has ended, and its reader sees that
+
     def resize(self, width: int, height: int) -> None:
         """Set the terminal's size in characters."""
         if self._console >= 0:
@@ -172,11 +196,13 @@ class Streams:
         self._unread.clear()
 
     def _input(self, path: str) -> None:
+        kept = path.startswith(_OPEN)
+        path = path.removeprefix(_OPEN)
         if not path or not is_fifo(path):
             self._theirs[0] = os.open(path or os.devnull, os.O_RDONLY | os.O_CLOEXEC)
             return
         # no end of file before the first writer has come and gone: epoll(7) reports none
-        source = os.open(path, _READ)
+        source = os.open(path, _KEPT if kept else _READ)
         theirs, ours = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(ours, False)
         self._theirs[0] = theirs
@@ -199,11 +225,11 @@ class Streams:
         return open_sink(path)
 
     def _open_for_terminal(self, stdin: str, stdout: str) -> None:
+        stdin = stdin.removeprefix(_OPEN)
         if stdin and not is_fifo(stdin):
             raise Failure(INVALID, f"stdio {stdin}: a terminal's input must be a FIFO")
         if stdin:
-            # for writing too: a client that leaves does not end it, another may come
-            self._source = os.open(stdin, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._source = os.open(stdin, _KEPT)
         log = open_log(stdout, "stdout")
         if log is not None:
             self._sink = log

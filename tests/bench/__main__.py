@@ -2,7 +2,7 @@
 
     .venv/bin/python -m tests.bench [SECTION ...] [--rounds 20] [--import-rounds 5] [--shims 200]
 
-Run, idle and import are measured through ctr; cycle, unary, content and events through a load
+Run, idle and import are measured through ctr; cycle, cri, unary, content and events through a load
 generator that speaks gRPC by hand (load.py), so that a daemon's own time is what counts.
 Starts a private daemon of each kind, on private roots in a mount namespace of its own, and leaves
 nothing behind but the Debian image that it made for itself (in --cache, some 150 MB).
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import daemons
-from tests.bench import api, build, compose, containers, networks, pull
+from tests.bench import api, build, commands, compose, containers, networks, pods, pull
 from tests.bench.compare import Row, interleaved
 from tests.bench.debian import debian_image
 from tests.daemons import Daemon
@@ -75,7 +75,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--shims", type=int, default=200, help="containers for idle and restart")
     parser.add_argument("--restart-rounds", type=int, default=3, help="of restart")
     parser.add_argument("--network-rounds", type=int, default=10, help="of network")
+    parser.add_argument("--cri-rounds", type=int, default=6, help="of lives of pods")
     parser.add_argument("--compose-rounds", type=int, default=3, help="of up and down")
+    parser.add_argument("--corectl-rounds", type=int, default=20, help="of each command")
     parser.add_argument("--pull-rounds", type=int, default=3, help="of pulls by each client")
     parser.add_argument("--pull-with", nargs="*", choices=pull.PEERS, default=pull.PEERS)
     parser.add_argument("--containerd", default="containerd", help="another one than Debian's")
@@ -141,9 +143,10 @@ def _processor(daemon: Daemon) -> float:
 
 _SECTIONS: dict[str, Callable[[Daemon, Daemon, Path | None, Any], list[Row]]] = {
     "run": lambda ours, peer, _, options: [_run(ours, peer, options.rounds)],
-    "build": lambda ours, _, __, options: build.rows(
-        ours, ours.home / "busybox.tar", options.build_rounds
+    "build": lambda ours, peer, _, options: build.rows(
+        ours, peer, ours.home / "busybox.tar", options.build_rounds
     ),
+    "corectl": lambda ours, peer, _, o: commands.rows(o.corectl_rounds),
     "compose": lambda ours, peer, _, o: compose.rows(o.compose_rounds),
     "cycle": lambda ours, peer, _, o: containers.cycle(ours, peer, o.cycle_rounds, o.cycle_with),
     "idle": lambda ours, peer, _, options: containers.idle(ours, peer, options.shims),
@@ -154,6 +157,7 @@ _SECTIONS: dict[str, Callable[[Daemon, Daemon, Path | None, Any], list[Row]]] = 
         api.events(ours, peer, o.api_rounds, o.subscribers, o.events)
     ],
     "network": lambda ours, peer, _, o: networks.rows(o.network_rounds),
+    "cri": lambda ours, peer, _, o: pods.rows(o.cri_rounds, o.containerd),
     "pull": lambda ours, peer, _, o: pull.rows(o.cache, o.pull_rounds, o.pull_with, o.containerd),
     "import": lambda ours, peer, image, o: _import(ours, peer, image, o.import_rounds),
 }

@@ -1,11 +1,15 @@
-"""Builds of one small application beside ``buildah bud``: cold, all cached, one file changed.
+"""Builds of one small application beside ``buildah bud`` and ``docker build``.
 
-Both run their steps in the host's network; buildah's with the isolation that costs least (chroot),
-on overlay with its cache of layers. Every cold build has a Dockerfile of its own.
+Cold, all cached, one file changed.
+
+All run their steps in the host's network; buildah's with the isolation that costs least (chroot),
+on overlay with its cache of layers; docker's with BuildKit, on overlay2. Every cold build has a
+Dockerfile of its own.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import tempfile
@@ -15,6 +19,7 @@ from pathlib import Path
 
 from tests.bench.compare import Row
 from tests.daemons import Daemon
+from tests.docker import Docker, dockerd
 
 __all__ = ["rows"]
 
@@ -33,14 +38,20 @@ CMD ["cat", "/app"]
 """
 
 
-def rows(daemon: Daemon, busybox: Path, rounds: int) -> list[Row]:
-    """The three kinds, by turns; a warm-up before."""
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as scratch:
+def rows(daemon: Daemon, peer: Daemon, busybox: Path, rounds: int) -> list[Row]:
+    """The three kinds, by turns; a warm-up before. ``peer`` is the containerd that dockerd has."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as scratch, dockerd(peer) as docker:
+        docker("load", "-i", str(busybox))
         place = Path(scratch)
-        builders = {"cored": _cored(daemon), "buildah": _buildah(place / "store", busybox)}
+        builders = {
+            "cored": _cored(daemon),
+            "buildah": _buildah(place / "store", busybox),
+            "docker": _docker(docker),
+        }
         figures: dict[str, dict[str, list[float]]] = {}
         for number in range(rounds + 1):
-            names = list(builders) if number % 2 else list(reversed(builders))
+            names = list(builders)
+            names = names[number % 3 :] + names[: number % 3]
             for name in names:
                 context = _context(place / f"{name}-{number}", f"{name}-{number}")
                 for kind in ("cold", "cached", "one file changed"):
@@ -51,15 +62,25 @@ def rows(daemon: Daemon, busybox: Path, rounds: int) -> list[Row]:
                     took = time.perf_counter() - start
                     if number:
                         figures.setdefault(kind, {}).setdefault(name, []).append(took)
-    return [_row(kind, found["cored"], found["buildah"]) for kind, found in figures.items()]
+    return [
+        _row(kind, found["cored"], found[name], name, faster=name == _fastest(found))
+        for kind, found in figures.items()
+        for name in ("buildah", "docker")
+    ]
 
 
-def _row(kind: str, ours: list[float], theirs: list[float]) -> Row:
+def _fastest(found: dict[str, list[float]]) -> str:
+    """Of the others."""
+    return min(("buildah", "docker"), key=lambda name: statistics.median(found[name]))
+
+
+def _row(kind: str, ours: list[float], theirs: list[float], who: str, *, faster: bool) -> Row:
+    """The aims are about the faster of the others."""
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
     middle = statistics.median
-    aim = {"cold": 0.7, "cached": 0.3}.get(kind)
+    aim = {"cold": 0.7, "cached": 0.3}.get(kind) if faster else None
     spread = (min(ratios), max(ratios))
-    return Row(f"build, {kind}, beside buildah", "s", middle(ours), middle(theirs), aim, spread)
+    return Row(f"build, {kind}, {who}", "s", middle(ours), middle(theirs), aim, spread)
 
 
 def _context(place: Path, round: str) -> Path:
@@ -98,5 +119,14 @@ def _buildah(place: Path, busybox: Path) -> Callable[[Path], None]:
     def build(context: Path) -> None:
         call("bud", "--isolation", "chroot", *trust, "--pull-never", "--layers", "-q",
              "-t", "bench:1", str(context))  # fmt: skip
+
+    return build
+
+
+def _docker(docker: Docker) -> Callable[[Path], None]:
+    environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
+
+    def build(context: Path) -> None:
+        docker("build", "-q", "--network", "host", "-t", "bench:1", str(context), env=environment)
 
     return build

@@ -17,11 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from corectl.build_context import ContextDirectory, ignore_of
 
 from cored._pb.cored.build.v1 import build_pb2 as pb
 from cored.client.builds import Builds
 from cored.client.channel import Channel
+from cored.client.contexts import ContextDirectory, ignore_of
 from tests.builds import Entry, Shop, tree_of_tar
 from tests.daemons import CORECTL, Daemon
 

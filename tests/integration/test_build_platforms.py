@@ -44,7 +44,7 @@ def test_one_build_makes_an_image_for_several_platforms(shop: Shop) -> None:
         context, "--platform", BOTH, "-t", "multi:1", "--metadata-file", file,
         "-o", f"type=oci,dest={place}/multi.tar",
     )  # fmt: skip
-    assert "] RUN echo compiled once" in told and f"[{FOREIGN} compile 3/4] RUN" in told
+    assert "] RUN echo compiled once" in told and f"[{FOREIGN} compile 3/3] RUN" in told
     with tarfile.open(place / "multi.tar") as tar:
         blobs = {m.name: tar.extractfile(m).read() for m in tar if m.isfile()}  # type: ignore[union-attr]
     (top,) = json.loads(blobs["index.json"])["manifests"]

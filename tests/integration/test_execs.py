@@ -7,7 +7,8 @@ import pty
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -161,25 +162,78 @@ def test_attach_to_what_was_started_in_the_background(daemon: Daemon) -> None:
         assert b"here-2" in shell.seen
     assert b"is not running" in daemon.corectl("attach", "back").stderr
     daemon.corectl("rm", "back", check=True)
-    daemon.corectl("run", "-di", "--name", "cat", "busybox", "cat", check=True)
-    done = daemon.corectl("attach", "cat", input=b"through\n")
-    assert (done.returncode, done.stdout) == (0, b"through\n")
-    daemon.corectl("rm", "cat", check=True)
 
 
-def test_who_attaches_second_sees_the_log(daemon: Daemon) -> None:
-    script = "while ! test -e /go; do sleep 0.1; done; echo said; exit 6"
-    daemon.corectl("run", "-d", "--name", "two", "busybox", "sh", "-c", script, check=True)
-    command = [*CORECTL, "--address", str(daemon.address), "attach", "two"]
-    both = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)
-    ]
+@contextmanager
+def attached(daemon: Daemon, name: str, count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """So many who have attached to a container, on pipes."""
+    command = [*CORECTL, "--address", str(daemon.address), "attach", name]
+    pipe = subprocess.PIPE
+    with ExitStack() as stack:
+        found = []
+        for _ in range(count):
+            process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            found.append(process)
+        joined(daemon, name, count)
+        yield found
+
+
+def joined(daemon: Daemon, name: str, count: int) -> None:
+    """Wait until so many have attached to it."""
     told = ("events", "--since", "1m", "--until", "0s", "--filter", "event=attach",
-            "--filter", "container=two", "-f", "type=container")  # fmt: skip
-    until(lambda: len(daemon.corectl(*told).stdout.splitlines()) == 2)
-    time.sleep(0.5)
-    daemon.corectl("exec", "two", "touch", "/go", check=True)
-    ends = [process.communicate(timeout=20) for process in both]
-    assert [process.returncode for process in both] == [6, 6]
-    assert [out for out, _ in ends] == [b"said\n", b"said\n"]
-    daemon.corectl("rm", "two", check=True)
+            "--filter", f"container={name}")  # fmt: skip
+    until(lambda: len(daemon.corectl(*told).stdout.splitlines()) == count)
+
+
+def test_input_stays_open_when_who_attached_to_a_background_container_goes(daemon: Daemon) -> None:
+    daemon.corectl("run", "-di", "--name", "cat", "busybox", "cat", check=True)
+    with attached(daemon, "cat", 2) as both:
+        for process, text in zip(both, (b"one\n", b"two\n"), strict=True):
+            assert process.stdin and process.stdout
+            process.stdin.write(text)
+            process.stdin.close()
+            process.stdin = None
+            until(lambda text=text: text in daemon.corectl("logs", "cat").stdout)
+            process.kill()
+    assert daemon.corectl("inspect", "-f", "{{.State.Status}}", "cat").stdout == b"running\n"
+    daemon.corectl("rm", "-f", "cat", check=True)
+
+
+def test_all_who_attach_have_the_whole_output_and_may_write(daemon: Daemon) -> None:
+    script = "read go; echo $go >&2; dd if=/dev/zero bs=1024 count=3000 2>/dev/null; printf end"
+    daemon.corectl("run", "-di", "--name", "many", "--log-driver", "none", "busybox",
+                   "sh", "-c", f"{script}; read more; exit $more", check=True)  # fmt: skip
+    with attached(daemon, "many", 4) as (*crowd, quitter):
+        quitter.kill()
+        assert crowd[0].stdin and crowd[1].stdin
+        crowd[1].stdin.write(b"said\n")
+        crowd[1].stdin.flush()
+        # what has no end of line is there at once, for everybody
+        whole = bytes(3_072_000) + b"end"
+        with ThreadPoolExecutor(3) as readers:
+            seen = [readers.submit(one.stdout.read, len(whole)) for one in crowd if one.stdout]
+            assert [each.result(60) == whole for each in seen] == [True] * 3
+        crowd[0].stdin.write(b"7\n")
+        crowd[0].stdin.flush()
+        for one in crowd:
+            assert one.wait(60) == 7
+            assert one.communicate() == (b"", b"said\n")
+    daemon.corectl("rm", "many", check=True)
+
+
+def test_who_attaches_second_shares_the_terminal(daemon: Daemon) -> None:
+    with terminal(daemon, "run", "-it", "--name", "shared", "busybox", "sh") as first:
+        first.type(b"echo first-$((1+1))\n")
+        first.sees(b"first-2")
+        with terminal(daemon, "attach", "shared") as second:
+            joined(daemon, "shared", 1)
+            second.type(b"echo second-$((1+2))\n")
+            second.sees(b"second-3")
+            first.sees(b"second-3")
+            second.type(b"\x10\x11")
+            assert second.ends() == 0
+        first.type(b"exit 9\n")
+        assert first.ends() == 9
+    daemon.corectl("rm", "shared", check=True)

@@ -130,14 +130,16 @@ def test_a_slow_reader_is_not_silence(fifos: Fifos, ends: Ends) -> None:
 def test_input_waits_for_its_reader_and_ends_there(fifos: Fifos, ends: Ends) -> None:
     os.write(ends.keyboard, b"typed early")
     os.close(ends.keyboard)
-    with ends.relays(fifos):
+    with ends.relays(fifos) as relays:
+        relays.begin_input()
         time.sleep(0.1)
         with open(fifos.stdin, "rb") as reader:
             assert reader.read() == b"typed early"
 
 
 def test_input_that_nobody_takes_any_more_ends_quietly(fifos: Fifos, ends: Ends) -> None:
-    with ends.relays(fifos):
+    with ends.relays(fifos) as relays:
+        relays.begin_input()
         reader = os.open(fifos.stdin, os.O_RDONLY)
         os.write(ends.keyboard, b"first")
         assert os.read(reader, 5) == b"first"

@@ -155,7 +155,8 @@ def test_a_relay_with_bytes_in_hand_is_not_quiet_and_comes_back_when_it_is(loop:
 
 def test_a_log_keeps_the_line_that_has_begun(loop: Loop, tmp_path: Path) -> None:
     path = tmp_path / "log"
-    sink = Logged(f"json-file://{path}", JsonLines("stdout"), LogFile(str(path), 1000, 2))
+    log = LogFile(str(path), 1000, 2)
+    sink = Logged(f"json-file://{path}", "stdout", JsonLines("stdout"), log)
     source, writes = os.pipe2(os.O_NONBLOCK)
     relay = Relay(loop, source, sink)
     sink.write(b"one\ntw")

@@ -83,7 +83,7 @@ def _check(given: Given) -> int:
     from cored_service_build.dockerfile.lint import lint
     from cored_service_build.dockerfile.parser import parse
 
-    from corectl.build_context import ignore_of
+    from cored.client.contexts import ignore_of
 
     text, name = given.dockerfile()
     if given.inside:
@@ -91,7 +91,7 @@ def _check(given: Given) -> int:
             "check: the Dockerfile has to be here", hint="-f FILE, or a directory"
         )
     file = parse(text, name)
-    found = lint(file, ignore_of(given.dockerignore()))
+    found = lint(file, ignore_of(given.dockerignore()), given.args())
     for warning in found:
         click.echo(f"{name}:{warning.where.first}: {warning.rule}: {warning.text}")
         click.echo(file.source.excerpt(warning.where))

@@ -13,7 +13,7 @@ from corectl.session import Session
 if TYPE_CHECKING:
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
-__all__ = ["ps", "state"]
+__all__ = ["ps", "record", "state"]
 
 _COMMAND_WIDTH = 20
 _COLUMNS = {
@@ -81,17 +81,17 @@ def ps(
             click.echo(one.id if no_trunc else output.digest(one.id))
         return
     columns = {**_COLUMNS, "Size": "SIZE"} if size else _COLUMNS
-    records = [_record(one, whole=no_trunc) for one in found]
+    records = [record(one, whole=no_trunc) for one in found]
     output.listing(form, columns, records, headings=_HEADINGS)
 
 
-def _record(one: pb.Container, *, whole: bool) -> dict[str, Any]:
+def record(one: pb.Container, *, whole: bool) -> dict[str, Any]:
     """A container by docker's names."""
     volumes = [point.name for point in one.mounts if point.type == "volume"]
     mounts = [point.name or point.source for point in one.mounts]
-    return {
+    found = {
         "ID": one.id if whole else output.digest(one.id),
-        "Image": output.familiar(one.image),
+        "Image": one.image_asked or output.familiar(one.image),
         "Command": f'"{_command(one.command, whole=whole)}"',
         "CreatedAt": output.local(one.created_at.seconds),
         "RunningFor": f"{_ago(one.created_at.seconds)} ago",
@@ -105,6 +105,7 @@ def _record(one: pb.Container, *, whole: bool) -> dict[str, Any]:
         "LocalVolumes": str(len(volumes)),
         "Networks": ",".join(one.networks),
     }
+    return output.Fields(found, {"Label": lambda name: one.labels.get(name, "")})
 
 
 def state(one: pb.Container) -> str:
@@ -121,7 +122,9 @@ def _short(text: str) -> str:
 
 
 def _command(words: Any, *, whole: bool) -> str:
-    text = " ".join(" ".join(words).split())
+    first, *rest = words or [""]
+    quoted = [f"'{word}'" if " " in word else word for word in rest]
+    text = " ".join(" ".join([first, *quoted]).split())
     return text if whole or len(text) <= _COMMAND_WIDTH else f"{text[: _COMMAND_WIDTH - 1]}…"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -154,73 +153,6 @@ def test_pods_outlive_the_daemon_and_are_known_to_the_next_one(mortal: Any) -> N
     kubelet.call("StopContainer", container_id=lives, timeout=0)
     with refused(grpc.StatusCode.ALREADY_EXISTS):
         kubelet.run(pb.PodSandboxConfig(metadata=before.metadata))
-
-
-def test_after_a_reboot_pods_are_not_ready_and_can_be_removed(mortal: Any) -> None:
-    import shutil
-    import signal
-
-    daemon, kubelet = mortal
-    pod = kubelet.run()
-    one = kubelet.start(pod)
-    daemon.kill()
-    # what a reboot does: no process, no mount, nothing below /run
-    state = daemon.home / "state"
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (path / "cmdline").read_bytes()
-            cgroup = (path / "cgroup").read_text()
-        except OSError:
-            continue
-        if pod in cgroup or one in cgroup or (str(state).encode() in command):
-            os.kill(int(path.name), signal.SIGKILL)
-    for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
-        if line.split()[1].startswith(f"{state}/"):
-            os.system(f"umount -l {line.split()[1]}")
-    shutil.rmtree(state)
-    daemon.start()
-    found = kubelet.call("PodSandboxStatus", pod_sandbox_id=pod).status
-    assert found.state == pb.SANDBOX_NOTREADY
-    status = kubelet.status(one)
-    assert (status.state, status.exit_code, status.reason) == (pb.CONTAINER_EXITED, 255, "Unknown")
-    kubelet.call("StopPodSandbox", pod_sandbox_id=pod)
-    kubelet.call("RemovePodSandbox", pod_sandbox_id=pod)
-    assert not kubelet.call("ListPodSandbox").items
-    again = kubelet.run()
-    assert kubelet.output(again, "echo", "up") == "up"
-
-
-def test_many_pods_leave_nothing_behind(mortal: Any) -> None:
-    daemon, kubelet = mortal
-
-    def traces() -> set[str]:
-        mounts = Path("/proc/self/mounts").read_text().splitlines()
-        here = {line.split()[1] for line in mounts if str(daemon.home) in line}
-        places = ("state/grpc_service.cri", "root/snapshotter.overlayfs/snapshots")
-        files = {str(p) for name in places for p in (daemon.home / name).glob("*/*")}
-        links = {path.name for path in Path("/sys/class/net").iterdir()}
-        addresses = {p.name for p in Path("/sys/fs/cgroup").glob("*/k8s.io/*") if p.is_dir()}
-        return here | files | links | addresses
-
-    kubelet.call("RemovePodSandbox", pod_sandbox_id=kubelet.run())  # the bridge stays
-    before = traces()
-    ids: list[str] = []
-
-    def live() -> None:
-        pod = kubelet.run()
-        ids.append(pod)
-        one = kubelet.start(pod)
-        assert kubelet.exec(one, "true").exit_code == 0
-        kubelet.call("StopPodSandbox", pod_sandbox_id=pod)
-        kubelet.call("RemovePodSandbox", pod_sandbox_id=pod)
-
-    threads = [threading.Thread(target=live) for _ in range(10)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(ids) == 10 and not kubelet.call("ListContainers").containers
-    eventually(lambda: traces() <= before)
 
 
 def test_an_end_is_not_forgotten_over_a_change_of_limits(kubelet: Kubelet, pod: str) -> None:
