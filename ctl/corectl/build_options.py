@@ -192,7 +192,7 @@ class Given:
                 raise NotFound(f"context {str(self.context)!r}: no such directory")
             named.append("")
         return pb.BuildOptions(
-            dockerfile=text, dockerfile_name=name, target=self["target"], args=self._args(),
+            dockerfile=text, dockerfile_name=name, target=self["target"], args=self.args(),
             tags=self["tags"], labels=_pairs("label", self["labels"]),
             platform=",".join(self["platforms"]),
             no_cache=self["no_cache"], pull=self["pull"], secrets=self._secrets(), ssh=self._ssh(),
@@ -204,7 +204,8 @@ class Given:
             allow=self["allow"], remote_contexts=remotes, dockerfile_path=self.inside,
         )  # fmt: skip
 
-    def _args(self) -> dict[str, str]:
+    def args(self) -> dict[str, str]:
+        """The arguments with their values: given, of the environment, and proxies."""
         from corectl.docker_config import DockerConfig
 
         found = DockerConfig.load().proxies()

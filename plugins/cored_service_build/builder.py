@@ -150,7 +150,8 @@ class Builder:
         """One for each platform. DockerfileError."""
         parts, layers = self.parts, steps.layers
         file = parse(request.dockerfile, request.dockerfile_name)
-        warnings = lint(file, read_ignore(request.ignore) if request.ignore else None)
+        ignore = read_ignore(request.ignore) if request.ignore else None
+        warnings = lint(file, ignore, request.args)
         for warning in warnings:
             report(Told(warning.rule, warning.text, warning.where.first))
         if warnings and errors_wanted(file, request.args):

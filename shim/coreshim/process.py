@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterable
 from typing import Any
 
+from coreshim.codec import encode
 from coreshim.hibernation import Luggage, State, bytes_of, text_of
 from coreshim.loop import Future, Loop
 from coreshim.stdio import Streams
 
-__all__ = ["CREATED", "PAUSED", "RUNNING", "STOPPED", "Process", "parent"]
+__all__ = ["CREATED", "PAUSED", "RUNNING", "STOPPED", "Process", "listed", "parent"]
 
 CREATED, RUNNING, STOPPED, PAUSED = 1, 2, 3, 4
 # attributes that are plain values
@@ -127,6 +129,19 @@ class Process:
         if not self.exited_at:
             return None
         return {"seconds": self.exited_at // 10**9, "nanos": self.exited_at % 10**9}
+
+
+def listed(pids: Iterable[int], processes: Iterable[Process]) -> list[dict[str, Any]]:
+    """Messages of a container's processes; execs say which they are."""
+    names = {process.pid: process.exec_id for process in processes if process.exec_id}
+    entries: list[dict[str, Any]] = []
+    for pid in pids:
+        entry: dict[str, Any] = {"pid": pid}
+        if pid in names:
+            details = encode("ProcessDetails", {"exec_id": names[pid]})
+            entry["info"] = {"type_url": "containerd.runc.v1.ProcessDetails", "value": details}
+        entries.append(entry)
+    return entries
 
 
 def parent(pid: int) -> int:

@@ -12,13 +12,13 @@ from contextlib import suppress
 from typing import Any
 
 from coreshim import fast, idmaps
-from coreshim.codec import decode, encode
+from coreshim.codec import decode
 from coreshim.console import Console
-from coreshim.exits import exit_file, write_exit
+from coreshim.exits import exit_file, facts_of, write_exit
 from coreshim.hibernation import Luggage, State
 from coreshim.loop import Future, Loop
 from coreshim.oom import OomWatch
-from coreshim.process import CREATED, PAUSED, RUNNING, STOPPED, Process
+from coreshim.process import CREATED, PAUSED, RUNNING, STOPPED, Process, listed
 from coreshim.publish import Publisher
 from coreshim.reaper import Ended, Reaper
 from coreshim.rootfs import Rootfs
@@ -319,15 +319,7 @@ class TaskService:
             process.streams.close_stdin()
 
     async def pids(self, request: dict[str, Any]) -> dict[str, Any]:
-        names = {process.pid: name for name, process in self._processes.items() if name}
-        entries: list[dict[str, Any]] = []
-        for pid in await self._oci().pids():
-            entry: dict[str, Any] = {"pid": pid}
-            if pid in names:
-                details = encode("ProcessDetails", {"exec_id": names[pid]})
-                entry["info"] = {"type_url": "containerd.runc.v1.ProcessDetails", "value": details}
-            entries.append(entry)
-        return {"processes": entries}
+        return {"processes": listed(await self._oci().pids(), self._processes.values())}
 
     async def pause(self, request: dict[str, Any]) -> None:
         self._must_be(RUNNING, "is not running")
@@ -469,12 +461,7 @@ class TaskService:
         self._publish.task_exited(self._id, process)
 
     def _record(self, process: Process, ended: Ended) -> None:
-        facts: dict[str, int] = {}
-        kills = 0 if self._oom is None else self._oom.seen
-        if not process.exec_id and (ended.status or kills):
-            from coreshim import causes  # most ends are good ones
-
-            facts = causes.facts(self._cgroups, kills)
+        facts = {} if process.exec_id else facts_of(ended, self._cgroups, self._oom)
         try:
             write_exit(exit_file(self._bundle, process.exec_id), process.pid, ended, facts)
         except OSError as error:  # no space: who waits must be told all the same

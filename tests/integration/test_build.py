@@ -370,6 +370,7 @@ def test_outputs(shop: Shop) -> None:
         ('FROM busybox\nENV A="${B:?must be}"\n', ["Dockerfile:2: B: must be"]),
         ("FROM busybox\nRUNN x\n", ["did you mean RUN?"]),
         ("ARG X\nFROM $X\n", ["is empty", "--build-arg"]),
+        ("# check=error=true\nFROM busybox\nMAINTAINER x\n", ["MaintainerDeprecated", ">>> MAI"]),
     ],
 )
 def test_errors_show_where_and_why(shop: Shop, text: str, told: list[str]) -> None:

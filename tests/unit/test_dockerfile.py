@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cored_service_build.dockerfile import instructions as i
 from cored_service_build.dockerfile.ignore import read as read_ignore
-from cored_service_build.dockerfile.lint import lint
+from cored_service_build.dockerfile.lint import errors_wanted, lint
 from cored_service_build.dockerfile.parser import parse
 from cored_service_build.dockerfile.source import DockerfileError
 from cored_service_build.dockerfile.words import Expansion, WordError, split
@@ -303,3 +303,12 @@ def test_an_ignored_directory_is_walked_only_where_something_can_come_back() -> 
 )
 def test_lint_rules(text: str, rules: list[str]) -> None:
     assert [found.rule for found in lint(parse(text), read_ignore("skipped"))] == rules
+
+
+def test_warnings_are_errors_where_that_is_asked_for() -> None:
+    file = parse("# check=skip=StageNameCasing;error=true\nFROM a AS B\nMAINTAINER x")
+    assert [found.rule for found in lint(file)] == ["MaintainerDeprecated"]
+    assert errors_wanted(file, {})
+    given = {"BUILDKIT_DOCKERFILE_CHECK": "skip=MaintainerDeprecated"}
+    assert [found.rule for found in lint(file, None, given)] == ["StageNameCasing"]
+    assert not errors_wanted(file, given) and not errors_wanted(parse("FROM a"), {})

@@ -1,14 +1,16 @@
-"""One corpus of Dockerfiles, built here, by buildah and by dockerd's builder: the same images.
+"""One corpus of Dockerfiles, built here, by buildah and by dockerd's BuildKit: the same images.
 
 Differences that stay have their reason beside them.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import stat
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,19 +28,31 @@ pytestmark = pytest.mark.root
 
 @dataclass(frozen=True)
 class Case:
-    """A Dockerfile; ``docker`` says whether dockerd's old builder, which takes seconds, is asked
-    as well."""
+    """A Dockerfile; ``left`` are places for mounts that Debian's BuildKit does not take away."""
 
     text: str
     words: tuple[str, ...] = ()
-    docker: bool = False
+    left: tuple[str, ...] = ()
     other: tuple[str, ...] = ()
     """What buildah's config has otherwise: CMD knows no SHELL, ENV no other escape than \\."""
     buildah: bool = True
     """Not where ``buildah from``, which shows its tree, would run triggers."""
+    docker: bool = True
+    """Not where BuildKit would fetch the syntax that the first line names."""
 
 
-FILES = {
+def packed() -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name in ("in", "sub/deep"):
+            member = tarfile.TarInfo(name)
+            member.size, member.uid, member.mode = len(name), 7, 0o640
+            tar.addfile(member, io.BytesIO(name.encode()))
+    return out.getvalue()
+
+
+FILES: dict[str, str | bytes] = {
+    "a.tar": packed(),
     "one": "1\n", "two.txt": "2\n", "dir/in": "in\n", "dir/deep/er": "er\n", "dir/run.sh": "#!x\n",
     ".dockerignore": "ignored\n*.skip\n", "ignored/x": "x", "y.skip": "y",
 }  # fmt: skip
@@ -47,26 +61,25 @@ CORPUS = {
         'FROM busybox\nENV A=1 B="two words" C=$A\nENV D a b  c\nLABEL x=1 y="2 3"\n'
         'EXPOSE 80 9/udp\n'
         'VOLUME ["/v1", "/v2"]\nUSER 5:6\nSTOPSIGNAL SIGUSR1\nCMD ["a", "b"]\nENTRYPOINT ["e"]\n',
-        docker=True,
     ),
     "shell-forms": Case("FROM busybox\nENTRYPOINT echo $HOME\nCMD ls -l\n"),
     "entrypoint-resets": Case('FROM busybox\nENTRYPOINT ["x"]\n'),
     "shell": Case(
         'FROM busybox\nSHELL ["/bin/busybox", "ash", "-c"]\nRUN echo a > /a\nCMD x y\n',
-        docker=True, other=("Cmd",),
+        other=("Cmd",),
     ),
     "copy-file": Case("FROM busybox\nCOPY one /\nCOPY one /renamed\nCOPY one /new/dir/\n"),
     "copy-several": Case("FROM busybox\nCOPY one two.txt /several/\nCOPY *.txt d* /globbed/\n"),
-    "copy-tree": Case("FROM busybox\nCOPY dir /to\nCOPY dir/ /to2/\nCOPY . /all\n", docker=True),
+    "copy-tree": Case("FROM busybox\nCOPY dir /to\nCOPY dir/ /to2/\nCOPY . /all\n"),
     "copy-over": Case(
-        "FROM busybox\nCOPY dir /to\nCOPY one /to/in\nCOPY dir/deep /to/\n", docker=True
+        "FROM busybox\nCOPY dir /to\nCOPY one /to/in\nCOPY dir/deep /to/\n"
     ),
     "copy-relative": Case(
         "FROM busybox\nWORKDIR /w/x\nCOPY one .\nCOPY two.txt ../up\nWORKDIR y\n"
     ),
     "copy-chown": Case("FROM busybox\nCOPY --chown=3:4 dir /d\nCOPY --chown=nobody one /n\n"),
     "copy-chown-group": Case(
-        "FROM busybox\nCOPY --chown=nobody:nogroup one /new/sub/n\n", docker=True
+        "FROM busybox\nCOPY --chown=nobody:nogroup one /new/sub/n\n"
     ),
     "copy-chmod": Case("FROM busybox\nCOPY --chmod=600 one /x\n"),
     "copy-json": Case('FROM busybox\nCOPY ["one", "two.txt", "/json dir/"]\n'),
@@ -74,9 +87,9 @@ CORPUS = {
     "add-tree": Case("FROM busybox\nADD dir /d\nADD one two.txt /f/\n"),
     "run-files": Case(
         "FROM busybox\nRUN mkdir -p /a/b && echo x > /a/b/c && chmod 4750 /a/b/c && ln -s c /a/b/l "
-        "&& chown 7:8 /a/b && mkfifo /a/p && ln /a/b/c /a/hard\n", docker=True),
+        "&& chown 7:8 /a/b && mkfifo /a/p && ln /a/b/c /a/hard\n"),
     "run-removes": Case(
-        "FROM busybox\nCOPY dir /d\nRUN rm -r /d/deep /root && echo n > /d/in\n", docker=True
+        "FROM busybox\nCOPY dir /d\nRUN rm -r /d/deep /root && echo n > /d/in\n"
     ),
     "run-exec": Case('FROM busybox\nRUN ["touch", "/with $HOME"]\n'),
     "run-as": Case(
@@ -86,7 +99,7 @@ CORPUS = {
     "args": Case(
         "ARG BASE=busybox\nFROM $BASE\nARG V=d\nARG W\nENV E=${V}-${W:-none}\n"
         "RUN echo $V $W > /v\n",
-        words=("--build-arg", "W=given"), docker=True),
+        words=("--build-arg", "W=given")),
     "stages": Case(
         "FROM busybox AS one\nRUN mkdir /o && echo 1 > /o/f && chown 9:9 /o/f\n"
         "FROM busybox AS unused\nRUN exit 1\nFROM one AS two\nRUN echo 2 >> /o/f\nFROM scratch\n"
@@ -98,23 +111,44 @@ CORPUS = {
     ),
     "from-image": Case("FROM scratch\nCOPY --from=busybox /etc/passwd /p/\n"),
     "onbuild": Case(
-        "FROM busybox\nONBUILD RUN echo later\nONBUILD COPY . /x\n", docker=True, buildah=False
+        "FROM busybox\nONBUILD RUN echo later\nONBUILD COPY . /x\n", buildah=False
     ),
     "healthcheck": Case("FROM busybox\nHEALTHCHECK --interval=30s --retries=2 CMD wget -q x\n"),
     "workdir": Case("FROM busybox\nWORKDIR /a/b\nWORKDIR c\nWORKDIR /etc\nRUN pwd > /p\n",
-        docker=True),
+        ),
     "continuation": Case(
         "# syntax=x\n\nFROM busybox\n# comment\nRUN echo a \\\n  # inside\n"
-        "  b > /x \\\n  && echo c >> /x\n"
+        "  b > /x \\\n  && echo c >> /x\n",
+        docker=False,
     ),
     "escape": Case(
         "# escape=`\nFROM busybox\nRUN echo a `\n  b > /x\nENV P=c:`$x\n",
-        docker=True, other=("Env",),
+        other=("Env",),
     ),
     "mounts": Case(
         "FROM busybox\nRUN --mount=type=bind,target=/m,source=dir cat /m/in > /x\n"
         "RUN --mount=type=tmpfs,target=/t echo > /t/x\n"
         "RUN --mount=type=cache,target=/c touch /c/y\n",
+        left=("c", "m", "t"),
+    ),
+    "mount-from": Case(
+        "FROM busybox AS one\nRUN mkdir /o && echo 1 > /o/f\nFROM busybox\n"
+        "RUN --mount=type=bind,from=one,source=/o,target=/m cat /m/f > /x && ls /m >> /x\n",
+        left=("m",),
+    ),
+    "add-archive": Case("FROM busybox\nADD a.tar /unpacked/\nCOPY a.tar /kept/\n"),
+    "add-chown": Case("FROM busybox\nADD --chown=8:9 dir one /d/\n"),
+    "platform-args": Case(
+        "FROM busybox\nARG TARGETPLATFORM\nARG TARGETARCH\nARG TARGETVARIANT\nARG BUILDOS\n"
+        "RUN echo $TARGETPLATFORM $TARGETARCH $TARGETVARIANT $BUILDOS > /p\n"
+    ),
+    "user-workdir": Case("FROM busybox\nUSER 5:6\nWORKDIR /made/here\nUSER 0\nRUN pwd > /p\n"),
+    "from-stage": Case(
+        "FROM busybox AS a\nENV X=1\nRUN touch /a\nFROM a AS b\nENV Y=$X\nCMD b\nFROM b\nUSER 3\n"
+    ),
+    "arg-scope": Case(
+        "ARG G=global\nFROM busybox AS one\nRUN echo \"[$G]\" > /one\nFROM one\nARG G\nARG L=$G-x\n"
+        "RUN echo \"[$G] [$L]\" > /two\n"
     ),
     "author": Case("FROM busybox\nMAINTAINER Some One\n"),
     "modifiers": Case(
@@ -174,7 +208,8 @@ def tree_of(root: Path) -> dict[str, Entry]:
 def by_docker(
     docker: Docker, context: Path, *words: str
 ) -> tuple[dict[str, Entry], dict[str, Any]]:
-    docker("build", "-q", "-t", "made", *words, str(context))
+    environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
+    docker("build", "-q", "-t", "made", *words, str(context), env=environment)
     id = docker("create", "made", "x").stdout.strip()
     exported = docker.place / "exported.tar"
     docker("export", "-o", str(exported), id)
@@ -217,18 +252,25 @@ def test_a_build_is_what_others_make_of_it(
             others["docker"] = beside.submit(by_docker, docker, context, *case.words)
     for who, building in others.items():
         tree, theirs = building.result()
-        assert differing(ours, comparable(tree, who)) == {}, who
+        assert differing(ours, comparable(tree, ours, who, case)) == {}, who
         without = case.other if who == "buildah" else ()
         assert settings(config, without) == settings(theirs, without), who
 
 
-def comparable(tree: dict[str, Entry], who: str) -> dict[str, Entry]:
+def comparable(
+    tree: dict[str, Entry], ours: dict[str, Entry], who: str, case: Case
+) -> dict[str, Entry]:
     """Theirs, without what is different for a reason."""
     found = dict(tree)
     if who == "buildah":
         for path in ("proc", "sys", "dev", "run", *(f"etc/{name}" for name in _MOUNTED)):
             for each in [p for p in found if p == path or p.startswith(f"{path}/")]:
                 del found[each]  # where it mounted something and left what it had made
+    if who == "docker":
+        for path in case.left:
+            assert found.pop(path)[0] == "directory"
+        if "etc" not in ours and not any(path.startswith("etc/") for path in found):
+            del found["etc"]  # its containers get files there
     return found
 
 

@@ -91,7 +91,7 @@ def _check(given: Given) -> int:
             "check: the Dockerfile has to be here", hint="-f FILE, or a directory"
         )
     file = parse(text, name)
-    found = lint(file, ignore_of(given.dockerignore()))
+    found = lint(file, ignore_of(given.dockerignore()), given.args())
     for warning in found:
         click.echo(f"{name}:{warning.where.first}: {warning.rule}: {warning.text}")
         click.echo(file.source.excerpt(warning.where))

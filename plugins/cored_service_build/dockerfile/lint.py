@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from cored_service_build.dockerfile import instructions as i
 from cored_service_build.dockerfile.ignore import Ignore
@@ -34,16 +35,24 @@ class Finding:
 
 def errors_wanted(file: Dockerfile, args: Mapping[str, str]) -> bool:
     """Whether a warning ends the build: ``check=error=true``, or the argument that wins over it."""
-    check = args.get("BUILDKIT_DOCKERFILE_CHECK", file.directives.get("check", ""))
+    check = _check(file, args)
     return bool(re.search(r"(?:^|;)\s*error\s*=\s*(?:true|1)", check, re.IGNORECASE))
 
 
-def lint(file: Dockerfile, ignore: Ignore | None = None) -> list[Finding]:
-    """All warnings, in the order of the lines, without those that the file itself skips."""
-    skipped = _skipped(file.directives.get("check", ""))
+def _check(file: Dockerfile, args: Mapping[str, str]) -> str:
+    """What the directive ``check`` says, or the argument that wins over it."""
+    return args.get("BUILDKIT_DOCKERFILE_CHECK", file.directives.get("check", ""))
+
+
+def lint(
+    file: Dockerfile, ignore: Ignore | None = None, args: Mapping[str, str] = MappingProxyType({})
+) -> list[Finding]:
+    """All warnings, in the order of the lines, without those that the file or ``args`` skip."""
+    check = _check(file, args)
+    skipped = _skipped(check)
     found = [
         *_casing(file), *_names(file), *_stages(file), *_arguments(file), *_bodies(file),
-        *_ignored(file, ignore), *_described(file),
+        *_ignored(file, ignore), *_described(file, check),
     ]  # fmt: skip
     if "all" in skipped:
         return []
@@ -199,9 +208,9 @@ def _ports(entry: i.Expose) -> Iterator[Finding]:
             yield Finding("ExposeProtoCasing", entry.where, text)
 
 
-def _described(file: Dockerfile) -> Iterator[Finding]:
+def _described(file: Dockerfile, check: str) -> Iterator[Finding]:
     """An experimental rule, for files that ask for it: ``check=experimental=...``."""
-    wanted = re.search(r"experimental=([^;]*)", file.directives.get("check", ""))
+    wanted = re.search(r"experimental=([^;]*)", check)
     names = {name.strip().lower() for name in wanted[1].split(",")} if wanted else set()
     if not names & {"all", "invaliddefinitiondescription"}:
         return
