@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -61,6 +62,8 @@ def _overridden(config: Config, options: argparse.Namespace) -> Config:
 
 
 def _serve(config: Config, *, storage: bool) -> None:
+    # what is imported stays; settle_memory() turns it on again
+    gc.disable()
     # imported here: `cored config` and `--help` need none of it
     # no fork handlers: the daemon starts processes while its threads are in gRPC
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import os
 import signal
 import sys
@@ -28,9 +29,10 @@ from cored.errors import FailedPrecondition, PermissionDenied
 from cored.hookspecs import PluginKind
 from cored.plugins import Context, Plugins, discover, early
 
-__all__ = ["Lock", "assembled", "make_plugins", "notify", "run"]
+__all__ = ["Lock", "assembled", "make_plugins", "notify", "run", "settle_memory"]
 
 _GIVE_WAY = 0.0005
+_BREATH = 0.03
 
 
 async def run(config: Config) -> None:
@@ -72,12 +74,14 @@ async def assembled(config: Config) -> AsyncIterator[Plugins]:
         # closed when no call is in flight any more
         rest = await stack.enter_async_context(AsyncExitStack())
         server = await stack.enter_async_context(first.serving(config, plugins, services))
-        plugins.serving.set()
+        await asyncio.sleep(_BREATH)  # for those who have waited for the socket
+        first.settled(plugins)
         with _calls_first():
             for stage in (_storage_stage, _second_stage):
                 module = await asyncio.to_thread(stage, plugins)
                 await server.add(await module.opened(config, plugins, rest))
             await server.complete()
+        settle_memory()
         yield plugins
 
 
@@ -109,6 +113,12 @@ def _second_stage(_: Plugins) -> ModuleType:
     from cored import second_stage
 
     return second_stage
+
+
+def settle_memory() -> None:
+    """What is there now stays: the collector of cycles, off until here, need not look at it."""
+    gc.freeze()
+    gc.enable()
 
 
 def notify(state: str) -> None:

@@ -30,7 +30,7 @@ from cored.services.version import VersionService
 if TYPE_CHECKING:
     from cored.engine.checkpoints import Checkpoints
 
-__all__ = ["opened", "serving"]
+__all__ = ["opened", "serving", "settled"]
 
 
 async def opened(config: Config, plugins: Plugins, stack: AsyncExitStack) -> Sequence[Service]:
@@ -61,6 +61,12 @@ async def serving(
     async with serve_ttrpc(Path(f"{config.address}.ttrpc"), shim_events(bus)):
         async with serve(config.address, services, config.grpc, config.tcp) as server:
             yield server
+
+
+def settled(plugins: Plugins) -> None:
+    """Who waited for the daemon has an answer: do what could wait for that."""
+    plugins.serving.set()
+    plugins.require(Tasks).watch()
 
 
 def _adjust_spec(plugins: Plugins) -> Callable[[str, str, dict[str, Any]], None] | None:

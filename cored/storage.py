@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from cored import log
 from cored.abc.snapshots import Snapshotter
 from cored.config import Config
-from cored.daemon import Lock, make_plugins, notify
+from cored.daemon import Lock, make_plugins, notify, settle_memory
 from cored.directories import directory
 from cored.hookspecs import PluginKind
 from cored.rpc.server import serve
@@ -72,4 +72,5 @@ async def serving(config: Config) -> AsyncIterator[None]:
         )
         server = await stack.enter_async_context(serve(config.address, services, config.grpc))
         await server.complete()
+        settle_memory()
         yield

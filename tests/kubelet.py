@@ -193,7 +193,7 @@ class Kubelet:
 
 
 def _network(place: Path) -> None:
-    place.mkdir(exist_ok=True)
+    place.mkdir(parents=True, exist_ok=True)
     plugins = [
         {
             "type": "bridge",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -21,6 +22,33 @@ from cored.abc.service import Service
 from cored.rpc.bind import bind
 from cored.rpc.lasting import Lasting
 from cored.rpc.methods import Methods
+
+
+class Feeder(threading.Thread):
+    """From a FIFO that its writer may open later to a pipe, as shims do it."""
+
+    def __init__(self, path: str, target: int, ended: asyncio.Event) -> None:
+        super().__init__(daemon=True)
+        self._source = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._target, self._ended = target, ended
+
+    def run(self) -> None:
+        poll = select.poll()
+        poll.register(self._source, select.POLLIN)
+        try:
+            while not self._ended.is_set():
+                # before the first writer there is no event, not even HUP
+                if not poll.poll(100):
+                    continue
+                if not (data := os.read(self._source, 1 << 20)):
+                    return
+                while data:
+                    data = data[os.write(self._target, data) :]
+        except BrokenPipeError:
+            return
+        finally:
+            os.close(self._source)
+            os.close(self._target)
 
 
 class Server:
@@ -130,7 +158,8 @@ class Processes(Service):
         loop = asyncio.get_running_loop()
         stdin = subprocess.DEVNULL
         if process.stdio.stdin:
-            stdin = await loop.run_in_executor(None, os.open, process.stdio.stdin, os.O_RDONLY)
+            stdin, feed = os.pipe2(os.O_CLOEXEC)
+            Feeder(process.stdio.stdin, feed, process.ended).start()
         out = process.outputs or [subprocess.DEVNULL]
         try:
             process.popen = subprocess.Popen(

@@ -1,85 +1,56 @@
-"""Programs on a terminal of ours."""
+"""Programs at a terminal: what a person types, and what comes on the screen."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pty
 import re
 import select
 import signal
-import struct
-import subprocess
-import termios
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-__all__ = ["Screen", "screen"]
+__all__ = ["Terminal", "terminal"]
 
-_PATIENCE = 60.0
+_CODES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[=>()][0-9A-B]?|\x1b\][^\x07]*\x07|\r|\x07")
 
 
-class Screen:
-    """What a program shows, and the keyboard."""
+class Terminal:
+    """``screen`` is what has come since the last look, without codes; ``seen`` what came before."""
 
-    def __init__(self, fd: int, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, fd: int) -> None:
         self._fd = fd
-        self.process = process
-        self.seen = b""
+        self.raw = self.seen = b""
 
-    def type(self, keys: bytes) -> None:
-        os.write(self._fd, keys)
+    @property
+    def screen(self) -> str:
+        return _CODES.sub("", self.raw.decode(errors="replace"))
 
-    def resize(self, columns: int, rows: int) -> None:
-        """Change the window's size, as a terminal emulator does."""
-        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        self.process.send_signal(signal.SIGWINCH)
+    def type(self, text: str) -> None:
+        os.write(self._fd, text.encode())
 
-    def shows(self, pattern: bytes) -> None:
-        """Wait for something on the screen; what was shown until then is forgotten."""
-        end = time.monotonic() + _PATIENCE
-        while not (found := re.search(pattern, self.seen)):
-            assert self._more(end), f"{pattern!r} is not in {self.seen!r}"
-        self.seen = self.seen[found.end() :]
-
-    def ends(self) -> int:
-        """The exit code, once all is shown."""
-        end = time.monotonic() + _PATIENCE
-        while self._more(end):
-            continue
-        return self.process.wait(_PATIENCE)
-
-    def _more(self, end: float) -> bool:
-        if not select.select([self._fd], [], [], max(0.0, end - time.monotonic()))[0]:
-            return False
-        try:
-            data = os.read(self._fd, 1 << 16)
-        except OSError:  # nobody has the other side any more
-            return False
-        self.seen += data
-        return bool(data)
+    def see(self, words: str, seconds: float = 60.0) -> str:
+        """Wait for words; what has come until then, which is forgotten."""
+        end = time.monotonic() + seconds
+        while words not in self.screen:
+            assert time.monotonic() < end, f"{words!r} does not come: {self.screen[-2000:]!r}"
+            if select.select([self._fd], [], [], 0.5)[0]:
+                self.raw += os.read(self._fd, 1 << 16)
+        screen, self.seen, self.raw = self.screen, self.raw, b""
+        return screen
 
 
 @contextmanager
-def screen(
-    command: Sequence[str], environment: Mapping[str, str], columns: int = 80, rows: int = 24
-) -> Iterator[Screen]:
-    """``command`` on a terminal of its own; killed at the end."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    process = subprocess.Popen(
-        command,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=dict(environment),
-        start_new_session=True,
-    )
-    os.close(theirs)
+def terminal(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[Terminal]:
+    """Run a program at a terminal of its own; it is killed at the end."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execvpe(command[0], list(command), dict(environment))
     try:
-        yield Screen(ours, process)
+        yield Terminal(fd)
     finally:
-        process.kill()
-        process.wait()
-        os.close(ours)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(fd)

@@ -41,5 +41,9 @@ class Differ(ABC):
         ref: str = "",
         labels: Labels = NO_LABELS,
         source_date_epoch: int | None = None,
+        targets: Sequence[str] = (),
     ) -> Descriptor:
-        """Write a layer with what ``upper`` changed over ``lower`` into the content store."""
+        """Write a layer with what ``upper`` changed over ``lower`` into the content store.
+
+        What is empty at ``targets`` of mounts, and was made for them, is better left out.
+        """

@@ -13,6 +13,7 @@ from cored.archive.channel import Channel
 from cored.archive.compression import compressed
 from cored.archive.jobs import DiffJob, DiffResult
 from cored.archive.marks import OPAQUE_NAME, WHITEOUT
+from cored.archive.stubs import Stubs
 from cored.archive.tar import BLOCK, shown
 from cored.archive.tree import joined
 from cored.errors import FailedPrecondition
@@ -33,6 +34,9 @@ def run_diff(job: DiffJob, progress: Callable[[int], None]) -> DiffResult:
     changes: Iterable[Change] = (
         in_upper(upper) if job.overlay else between(os.fsencode(job.lower), upper)
     )
+    if job.mounted:
+        stubs = Stubs(os.fsencode(job.lower), upper, job.mounted)
+        changes = (one for one in changes if one.stat is None or not stubs.has(one.path))
     plain, packed = sha256(), sha256()
     sizes = [0, 0]
     channel = Channel(8)

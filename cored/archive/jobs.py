@@ -162,7 +162,8 @@ class DiffJob:
 
     The archive goes to the file ``output``; ``compression`` is 'gzip', 'zstd' or ''. Times later
     than ``epoch`` (seconds since 1970, if given) are set to it. ``overlay``: ``upper`` is an
-    overlay's upper directory, with its marks, and ``lower`` is not looked at.
+    overlay's upper directory, with its marks, and ``lower`` is not looked at. ``mounted`` are the
+    places of mounts: what is empty there, and was made for them, is left out.
     """
 
     lower: str
@@ -171,6 +172,7 @@ class DiffJob:
     compression: str = "gzip"
     epoch: int | None = None
     overlay: bool = False
+    mounted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,9 @@ class Committer:
                 stack.push_async_callback(self._adjustments.unpause, view.record.id)
             lower = await stack.enter_async_context(self._files.parent(view.record))
             upper = await self._containers.rootfs(view.record)
-            return await self._differ.compare(lower, upper, media_type=_LAYER)
+            spec = json.loads(view.record.spec.value) if view.record.spec else {}
+            places = [mount["destination"] for mount in spec.get("mounts", ())]
+            return await self._differ.compare(lower, upper, media_type=_LAYER, targets=places)
 
     async def _image(
         self, view: ContainerView, layer: Descriptor, wish: Wish, edits: Sequence[_Edit]

@@ -20,10 +20,10 @@ from cored.abc.records import Container, ContainerStore, Image, NamespaceStore
 from cored.abc.runtime import Exit, Status, Stdio
 from cored.abc.snapshots import Snapshotter
 from cored.abc.values import Labels, Mount, Typed
-from cored.engine import health, names, restarts
+from cored.engine import health, links, names, restarts
 from cored.engine.execs import Execs
 from cored.engine.health import HealthChecks
-from cored.engine.images import Images
+from cored.engine.images import Images, Unpacked
 from cored.engine.lives import Lives
 from cored.engine.logdrivers import LogDrivers
 from cored.engine.networking import Networking, exposed
@@ -146,6 +146,7 @@ class Containers:
         async with self._ids.reserved(config.namespaces.user) as ids:
             config = replace(config, logging=self.logs.settled(config.logging))
             self.networking.check(config)
+            await links.check(config, self.find)
             config = await self.networking.named(config)
             config = _completed(exposed(config, unpacked.config.exposed_ports), unpacked.config)
             recipe = self._recipe(names.new_id(), config, unpacked.config, ids)
@@ -154,13 +155,13 @@ class Containers:
             volumes = unpacked.config.volumes
             recipe = replace(recipe, config=await self.storage.settled(config, volumes, self.find))
             try:
-                return await self._create(recipe, image, unpacked.chain_id, chosen, fifos)
+                return await self._create(recipe, image, unpacked, chosen, fifos)
             except BaseException:
                 await asyncio.shield(self.storage.release(recipe.config, recipe.id))
                 raise
 
     async def _create(
-        self, recipe: Recipe, image: Image, chain_id: str, snapshotter: str, fifos: Stdio
+        self, recipe: Recipe, image: Image, unpacked: Unpacked, snapshotter: str, fifos: Stdio
     ) -> ContainerView:
         id, config = recipe.id, recipe.config
         record = Container(
@@ -171,11 +172,11 @@ class Containers:
             spec=Typed(SPEC, b"{}"),
             snapshotter=snapshotter,
             snapshot_key=id,
-            extensions=encoded(config, ContainerState()),
+            extensions=encoded(config, ContainerState(), unpacked.config_digest),
         )
         record = await self._named(record, config.name)
         try:
-            await self._make(record, recipe, chain_id, fifos)
+            await self._make(record, recipe, unpacked.chain_id, fifos)
         except BaseException as error:
             if isinstance(error, CoredError):
                 await self.diagnosis.remember_failure(await self._store.get(id), error)
@@ -186,6 +187,10 @@ class Containers:
     async def start(self, name: str, fifos: Stdio | None = None) -> int:
         """Start it and answer its pid; one that has ended gets a new task."""
         record = await self.find(name)
+        # whole or not at all: who asked may be cut off, and nobody would mind what runs
+        return await asyncio.shield(self._start(record, name, fifos))
+
+    async def _start(self, record: Container, name: str, fifos: Stdio | None) -> int:
         key = (scope.namespace(), record.id)
         self._lives.no_restart(key)
         async with self._lives.gate(key):

@@ -66,6 +66,12 @@ class Execs:
         if task is None or not task.pid:
             raise FailedPrecondition(f"container {record.id[:12]!r}: is not running")
         process = await asyncio.to_thread(_process, record, config, task.pid, self._host)
+        # whole or not at all: who asked may be cut off, and nobody would mind what runs
+        return await asyncio.shield(self._begin(record, process, stdio, quiet))
+
+    async def _begin(
+        self, record: Container, process: dict[str, Any], stdio: Stdio, quiet: bool
+    ) -> tuple[str, int]:
         exec_id = names.new_id()
         spec = Typed(_PROCESS, json.dumps(process).encode())
         await self._tasks.exec(record.id, exec_id, ExecOptions(spec, stdio))
@@ -158,7 +164,7 @@ def _user(before: dict[str, Any], config: ExecConfig, pid: int) -> dict[str, Any
     user = User(before.get("uid", 0), before.get("gid", 0), tuple(before.get("additionalGids", ())))
     if config.user:
         user = resolve(config.user, read)
-    more = (*user.groups, *groups(config.groups, read))
+    more = dict.fromkeys((user.gid, *user.groups, *groups(config.groups, read)))
     found: dict[str, Any] = {"uid": user.uid, "gid": user.gid, "additionalGids": list(more)}
     if "umask" in before:
         found["umask"] = before["umask"]

@@ -39,6 +39,7 @@ def probe(root: Path = Path("/")) -> Host:
         blkio_weight=v2 or (cgroup / "blkio/blkio.weight").exists()
         or (cgroup / "blkio/blkio.bfq.weight").exists(),
         hugepages=_hugepages(root),
+        realtime=(cgroup / "cpu/cpu.rt_period_us").exists(),
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from cored.engine.workload import Binding, ContainerConfig
 from cored.errors import InvalidArgument, NotFound, from_mount_error
 from cored.oci.manifest import ImageConfig
 from cored.oci.mounts import Bind
-from cored.oci.resources import Resources, document
+from cored.oci.resources import WEIGHT, Resources, Throttle, document
 from cored.oci.security import Host
 from cored.oci.spec import SpecOptions, build, environment
 from cored.oci.users import IdRange, User, groups, resolve, simple
@@ -76,8 +76,9 @@ class Recipe:
     @property
     def fifos(self) -> Stdio:
         """Where somebody may join it later, when nobody is there now."""
+        kept = "" if "stdin" in self.config.attached else _OPEN
         return Stdio(
-            f"{_OPEN}{self.place / 'stdin'}" if self.config.open_stdin else "",
+            f"{kept}{self.place / 'stdin'}" if self.config.open_stdin else "",
             str(self.place / "stdout"),
             "" if self.config.terminal else str(self.place / "stderr"),
         )
@@ -94,7 +95,8 @@ class Recipe:
         found = []
         if limits.memory_limit and not host.swap:
             found.append("memory and swap: this kernel does not count swap; only memory is limited")
-        if limits.blkio_weight and not host.blkio_weight:
+        weights = limits.blkio_weight or any(one.kind == WEIGHT for one in limits.throttles)
+        if weights and not host.blkio_weight:
             found.append("blkio weight: this kernel has none; it has no effect")
         if config.oom_score_adj < host.oom_floor:
             found.append(f"OOM score: {host.oom_floor}, the daemon may not go below its own")
@@ -122,9 +124,26 @@ class Recipe:
                 raise InvalidArgument(
                     f"huge pages {size!r}: unknown here", hint=f"there is {there}"
                 )
+        if (limits.cpu_rt_period or limits.cpu_rt_runtime) and not self.host.realtime:
+            raise InvalidArgument("real-time scheduling: this kernel has none for cgroups")
+        self._check_storage()
+        if self.config.working_directory and not self.config.working_directory.startswith("/"):
+            raise InvalidArgument(
+                f"working directory {self.config.working_directory!r}: must be absolute"
+            )
         if limits.unified and not self.host.cgroup_v2:
             raise InvalidArgument("unified limits: this host has cgroup v1")
         self.spec(User())
+
+    def _check_storage(self) -> None:
+        """No snapshotter of ours can keep a container from writing more than so much."""
+        for name in self.config.storage_options:
+            if name != "size":
+                raise InvalidArgument(f"storage option {name!r}: unknown", hint="there is size")
+            raise InvalidArgument(
+                "storage option 'size': nothing here can limit a container's files",
+                hint="give it a volume or --tmpfs PATH:size=BYTES",
+            )
 
     def prepare(self) -> None:
         """Make the directory with its files, and the sources of binds that want it."""
@@ -208,7 +227,7 @@ class Recipe:
                 cap_add=config.cap_add,
                 cap_drop=config.cap_drop,
                 resources=self._limits(),
-                throttled=devices.throttled(config.resources.throttles),
+                throttled=devices.throttled(self._throttles()),
                 ulimits=config.ulimits,
                 sysctls=config.sysctls,
                 devices=[*given, *devices.found(config.devices)],
@@ -235,6 +254,10 @@ class Recipe:
         """Without what this kernel does not have (see :attr:`warnings`)."""
         limits = self.config.resources
         return limits if self.host.blkio_weight else replace(limits, blkio_weight=0)
+
+    def _throttles(self) -> list[Throttle]:
+        given = self.config.resources.throttles
+        return [one for one in given if one.kind != WEIGHT or self.host.blkio_weight]
 
 
 def joinable(stdio: Stdio) -> Stdio:

@@ -38,7 +38,7 @@ class Sharing:
         place: Callable[[str], Path],
         hostname: Callable[[str, ContainerConfig], str],
     ) -> None:
-        self._find = find
+        self.find = find
         self._pid = pid
         self._netns = netns
         self._place = place
@@ -81,7 +81,7 @@ class Sharing:
     async def _owner(self, kind: str, value: str) -> tuple[Container, ContainerConfig]:
         """Whose namespace it is in the end."""
         while True:
-            other = await self._find(value.removeprefix(SHARED))
+            other = await self.find(value.removeprefix(SHARED))
             theirs, _ = decoded(other)
             named = theirs.network if kind == "network" else getattr(theirs.namespaces, kind)
             if not named.startswith(SHARED):

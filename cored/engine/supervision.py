@@ -20,6 +20,7 @@ from cored.abc.snapshots import Snapshotter
 from cored.abc.values import Typed
 from cored.engine import restarts
 from cored.engine.health import HealthChecks
+from cored.engine.links import linked
 from cored.engine.lives import Key, Lives
 from cored.engine.logdrivers import LogDrivers
 from cored.engine.networking import Networking
@@ -151,6 +152,8 @@ class Supervision:
     async def _join(self, record: Container) -> None:
         """Put a created container into its networks. CoredError, as they have it."""
         config, _ = decoded(record)
+        if config.links:
+            config = await linked(config, self._sharing.find, self.networking)
         task = self._tasks.known()[scope.namespace(), record.id]
         recipe = self._recipe(record.id, config)
         await self.networking.join(

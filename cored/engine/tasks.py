@@ -84,6 +84,7 @@ class Tasks:
         self._bus = bus
         self._adjust_spec = adjust_spec
         self._entries: dict[tuple[str, str], _Entry] = {}
+        self._unwatched: set[tuple[str, str]] = set()
         self._creating: set[tuple[str, str]] = set()
         self._watching: set[asyncio.Task[None]] = set()
 
@@ -146,7 +147,7 @@ class Tasks:
             self._creating.discard(key)
         await self._bus.publish(self._created(task, wanted))
         self._watch(key, "")
-        return await task.state()
+        return ProcessState(task.id, "", str(task.bundle), task.pid, Status.CREATED, wanted.stdio)
 
     async def start(self, id: str, exec_id: str = "") -> int:
         """Start a created process and answer its pid."""
@@ -278,10 +279,15 @@ class Tasks:
         return {key: entry.task for key, entry in self._entries.items()}
 
     def _entry(self, id: str) -> _Entry:
+        key = (scope.namespace(), id)
         try:
-            return self._entries[scope.namespace(), id]
+            entry = self._entries[key]
         except KeyError:
             raise NotFound(f"task {id!r}: not found") from None
+        if key in self._unwatched:  # what is done to it may end it
+            self._unwatched.remove(key)
+            self._watch_all(key)
+        return entry
 
     def _adjusted(self, spec: Typed, id: str) -> Typed:
         """The spec as the observer plugins want it; untouched bytes where there are none."""
@@ -342,8 +348,16 @@ class Tasks:
     async def _recover(self) -> None:
         for key, task in (await self._runtime.recover()).items():
             self._entries[key] = _Entry(task)
-            for exec_id in task.untold():
-                self._watch(key, exec_id)
+            self._unwatched.add(key)
+
+    def watch(self) -> None:
+        """Publish the exits of processes of earlier daemons: now there is somebody to hear it."""
+        while self._unwatched:
+            self._watch_all(self._unwatched.pop())
+
+    def _watch_all(self, key: tuple[str, str]) -> None:
+        for exec_id in self._entries[key].task.untold():
+            self._watch(key, exec_id)
 
     async def _stop_watching(self) -> None:
         watchers = list(self._watching)

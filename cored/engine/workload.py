@@ -31,10 +31,12 @@ __all__ = [
     "VolumeMount",
     "decoded",
     "encoded",
+    "image_id",
 ]
 
 CONFIG = "cored.io/config"
 STATE = "cored.io/state"
+IMAGE = "cored.io/image"
 NAME = "cored.io/name"
 # how many lives of a container are kept
 _LIVES = 10
@@ -161,6 +163,9 @@ class ContainerConfig:
     volumes: tuple[VolumeMount, ...] = ()
     cdi_devices: tuple[str, ...] = ()
     exposed: tuple[str, ...] = ()
+    attached: tuple[str, ...] = ()
+    storage_options: Mapping[str, str] = field(default_factory=dict)
+    links: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,10 +249,17 @@ class ContainerView:
         return self.record.labels.get(NAME, "")
 
 
-def encoded(config: ContainerConfig, state: ContainerState) -> dict[str, Typed]:
-    """Both as a record's extensions."""
+def encoded(config: ContainerConfig, state: ContainerState, image: str = "") -> dict[str, Typed]:
+    """Both as a record's extensions, with the digest of its image's configuration if given."""
     value = Typed("cored.io/ContainerConfig", json.dumps(asdict(config)).encode())
-    return {CONFIG: value, STATE: _state(state)}
+    more = {IMAGE: Typed("cored.io/ImageID", image.encode())} if image else {}
+    return {CONFIG: value, STATE: _state(state), **more}
+
+
+def image_id(record: Container) -> str:
+    """The digest of the configuration of its image, '' where that was not kept."""
+    kept = record.extensions.get(IMAGE)
+    return kept.value.decode() if kept is not None else ""
 
 
 def _state(state: ContainerState) -> Typed:

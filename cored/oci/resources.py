@@ -9,12 +9,13 @@ from typing import Any
 
 from cored.errors import InvalidArgument
 
-__all__ = ["RATES", "Resources", "Throttle", "document"]
+__all__ = ["RATES", "WEIGHT", "Resources", "Throttle", "document"]
 
 # what a container needs to be started at all, as docker has it
 _LEAST_MEMORY = 6 << 20
 _PERIOD = 100_000
 _SET = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
+WEIGHT = "weight"
 RATES = {
     "read_bps": "throttleReadBpsDevice",
     "write_bps": "throttleWriteBpsDevice",
@@ -25,7 +26,10 @@ RATES = {
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """A block device's rate: ``kind`` is one of :data:`RATES`, bytes or operations a second."""
+    """A block device's rate: ``kind`` is one of :data:`RATES`, bytes or operations a second.
+
+    Or ``weight``: its weight against other containers.
+    """
 
     kind: str
     path: str
@@ -56,6 +60,8 @@ class Resources:
     throttles: tuple[Throttle, ...] = ()
     hugepage_limits: Mapping[str, int] = field(default_factory=dict)
     unified: Mapping[str, str] = field(default_factory=dict)
+    cpu_rt_runtime: int = 0
+    cpu_rt_period: int = 0
 
 
 def document(
@@ -74,6 +80,12 @@ def document(
     if wanted.blkio_weight and not 10 <= wanted.blkio_weight <= 1000:
         raise InvalidArgument(f"blkio weight {wanted.blkio_weight}: must be 10 to 1000")
     for throttle, major, minor in throttled:
+        if throttle.kind == WEIGHT:
+            if not 10 <= throttle.rate <= 1000:
+                raise InvalidArgument(f"weight of {throttle.path}: must be 10 to 1000")
+            one = {"major": major, "minor": minor, "weight": throttle.rate}
+            blocks.setdefault("weightDevice", []).append(one)
+            continue
         if throttle.kind not in RATES:
             raise InvalidArgument(f"throttle {throttle.kind!r}: unknown", hint=" ".join(RATES))
         rate = {"major": major, "minor": minor, "rate": throttle.rate}
@@ -136,5 +148,7 @@ def _cpu(wanted: Resources) -> dict[str, Any]:
         "period": period,
         "cpus": wanted.cpuset_cpus,
         "mems": wanted.cpuset_mems,
+        "realtimeRuntime": wanted.cpu_rt_runtime,
+        "realtimePeriod": wanted.cpu_rt_period,
     }
     return {name: value for name, value in found.items() if value}

@@ -65,6 +65,7 @@ class Host:
     swap: bool = True
     blkio_weight: bool = True
     hugepages: frozenset[str] = frozenset()
+    realtime: bool = True
 
 
 def apparmor_profile(wanted: str, host: Host, *, privileged: bool) -> str:

@@ -126,7 +126,8 @@ def _process(options: SpecOptions) -> dict[str, Any]:
         "user": {
             "uid": options.user.uid,
             "gid": options.user.gid,
-            "additionalGids": list(options.user.groups),
+            # its own group too, as docker has it since CVE-2022-36109
+            "additionalGids": list(dict.fromkeys((options.user.gid, *options.user.groups))),
             **({} if options.umask is None else {"umask": options.umask}),
         },
         "args": list(options.args),

@@ -51,7 +51,9 @@ class ProxyDiffer(Differ):
         ref: str = "",
         labels: Labels = NO_LABELS,
         source_date_epoch: int | None = None,
+        targets: Sequence[str] = (),
     ) -> Descriptor:
+        # others have no word for places of mounts
         request = pb.DiffRequest(
             left=map(mount_message, lower),
             right=map(mount_message, upper),

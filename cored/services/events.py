@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, MutableMapping
 from dataclasses import fields
+from functools import cache
 from typing import Any
 
 from google.protobuf import descriptor_pool, message_factory
@@ -13,18 +14,8 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError
 
 from cored import scope
-from cored._pb.containerd.events import (  # noqa: F401  (registers the messages by name)
-    container_pb2,
-    content_pb2,
-    image_pb2,
-    namespace_pb2,
-    sandbox_pb2,
-    snapshot_pb2,
-    task_pb2,
-)
 from cored._pb.containerd.services.events.v1 import events_pb2 as pb
 from cored._pb.containerd.types import event_pb2
-from cored._pb.cored.workloads.v1 import processes_pb2  # noqa: F401  (as above)
 from cored.abc.events import ContainerCreate, Envelope, Event, EventBus, TaskCreate
 from cored.abc.service import Service
 from cored.abc.values import Typed
@@ -90,18 +81,36 @@ def _readable(event: AnyMessage) -> dict[str, object]:
     """Texts, numbers and maps of a stranger's event, where its type is known and it is whole."""
     try:
         name = event.type_url.rpartition("/")[2]
-        descriptor = descriptor_pool.Default().FindMessageTypeByName(name)
-        message = message_factory.GetMessageClass(descriptor).FromString(event.value)
+        message = _message(name).FromString(event.value)
     except (KeyError, DecodeError):
         return {}
     found: dict[str, object] = {}
-    for field in descriptor.fields:
+    for field in message.DESCRIPTOR.fields:
         value = getattr(message, field.name)
         if isinstance(value, str | int):
             found[field.name] = value
         elif isinstance(value, MutableMapping):
             found[field.name] = dict(value)
     return found
+
+
+@cache
+def _message(name: str) -> Any:
+    """The class of an event's message. KeyError."""
+    # imported here, which registers the messages by name: not before the daemon serves
+    from cored._pb.containerd.events import (  # noqa: F401
+        container_pb2,
+        content_pb2,
+        image_pb2,
+        namespace_pb2,
+        sandbox_pb2,
+        snapshot_pb2,
+        task_pb2,
+    )
+    from cored._pb.cored.workloads.v1 import processes_pb2  # noqa: F401
+
+    descriptor = descriptor_pool.Default().FindMessageTypeByName(name)
+    return message_factory.GetMessageClass(descriptor)
 
 
 def envelope_message(envelope: Envelope) -> event_pb2.Envelope:
@@ -116,8 +125,7 @@ def envelope_message(envelope: Envelope) -> event_pb2.Envelope:
 
 
 def _pack(event: Event) -> AnyMessage:
-    descriptor = descriptor_pool.Default().FindMessageTypeByName(event.message)
-    message = message_factory.GetMessageClass(descriptor)(**_arguments(event))
+    message = _message(event.message)(**_arguments(event))
     return AnyMessage(type_url=event.message, value=message.SerializeToString())
 
 
@@ -129,11 +137,11 @@ def _arguments(event: Event) -> dict[str, Any]:
     match event:
         case TaskCreate():
             io = {k: values.pop(k) for k in ("stdin", "stdout", "stderr", "terminal")}
-            values["io"] = task_pb2.TaskIO(**io)
+            values["io"] = _message("containerd.events.TaskIO")(**io)
             values["rootfs"] = [mount_message(m) for m in event.rootfs]
         case ContainerCreate():
             del values["runtime_name"], values["runtime_options"]
-            values["runtime"] = container_pb2.ContainerCreate.Runtime(
+            values["runtime"] = _message("containerd.events.ContainerCreate.Runtime")(
                 name=event.runtime_name, options=typed_message(event.runtime_options)
             )
         case _:

@@ -18,6 +18,7 @@ __all__ = ["changeable_options", "changed", "limit_options", "resources", "ulimi
 
 _NANO = 1_000_000_000
 _THROTTLES = ("read_bps", "write_bps", "read_iops", "write_iops")
+_WEIGHT = "blkio_weight_device"
 
 
 def limit_options() -> Sequence[Callable[..., Any]]:
@@ -37,6 +38,11 @@ def limit_options() -> Sequence[Callable[..., Any]]:
         option("--cpuset-mems", default="", metavar="0-2,7", help="Which memory nodes."),
         option("--pids-limit", type=int, default=0, help="Number of processes at most."),
         option("--blkio-weight", type=int, default=0, help="Weight for disks, 10 to 1000."),
+        option(
+            "--blkio-weight-device", multiple=True, metavar="DEVICE:WEIGHT", help="For one disk."
+        ),
+        option("--cpu-rt-period", type=int, default=0, metavar="US", help="Of real-time tasks."),
+        option("--cpu-rt-runtime", type=int, default=0, metavar="US", help="CPU time of theirs."),
         *(
             option(
                 f"--device-{kind.replace('_', '-')}",
@@ -58,7 +64,7 @@ def limit_options() -> Sequence[Callable[..., Any]]:
 
 _CHANGEABLE = {
     "memory", "memory_swap", "memory_reservation", "cpus", "cpu_shares", "cpu_period", "cpu_quota",
-    "cpuset_cpus", "cpuset_mems", "pids_limit", "blkio_weight",
+    "cpuset_cpus", "cpuset_mems", "pids_limit", "blkio_weight", "cpu_rt_period", "cpu_rt_runtime",
 }  # fmt: skip
 
 
@@ -75,7 +81,7 @@ def changeable_options() -> Sequence[Callable[..., Any]]:
 def changed(options: Mapping[str, Any]) -> pb.Resources:
     """What update's options ask for. InvalidArgument."""
     none: dict[str, Any] = {f"device_{kind}": () for kind in _THROTTLES}
-    none |= {"memory_swappiness": -1, "oom_kill_disable": False, "cgroup_conf": ()}
+    none |= {"memory_swappiness": -1, "oom_kill_disable": False, "cgroup_conf": (), _WEIGHT: ()}
     return resources({**none, **options})
 
 
@@ -99,8 +105,11 @@ def resources(options: Mapping[str, Any]) -> pb.Resources:
         pids_limit=options["pids_limit"],
         blkio_weight=_whole("blkio-weight", options["blkio_weight"]),
         throttles=[
-            _throttle(kind, text) for kind in _THROTTLES for text in options[f"device_{kind}"]
+            *(_throttle(kind, text) for kind in _THROTTLES for text in options[f"device_{kind}"]),
+            *(_throttle("weight", text) for text in options[_WEIGHT]),
         ],
+        cpu_rt_period=_whole("cpu-rt-period", options["cpu_rt_period"]),
+        cpu_rt_runtime=_whole("cpu-rt-runtime", options["cpu_rt_runtime"]),
         unified=dict(_pair("cgroup-conf", text) for text in options["cgroup_conf"]),
     )
 

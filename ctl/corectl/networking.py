@@ -52,6 +52,10 @@ def network_options() -> Sequence[Callable[..., Any]]:
         option("--dns-search", multiple=True, metavar="DOMAIN", help="Search domain."),
         option("--dns-option", "--dns-opt", multiple=True, help="Option of the resolver."),
         option("--add-host", multiple=True, metavar="NAME:ADDRESS", help="Line for /etc/hosts."),
+        option("--link", multiple=True, metavar="CONTAINER[:ALIAS]", help="Find it by that name."),
+        option(
+            "--link-local-ip", multiple=True, metavar="ADDRESS", help="Not here: see --ip, --ip6."
+        ),
         option("--domainname", default="", help="Domain name."),
     )
 
@@ -65,6 +69,11 @@ def endpoints(options: Mapping[str, Any]) -> list[pb.Endpoint]:
     """What is wanted of the networks; options of their own are the first one's. InvalidArgument."""
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
+    if options["link_local_ip"]:
+        raise InvalidArgument(
+            f"--link-local-ip {options['link_local_ip'][0]}: networks here give no such addresses",
+            hint="--ip and --ip6 choose addresses",
+        )
     found = [_endpoint(text) for text in options["network"]]
     own = pb.Endpoint(
         aliases=options["network_alias"],

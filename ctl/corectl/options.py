@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
@@ -15,12 +15,25 @@ from corectl.limits import limit_options, resources, ulimit
 from corectl.mounts import sorted_mounts
 from corectl.networking import dns, endpoints, first_network, network_options, ports
 from corectl.sizes import count
+from corectl.wide_help import WideCommand, names_of
 from cored.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
-__all__ = ["container_config", "container_options", "environment"]
+__all__ = ["ContainerCommand", "container_config", "container_options", "environment"]
+
+
+class ContainerCommand(WideCommand):
+    """run and create."""
+
+    groups: ClassVar = {
+        "Files": lambda: frozenset({"volume", "mount", "volumes_from", "volume_driver", "tmpfs"}),
+        "Networks": lambda: names_of(network_options()),
+        "Rights, devices, namespaces": lambda: names_of(isolation_options()),
+        "Limits": lambda: names_of(limit_options()),
+        "Restarts, health, end": lambda: names_of(care_options()),
+    }
 
 
 def container_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -75,6 +88,8 @@ def _options() -> Sequence[Callable[..., Any]]:
             show_default=True,
             help="When to fetch the image.",
         ),
+        option("-q", "--quiet", is_flag=True, help="Say nothing of fetching the image."),
+        option("--storage-opt", multiple=True, metavar="NAME=VALUE", help="Of its snapshotter."),
         option("--platform", default="", help="os/arch[/variant] of the image."),
         option("--runtime", default="", help="Runtime."),
         option("--snapshotter", default="", help="Snapshotter."),
@@ -146,6 +161,8 @@ def container_config(options: Mapping[str, Any]) -> pb.ContainerConfig:
         groups=options["group_add"],
         namespaces=namespaces(options),
         cgroup_parent=options["cgroup_parent"],
+        storage_options=files.pairs(options["storage_opt"]),
+        links=options["link"],
     )
 
 

@@ -10,6 +10,7 @@ import click
 
 __all__ = [
     "NONE",
+    "Fields",
     "age",
     "as_json",
     "choice",
@@ -30,6 +31,15 @@ NONE = "<none>"
 """What has no name, as docker writes it."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Fields(dict[str, Any]):
+    """A record, and what only templates see of it: ``unset`` has what JSON leaves out, too."""
+
+    def __init__(self, values: Mapping[str, Any], unset: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self.unset = unset
+
 
 _STEPS = ((31_536_000, "year"), (2_592_000, "month"), (604_800, "week"), (86_400, "day"),
           (3_600, "hour"), (60, "minute"), (1, "second"))  # fmt: skip

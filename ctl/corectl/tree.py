@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import click
 
 from corectl.session import Session
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = ["LazyGroup", "build"]
 
@@ -62,6 +67,8 @@ _ROOT = {
     "namespace": ("", "Work with namespaces: ls, create, label, inspect, rm."),
     "system": ("", "Work with the whole: info, df, prune, events."),
     "info": ("system:info", "Show what the daemon is, has, and runs on."),
+    "completion": ("completion:completion", "Print a script for a shell's completion."),
+    "man": ("completion:man", "Print the manual page."),
     "plugins": ("daemon:plugins", "List the daemon's plugins and how they fare."),
     "version": ("daemon:version", "Show the versions of corectl and the daemon."),
 }
@@ -181,7 +188,22 @@ class LazyGroup(click.Group):
         module, _, attribute = place.partition(":")
         command = getattr(import_module(f"{self._package}.{module}"), attribute)
         assert isinstance(command, click.Command)
+        if ctx.resilient_parsing:  # a shell wants to complete a line
+            from corectl.completion import attach
+
+            attach(self.name or "", command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Its commands, without importing them, and its options."""
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=help)
+            for name, (_, help) in self._entries.items()
+            if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of --help, without importing what it lists."""
@@ -222,6 +244,11 @@ def build() -> click.Group:
         click.Option(["--debug"], is_flag=True, help="Show tracebacks of errors."),
     ]
     group.callback = _globals
+    if "_CORECTL_COMPLETE" in os.environ:
+        from corectl.completion import attach, register
+
+        register()
+        attach("", group)
     return group
 
 

@@ -72,6 +72,7 @@ class WalkingDiffer(Differ):
         ref: str = "",
         labels: Labels = NO_LABELS,
         source_date_epoch: int | None = None,
+        targets: Sequence[str] = (),
     ) -> Descriptor:
         base = next((known for known in _LAYERS if media_type.startswith(known)), None)
         compression = _COMPRESSIONS.get(media_type[len(base) :]) if base is not None else None
@@ -80,8 +81,9 @@ class WalkingDiffer(Differ):
         with NamedTemporaryFile(dir=self._state, prefix="diff-") as output:
             async with mounted(lower, self._state) as old, mounted(upper, self._state) as new:
                 job = DiffJob(
-                    old if lower else "", new, output.name, compression, source_date_epoch
-                )
+                    old if lower else "", new, output.name, compression, source_date_epoch,
+                    mounted=tuple(targets),
+                )  # fmt: skip
                 result = await self._pool.run(job)
             kept = {**labels, "containerd.io/uncompressed": result.diff_id}
             name = ref or f"diff-{time.time_ns()}-{result.digest}"

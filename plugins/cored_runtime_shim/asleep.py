@@ -36,18 +36,28 @@ class Note(NamedTuple):
     terminal: bool
     exit_status: int
     exited_at: int
+    file: tuple[int, int] = (0, 0)
+    """Which file this was: inode, and when it was written."""
 
 
-def read(bundle: Path) -> Note | None:
-    """What the shim of a bundle has left word of; None while it is awake."""
+def read(bundle: Path, before: Note | None = None) -> Note | None:
+    """What the shim of a bundle has left word of; None while it is awake.
+
+    ``before`` is what the caller knows already, if it is still so.
+    """
+    path = f"{bundle}/asleep"
     try:
-        return Note(**json.loads(_content(f"{bundle}/asleep")))
+        found = os.stat(path)  # noqa: PTH116
+        file = (found.st_ino, found.st_mtime_ns)
+        if before is not None and before.file == file:
+            return before
+        return Note(**json.loads(_content(path)), file=file)
     except (OSError, ValueError, TypeError):
         return None  # not there, or not yet whole
 
 
 class Vigil:
-    """Sees the end of a shim (``lost`` is called) and of its init (``ended`` is done).
+    """Sees the end of a shim (``lost`` is called), and that of its init for who wants to know.
 
     OSError when the shim does not live, whatever its pid is now.
     """
@@ -56,12 +66,20 @@ class Vigil:
         self._loop = asyncio.get_running_loop()
         self._handles: list[int] = []
         self.shim = note.shim
-        self.ended: asyncio.Future[None] = self._loop.create_future()
+        self._note = note
+        self._ended: asyncio.Future[None] | None = None
         self._watch(note.shim, note.since, lost)
-        try:
-            self._watch(note.pid, note.began, self._init_ended)
-        except OSError:
-            self._init_ended()  # or it is about to be known
+
+    @property
+    def ended(self) -> asyncio.Future[None]:
+        """Done when init has ended, or this is closed."""
+        if self._ended is None:
+            self._ended = self._loop.create_future()
+            try:
+                self._watch(self._note.pid, self._note.began, self._init_ended)
+            except OSError:
+                self._init_ended()  # or it is about to be known
+        return self._ended
 
     def close(self) -> None:
         """See no more."""
@@ -69,6 +87,7 @@ class Vigil:
             self._loop.remove_reader(handle)
             os.close(handle)
         self._handles.clear()
+        self._init_ended()
 
     def _watch(self, pid: int, began: int, then: Callable[[], None]) -> None:
         handle = os.pidfd_open(pid)
@@ -79,8 +98,8 @@ class Vigil:
         self._loop.add_reader(handle, then)
 
     def _init_ended(self) -> None:
-        if not self.ended.done():
-            self.ended.set_result(None)
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
 
 
 def _began(pid: int) -> int:

@@ -111,9 +111,11 @@ class ShimRuntime(Runtime):
     async def runtimes(self) -> Sequence[RuntimeInfo]:
         return await self._about.all()
 
-    def _task(self, bundle: Bundle, line: Line, pid: int) -> ShimTask:
+    def _task(
+        self, bundle: Bundle, line: Line, pid: int, note: asleep.Note | None = None
+    ) -> ShimTask:
         task = ShimTask(bundle, line, self._destroy, self._forget)
-        task.created(pid)
+        task.created(pid, note)
         self._tasks[bundle.path] = task
         return task
 
@@ -150,7 +152,7 @@ class ShimRuntime(Runtime):
         except OSError as error:
             _log(bundle).info("its shim went while it slept", error=str(error))
             return None
-        return self._task(bundle, line, note.pid)
+        return self._task(bundle, line, note.pid, note)
 
     async def _recovered(self, bundle: Bundle) -> Task | None:
         """The task of a bundle; None when there is none (any more), and it has been removed."""

@@ -58,6 +58,7 @@ class ShimTask(Task):
         self._over = False
         self._deleted = False
         self._pid = 0
+        self._note: asleep.Note | None = None
 
     @property
     def pid(self) -> int:
@@ -72,9 +73,9 @@ class ShimTask(Task):
     def tell_exit(self, exec_id: str = "") -> None:
         self._files.tell_exit(exec_id)
 
-    def created(self, pid: int) -> None:
+    def created(self, pid: int, note: asleep.Note | None = None) -> None:
         """It is there, with init's pid: from now on the death of its shim is its end."""
-        self._pid = pid
+        self._pid, self._note = pid, note
         self._line.gone.add_done_callback(lambda _: self._shim_died())
 
     def close(self) -> None:
@@ -262,7 +263,7 @@ class ShimTask(Task):
         """What the shim has left word of before it went to sleep; None when it is to be asked."""
         if self._line.silent or self._line.gone.done():
             return None
-        note = asleep.read(self.bundle)
+        note = self._note = asleep.read(self.bundle, self._note)
         if note is None:
             return None
         return ProcessState(

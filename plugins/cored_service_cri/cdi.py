@@ -1,7 +1,6 @@
 """Devices by the Container Device Interface: ``vendor.com/class=name`` to edits of a spec.
 
-Specifications are read from /etc/cdi and /var/run/cdi for each container (CDI 0.8, JSON; what is
-written as YAML is JSON's business elsewhere: there is no reader for it here).
+Specifications are read from /etc/cdi and /var/run/cdi for each container (CDI 0.8, JSON or YAML).
 """
 
 from __future__ import annotations
@@ -65,9 +64,11 @@ def inject(
 def _read(directories: Sequence[Path]) -> Iterator[Mapping[str, Any]]:
     """The specifications; of one device the last counts."""
     for directory in directories:
-        for path in sorted(directory.glob("*.json")):
+        for path in sorted(directory.glob("*")):
+            if path.suffix not in (".json", ".yaml", ".yml"):
+                continue
             try:
-                document = json.loads(path.read_bytes())
+                document = _parsed(path)
             except (OSError, ValueError) as error:
                 log.get("cri").warning("a CDI specification is left out", path=str(path), why=error)
                 continue
@@ -125,3 +126,16 @@ def _add_node(linux: dict[str, Any], node: Mapping[str, Any]) -> None:
     )
     allowed = {"allow": True, "type": kind, "major": major, "minor": minor}
     linux["resources"]["devices"].append({**allowed, "access": node.get("permissions", "rw")})
+
+
+def _parsed(path: Path) -> Any:
+    """A file's document. OSError, ValueError."""
+    text = path.read_bytes()
+    if path.suffix == ".json":
+        return json.loads(text)
+    import yaml  # few have any
+
+    try:
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error

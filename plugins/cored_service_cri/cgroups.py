@@ -6,16 +6,34 @@ runtime with ideas of its own.
 
 from __future__ import annotations
 
+import os
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Cgroups", "Usage"]
+__all__ = ["Cgroups", "Stall", "Usage"]
+
+_V1_USED = "memory.usage_in_bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """Pressure: ns that were waited for something in all, and percent of the last seconds."""
+
+    total: int
+    avg10: float
+    avg60: float
+    avg300: float
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Counters at ``at`` (ns): ns of CPU, bytes, numbers. ``limit`` is 0 where there is none."""
+    """Counters at ``at`` (ns): ns of CPU, bytes, numbers. ``limit`` is 0 where there is none.
+
+    ``pressure`` has what was waited for (cpu, memory, io), by some and by all ("full"); the kernel
+    tells it in version 2, unless it was built or started without (Documentation/accounting/psi).
+    """
 
     at: int = 0
     cpu: int = 0
@@ -28,6 +46,7 @@ class Usage:
     swap: int = 0
     swap_limit: int = 0
     pids: int = 0
+    pressure: Mapping[str, Mapping[str, Stall]] = field(default_factory=dict)
 
     @property
     def working_set(self) -> int:
@@ -39,9 +58,9 @@ class Cgroups:
     """The cgroups of running containers, by id; ``root`` is where /proc and /sys are."""
 
     def __init__(self, root: Path = Path("/")) -> None:
-        self._top = root / "sys/fs/cgroup"
+        self._top = str(root / "sys/fs/cgroup")
         self._proc = root / "proc"
-        self.v2 = (self._top / "cgroup.controllers").exists()
+        self.v2 = (root / "sys/fs/cgroup/cgroup.controllers").exists()
         self._places: dict[str, dict[str, str]] = {}
         self._rates: dict[str, tuple[int, int, int]] = {}
 
@@ -55,7 +74,8 @@ class Cgroups:
         for line in text.splitlines():
             _, controllers, path = line.split(":", 2)
             for controller in controllers.split(","):
-                found[controller] = path
+                tree = self._top if self.v2 else f"{self._top}/{controller}"
+                found[controller] = f"{tree}/{path.strip('/')}"
         self._places[id] = found
 
     def forget(self, id: str) -> None:
@@ -69,14 +89,16 @@ class Cgroups:
         if place is None:
             return False
         name = "memory.events" if self.v2 else "memory.oom_control"
-        return _pairs(place / name).get("oom_kill", 0) > 0
+        return _pairs(f"{place}/{name}").get("oom_kill", 0) > 0
 
     def usage(self, id: str) -> Usage | None:
         """What a container uses now; None when it has no cgroup (any more). Blocks shortly."""
         memory = self._place(id, "memory")
-        if memory is None or not memory.exists():
+        # one look tells whether it is there
+        text = memory and _text(f"{memory}/{'memory.current' if self.v2 else _V1_USED}")
+        if not memory or not text:
             return None
-        return _usage_v2(memory) if self.v2 else self._usage_v1(id, memory)
+        return _usage_v2(memory) if self.v2 else self._usage_v1(id, memory, int(text))
 
     def nano_cores(self, id: str, usage: Usage) -> int:
         """The CPU that it used a second since it was last asked for, in billionths."""
@@ -89,41 +111,35 @@ class Cgroups:
 
     def places(self, id: str) -> dict[str, Path]:
         """The directories of a container's cgroup by controller ('' in version 2)."""
-        paths = self._places.get(id, {})
+        paths = {name: Path(path) for name, path in self._places.get(id, {}).items()}
         if self.v2:
-            return {"": self._top / paths[""].lstrip("/")} if "" in paths else {}
-        found = {name: self._top / name / path.lstrip("/") for name, path in paths.items()}
-        return found if "memory" in found else {}
+            return {"": paths[""]} if "" in paths else {}
+        return paths if "memory" in paths else {}
 
     def parent(self, id: str) -> str:
         """A name for the cgroup that a container's is in, for :meth:`usage`; '' for none."""
         places = self._places.get(id)
         if places is None:
             return ""
-        above = {key: str(Path(path).parent) for key, path in places.items()}
+        above = {key: path.rpartition("/")[0] for key, path in places.items()}
         name = f"parent of {above.get('memory', above.get('', '/'))}"
         self._places[name] = above
         return name
 
-    def _place(self, id: str, controller: str) -> Path | None:
+    def _place(self, id: str, controller: str) -> str | None:
         paths = self._places.get(id)
-        if paths is None:
-            return None
-        if self.v2:
-            return self._top / paths.get("", "/").lstrip("/")
-        path = paths.get(controller)
-        return None if path is None else self._top / controller / path.lstrip("/")
+        return None if paths is None else paths.get("" if self.v2 else controller)
 
-    def _usage_v1(self, id: str, memory: Path) -> Usage:
+    def _usage_v1(self, id: str, memory: str, used: int) -> Usage:
         cpu, pids = self._place(id, "cpuacct"), self._place(id, "pids")
-        stat = _pairs(memory / "memory.stat")
-        used = _number(memory / "memory.usage_in_bytes")
-        both = _number(memory / "memory.memsw.usage_in_bytes")
-        limit = _limit(memory / "memory.limit_in_bytes")
-        swap = _limit(memory / "memory.memsw.limit_in_bytes")
+        stat = _pairs(f"{memory}/memory.stat")
+        limit = _limit(f"{memory}/memory.limit_in_bytes")
+        # without swap accounting there is neither
+        swap = _limit(f"{memory}/memory.memsw.limit_in_bytes")
+        both = _number(f"{memory}/memory.memsw.usage_in_bytes")
         return Usage(
             at=time.time_ns(),
-            cpu=_number(cpu / "cpuacct.usage") if cpu else 0,
+            cpu=_number(f"{cpu}/cpuacct.usage") if cpu else 0,
             memory=used,
             inactive_file=stat.get("total_inactive_file", 0),
             rss=stat.get("total_rss", 0),
@@ -132,49 +148,72 @@ class Cgroups:
             limit=limit,
             swap=max(0, both - used),
             swap_limit=max(0, swap - limit) if swap and limit else 0,
-            pids=_number(pids / "pids.current") if pids else 0,
+            pids=_number(f"{pids}/pids.current") if pids else 0,
         )
 
 
-def _usage_v2(place: Path) -> Usage:
-    stat = _pairs(place / "memory.stat")
+def _usage_v2(place: str) -> Usage:
+    stat = _pairs(f"{place}/memory.stat")
     return Usage(
         at=time.time_ns(),
-        cpu=_pairs(place / "cpu.stat").get("usage_usec", 0) * 1000,
-        memory=_number(place / "memory.current"),
+        cpu=_pairs(f"{place}/cpu.stat").get("usage_usec", 0) * 1000,
+        memory=_number(f"{place}/memory.current"),
         inactive_file=stat.get("inactive_file", 0),
         rss=stat.get("anon", 0),
         faults=stat.get("pgfault", 0),
         major_faults=stat.get("pgmajfault", 0),
-        limit=_limit(place / "memory.max"),
-        swap=_number(place / "memory.swap.current"),
-        swap_limit=_limit(place / "memory.swap.max"),
-        pids=_number(place / "pids.current"),
+        limit=_limit(f"{place}/memory.max"),
+        swap=_number(f"{place}/memory.swap.current"),
+        swap_limit=_limit(f"{place}/memory.swap.max"),
+        pids=_number(f"{place}/pids.current"),
+        pressure={kind: _stalls(f"{place}/{kind}.pressure") for kind in ("cpu", "memory", "io")},
     )
 
 
-def _text(path: Path) -> str:
+def _stalls(path: str) -> dict[str, Stall]:
+    """The lines ``some avg10=0.12 avg60=… avg300=… total=MICROSECONDS`` and ``full …``."""
+    found = {}
+    for line in _text(path).decode().splitlines():
+        kind, *words = line.split()
+        values = dict(word.split("=", 1) for word in words)
+        found[kind] = Stall(
+            int(values["total"]) * 1000,
+            *(float(values[name]) for name in ("avg10", "avg60", "avg300")),
+        )
+    return found
+
+
+def _text(path: str) -> bytes:
+    """A file of the kernel's, b'' where there is none: with as few calls as can be."""
     try:
-        return path.read_text()
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return ""
+        return b""
+    try:
+        return os.read(fd, 1 << 16)
+    except OSError:
+        return b""  # it has gone since
+    finally:
+        os.close(fd)
 
 
-def _number(path: Path) -> int:
-    text = _text(path).strip()
-    return int(text) if text.isdecimal() else 0
+def _number(path: str) -> int:
+    try:
+        return int(_text(path))
+    except ValueError:
+        return 0  # none, or "max"
 
 
-def _limit(path: Path) -> int:
+def _limit(path: str) -> int:
     """0 for none: version 1 says so by a number that nothing has."""
     number = _number(path)
     return 0 if number >= 1 << 62 else number
 
 
-def _pairs(path: Path) -> dict[str, int]:
-    found = {}
-    for line in _text(path).splitlines():
-        name, _, value = line.partition(" ")
-        if value.strip().isdecimal():
-            found[name] = int(value)
-    return found
+def _pairs(path: str) -> dict[str, int]:
+    words = _text(path).decode().split()
+    return {
+        name: int(value)
+        for name, value in zip(words[::2], words[1::2], strict=False)
+        if value.isdecimal()
+    }

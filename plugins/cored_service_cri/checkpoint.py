@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import tarfile
 import tempfile
 from pathlib import Path
@@ -11,23 +12,39 @@ from pathlib import Path
 from google.protobuf import json_format
 
 from cored.engine.tasks import Tasks
-from cored.errors import from_os_error
+from cored.errors import CoredError, FailedPrecondition, from_os_error
 from cored_service_cri.values import Container
 
 __all__ = ["archive"]
 
 
 async def archive(tasks: Tasks, one: Container, location: Path) -> None:
-    """Write the checkpoint of a container, which goes on running, to ``location``."""
+    """Write the checkpoint of a container, which goes on running, to ``location``.
+
+    FailedPrecondition without criu, and whatever the runtime says.
+    """
     await tasks.pause(one.id)
     try:
         with tempfile.TemporaryDirectory(prefix="checkpoint-", dir=location.parent) as place:
-            await tasks.checkpoint(one.id, place, None)
+            await _checkpoint(tasks, one.id, place)
             await asyncio.to_thread(_pack, one, Path(place), location)
     except OSError as error:
         raise from_os_error(f"checkpoint {location}", error) from error
     finally:
         await tasks.resume(one.id)
+
+
+async def _checkpoint(tasks: Tasks, id: str, place: str) -> None:
+    try:
+        await tasks.checkpoint(id, place, None)
+    except CoredError as error:
+        # not asked before: a runtime may have a criu of its own
+        if shutil.which("criu") is None:
+            raise FailedPrecondition(
+                f"container {id!r}: cannot be checkpointed: there is no criu ({error.message})",
+                hint="install criu",
+            ) from error
+        raise
 
 
 def _pack(one: Container, images: Path, location: Path) -> None:

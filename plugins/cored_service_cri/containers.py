@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -49,7 +49,9 @@ class Containers:
         lives: Lives,
         events: Events,
         host: Host,
+        by_handler: Mapping[str, str],
     ) -> None:
+        """``by_handler`` has the snapshotters of runtime handlers that want another."""
         self._registry = registry
         self._tasks = tasks
         self._pods = pods
@@ -61,6 +63,7 @@ class Containers:
         self._lives = lives
         self._events = events
         self._host = host
+        self._by_handler = by_handler
         self._accounts = Accounts()
 
     async def create(self, pod: Pod, config: pb.ContainerConfig) -> str:
@@ -71,7 +74,9 @@ class Containers:
             raise InvalidArgument("container: its metadata needs a name")
         mounts.check(config.mounts)
         image = await self._images.find(config.image.image)
-        snapshotter = await self._roots.ready(image.unpacked)
+        snapshotter = await self._roots.ready(
+            image.unpacked, self._by_handler.get(pod.state.handler, "")
+        )
         id = names.new_id()
         volumes = await self._volumes.plan(id, config.mounts)
         state = State(

@@ -7,7 +7,7 @@ import base64
 import binascii
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 
 from cored._pb.cri.v1 import api_pb2 as pb
@@ -17,12 +17,13 @@ from cored.engine.images import Images
 from cored.engine.naming import Naming
 from cored.engine.pull import Puller
 from cored.engine.registry import ANONYMOUS, Access, Credentials, keyring, known_user
+from cored.engine.selection import single
 from cored.engine.snapshotters import Snapshotters
 from cored.errors import InvalidArgument, NotFound
 from cored.hookspecs import PluginContext
 from cored.oci.reference import parse as parse_reference
 from cored_service_cri.imagefacts import PINNED, ImageFacts
-from cored_service_cri.usage import Filesystem
+from cored_service_cri.usage import Filesystem, by_handler
 from cored_service_cri.values import NAMESPACE
 
 __all__ = ["ImageService", "opened"]
@@ -32,7 +33,8 @@ _PAGE = 100
 
 
 class ImageService(Service):
-    """``pinned`` are names of images that a kubelet's garbage collection is to leave alone."""
+    """``pinned`` are names of images that a kubelet's garbage collection is to leave alone;
+    ``snapshotters`` those that images are unpacked for, by runtime handler, where not the usual."""
 
     service = "runtime.v1.ImageService"
     scoped = False
@@ -45,12 +47,14 @@ class ImageService(Service):
         puller: Puller,
         filesystem: Filesystem,
         pinned: frozenset[str],
+        snapshotters: Mapping[str, str],
     ) -> None:
         self._facts = facts
         self._store = store
         self._puller = puller
         self._filesystem = filesystem
         self._pinned = pinned
+        self._by_handler = snapshotters
         self._removing = asyncio.Lock()
 
     async def ListImages(self, request: pb.ListImagesRequest) -> pb.ListImagesResponse:
@@ -93,7 +97,10 @@ class ImageService(Service):
         if reference in self._pinned:
             labels[PINNED] = "pinned"
         access = _access(request.auth) if request.HasField("auth") else ANONYMOUS
-        await self._puller.pull(reference, naming=Naming(reference, labels), access=access)
+        snapshotter = self._by_handler.get(request.image.runtime_handler, "")
+        await self._puller.pull(
+            reference, single("", snapshotter), naming=Naming(reference, labels), access=access
+        )
         return pb.PullImageResponse(image_ref=(await self._facts.find(reference)).id)
 
     async def RemoveImage(self, request: pb.RemoveImageRequest) -> pb.RemoveImageResponse:
@@ -152,13 +159,15 @@ def _access(auth: pb.AuthConfig) -> Access:
 async def opened(context: PluginContext) -> AsyncIterator[Service]:
     """Open it, and pin the images that are to stay."""
     settings = context.settings
+    snapshotters = by_handler(settings)
     pinned = frozenset(str(parse_reference(name)) for name in settings.get("pinned", ()))
     store: ImageStore = context.require(ImageStore)  # type: ignore[type-abstract]
     service = ImageService(
         ImageFacts(context.require(Images), store, pinned),
         store,
         context.require(Puller),
-        Filesystem(context.require(Snapshotters), str(context.root.parent)),
+        Filesystem(context.require(Snapshotters), str(context.root.parent), snapshotters.values()),
         pinned,
+        snapshotters,
     )
     yield service

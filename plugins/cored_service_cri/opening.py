@@ -36,7 +36,7 @@ from cored_service_cri.stats import Stats
 from cored_service_cri.streaming import Streaming
 from cored_service_cri.streaming.sessions import Sessions
 from cored_service_cri.streaming.taps import Taps
-from cored_service_cri.usage import Filesystem
+from cored_service_cri.usage import Filesystem, by_handler
 from cored_service_cri.values import NAMESPACE
 from cored_service_cri.volumes import Volumes
 
@@ -74,7 +74,18 @@ def _parts(context: PluginContext) -> Parts:
     volumes = Volumes(images, roots, snapshotters, state / "volumes")
     lives = Lives(registry, tasks, snapshotters, output, cgroups, events)
     containers = Containers(
-        registry, tasks, pods, images, roots, snapshotters, volumes, output, lives, events, host
+        registry,
+        tasks,
+        pods,
+        images,
+        roots,
+        snapshotters,
+        volumes,
+        output,
+        lives,
+        events,
+        host,
+        by_handler(context.settings),
     )
     filesystem = Filesystem(snapshotters, str(context.root.parent))
     execs = Execs(tasks, registry, state / "execs")

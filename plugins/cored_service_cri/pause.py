@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import platform
 import struct
+import tempfile
 from pathlib import Path
 
 from cored.errors import Unimplemented
@@ -21,8 +22,8 @@ COMMAND = "/pause"
 _BASE = 0x400000
 _HEADERS = 64 + 56
 _SIGCHLD, _SIG_IGN = 17, 1
-# what a runtime mounts has to have a place in a read-only root
-_DIRECTORIES = ("dev", "etc", "proc", "sys")
+# what a runtime mounts has to have a place in a read-only root (gVisor: before its /dev is there)
+_DIRECTORIES = ("dev/shm", "etc", "proc", "sys")
 
 
 def rootfs(place: Path) -> Path:
@@ -30,14 +31,15 @@ def rootfs(place: Path) -> Path:
     place.mkdir(mode=0o755, parents=True, exist_ok=True)
     place.chmod(0o755)
     for name in _DIRECTORIES:
-        (place / name).mkdir(mode=0o755, exist_ok=True)
+        (place / name).mkdir(mode=0o755, parents=True, exist_ok=True)
     target, wanted = place / COMMAND.lstrip("/"), executable(platform.machine())
     if not target.exists() or target.read_bytes() != wanted:
-        new = place / ".pause.new"
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o755), "wb") as file:
+        # the first pods come together: each writes a file of its own
+        fd, new = tempfile.mkstemp(dir=place, prefix=".pause-")
+        with open(fd, "wb") as file:
             file.write(wanted)
-        new.chmod(0o755)
-        new.replace(target)
+            os.fchmod(fd, 0o755)
+        Path(new).replace(target)
     return place
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,15 @@ class Interface:
     tx_dropped: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """What was counted of a pod and its containers."""
+
+    usage: Usage | None
+    links: Sequence[Interface]
+    members: Sequence[Usage | None]
+
+
 class Stats:
     def __init__(self, registry: Registry, cgroups: Cgroups, filesystem: Filesystem) -> None:
         self._registry = registry
@@ -49,18 +58,44 @@ class Stats:
         pairs = zip(wanted, used, strict=True)
         return [await self._container(one, usage) for one, usage in pairs]
 
-    async def pods(self, wanted: Sequence[Pod]) -> list[pb.PodSandboxStats]:
-        """Those that are ready, with their containers."""
-        return [await self.pod(one) for one in wanted]
-
     async def pod(self, one: Pod) -> pb.PodSandboxStats:
         """One pod's: all that is in its cgroup, and its network."""
-        members = [c for c in self._registry.members(one.id) if c.state.phase == 1]
-        usage, links = await asyncio.to_thread(self._of_pod, one)
-        linux = pb.LinuxPodSandboxStats(containers=await self.containers(members))
+        return (await self.pods([one]))[0]
+
+    async def pods(self, wanted: Sequence[Pod]) -> list[pb.PodSandboxStats]:
+        """Several, with their running containers; with one pass over all cgroups."""
+        running: dict[str, list[Container]] = {one.id: [] for one in wanted}
+        for one in self._registry.containers.values():
+            if one.pod.id in running and one.state.phase == pb.CONTAINER_RUNNING:
+                running[one.pod.id].append(one)
+        counted = await asyncio.to_thread(self._counted, wanted, running)
+        return [
+            await self._pod(one, running[one.id], counts)
+            for one, counts in zip(wanted, counted, strict=True)
+        ]
+
+    def _counted(
+        self, wanted: Sequence[Pod], running: Mapping[str, Sequence[Container]]
+    ) -> list[_Counts]:
+        found = []
+        for one in wanted:
+            links = [] if one.host_network else interfaces(one.state.pid)
+            parent = self._cgroups.parent(one.id) if one.config.linux.cgroup_parent else ""
+            usage = self._cgroups.usage(parent or one.id)
+            inside = [self._cgroups.usage(member.id) for member in running[one.id]]
+            found.append(_Counts(usage, links, inside))
+        return found
+
+    async def _pod(
+        self, one: Pod, members: Sequence[Container], counts: _Counts
+    ) -> pb.PodSandboxStats:
+        usage, links = counts.usage, counts.links
+        pairs = zip(members, counts.members, strict=True)
+        linux = pb.LinuxPodSandboxStats(containers=[await self._container(*pair) for pair in pairs])
         if usage is not None:
             linux.cpu.CopyFrom(self._cpu(f"pod {one.id}", usage))
             linux.memory.CopyFrom(_memory(usage))
+            _add_io(linux, usage)
             linux.process.timestamp = usage.at
             linux.process.process_count.value = usage.pids
         if links:
@@ -78,11 +113,6 @@ class Stats:
             linux=linux,
         )
 
-    def _of_pod(self, one: Pod) -> tuple[Usage | None, list[Interface]]:
-        links = [] if one.host_network else interfaces(one.state.pid)
-        parent = self._cgroups.parent(one.id) if one.config.linux.cgroup_parent else ""
-        return self._cgroups.usage(parent or one.id), links
-
     async def _container(self, one: Container, usage: Usage | None) -> pb.ContainerStats:
         found = pb.ContainerStats(
             attributes=pb.ContainerAttributes(
@@ -95,6 +125,7 @@ class Stats:
         if usage is not None:
             found.cpu.CopyFrom(self._cpu(one.id, usage))
             found.memory.CopyFrom(_memory(usage))
+            _add_io(found, usage)
             found.swap.timestamp = usage.at
             found.swap.swap_usage_bytes.value = usage.swap
             found.swap.swap_available_bytes.value = max(0, usage.swap_limit - usage.swap)
@@ -113,6 +144,7 @@ class Stats:
             timestamp=usage.at,
             usage_core_nano_seconds=pb.UInt64Value(value=usage.cpu),
             usage_nano_cores=pb.UInt64Value(value=self._cgroups.nano_cores(id, usage)),
+            psi=_psi(usage, "cpu"),
         )
 
 
@@ -154,7 +186,29 @@ def _memory(usage: Usage) -> pb.MemoryUsage:
         rss_bytes=pb.UInt64Value(value=usage.rss),
         page_faults=pb.UInt64Value(value=usage.faults),
         major_page_faults=pb.UInt64Value(value=usage.major_faults),
+        psi=_psi(usage, "memory"),
     )
+
+
+def _psi(usage: Usage, kind: str) -> pb.PsiStats | None:
+    """None where the kernel does not tell."""
+    stalls = usage.pressure.get(kind)
+    if not stalls:
+        return None
+    data = {
+        name.capitalize(): pb.PsiData(
+            Total=one.total, Avg10=one.avg10, Avg60=one.avg60, Avg300=one.avg300
+        )
+        for name, one in stalls.items()
+    }
+    return pb.PsiStats(**data)
+
+
+def _add_io(found: pb.ContainerStats | pb.LinuxPodSandboxStats, usage: Usage) -> None:
+    psi = _psi(usage, "io")
+    if psi is not None:
+        found.io.timestamp = usage.at
+        found.io.psi.CopyFrom(psi)
 
 
 def _interface(one: Interface) -> pb.NetworkInterfaceUsage:

@@ -17,6 +17,7 @@ _KEYS = (
     "network", "health", "publish", "expose", "is-task",
 )  # fmt: skip
 _STATUS = {"exited": "stopped", "dead": "dead", "removing": "removing"}
+_STATUSES = ("created", "running", "paused", "restarting", *_STATUS)
 # a status, or an exit code, says whom to look at
 _EVERYONE = ("status", "exited")
 
@@ -28,7 +29,8 @@ class Filters:
         self._wanted: dict[str, list[str]] = {}
         for text in given:
             key, equals, value = text.partition("=")
-            if key not in _KEYS or not equals:
+            known = key in _KEYS and equals and (key != "status" or value in _STATUSES)
+            if not known:
                 raise InvalidArgument(f"filter {text!r}: unknown", hint=", ".join(_KEYS))
             self._wanted.setdefault(key, []).append(value)
 

@@ -58,6 +58,7 @@ def container_message(view: ContainerView) -> pb.Container:
         id=view.record.id,
         name=view.name,
         image=view.record.image,
+        image_asked=view.config.image,
         command=view.command,
         status=view.status,
         pid=view.pid,

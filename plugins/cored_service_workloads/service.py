@@ -11,7 +11,7 @@ from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 from cored.abc.service import Service
 from cored.engine import logs
 from cored.engine.containers import Containers
-from cored.engine.workload import ContainerView
+from cored.engine.workload import ContainerView, image_id
 from cored_service_workloads import fields
 from cored_service_workloads.container_filters import Filters
 from cored_service_workloads.files import FileCalls, FileParts
@@ -95,6 +95,7 @@ class WorkloadsService(ImageCalls, ProcessCalls, FileCalls, Service):
             snapshotter=record.snapshotter,
             snapshot_key=record.snapshot_key,
             runtime=record.runtime,
+            image_id=image_id(record),
             log_path=_shown(view, self._containers.log_path(record)),
         )
 

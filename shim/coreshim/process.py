@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterable
 from typing import Any
 
+from coreshim.codec import encode
 from coreshim.hibernation import Luggage, State, bytes_of, text_of
 from coreshim.loop import Future, Loop
 from coreshim.stdio import Streams
 
-__all__ = ["CREATED", "PAUSED", "RUNNING", "STOPPED", "Process"]
+__all__ = ["CREATED", "PAUSED", "RUNNING", "STOPPED", "Process", "listed", "parent"]
 
 CREATED, RUNNING, STOPPED, PAUSED = 1, 2, 3, 4
 # attributes that are plain values
 _PLAIN = (
-    "exec_id", "stdin", "stdout", "stderr", "terminal", "image", "begun", "pid", "status",
-    "exit_status", "exited_at",
+    "exec_id", "stdin", "stdout", "stderr", "terminal", "image", "begun", "pid", "child",
+    "status", "exit_status", "exited_at",
 )  # fmt: skip
 
 
@@ -33,6 +35,7 @@ class Process:
         self.image = ""  # a checkpoint that it is to be restored from
         self.begun = False
         self.pid = 0
+        self.child = 0  # our child whose end is its end: itself, but for standin.py
         self.status = CREATED
         self.exit_status = 0
         self.exited_at = 0
@@ -80,14 +83,14 @@ class Process:
             process.streams = Streams.unpacked(loop, state["streams"], luggage)
         return process
 
-    def begins(self, pid: int) -> None:
-        """It has this pid, and is our child, unless it has ended already."""
-        self.pid = pid
+    def begins(self, pid: int, child: int = 0) -> None:
+        """It has this pid, and is our child (or ``child`` is), unless it has ended already."""
+        self.pid, self.child = pid, child or pid
         try:
-            handle = os.pidfd_open(pid)
+            handle = os.pidfd_open(self.child)
         except ProcessLookupError:
             return  # it has ended and been reaped
-        if _parent(pid) == os.getpid():
+        if parent(self.child) == os.getpid():
             self._handle = handle
         else:
             os.close(handle)  # the same, and another has its pid
@@ -128,8 +131,21 @@ class Process:
         return {"seconds": self.exited_at // 10**9, "nanos": self.exited_at % 10**9}
 
 
-def _parent(pid: int) -> int:
-    """0 when it is gone."""
+def listed(pids: Iterable[int], processes: Iterable[Process]) -> list[dict[str, Any]]:
+    """Messages of a container's processes; execs say which they are."""
+    names = {process.pid: process.exec_id for process in processes if process.exec_id}
+    entries: list[dict[str, Any]] = []
+    for pid in pids:
+        entry: dict[str, Any] = {"pid": pid}
+        if pid in names:
+            details = encode("ProcessDetails", {"exec_id": names[pid]})
+            entry["info"] = {"type_url": "containerd.runc.v1.ProcessDetails", "value": details}
+        entries.append(entry)
+    return entries
+
+
+def parent(pid: int) -> int:
+    """The pid of a process's parent; 0 when it is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return int(file.read().rpartition(b")")[2].split()[1])

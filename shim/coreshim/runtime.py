@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from coreshim import standin
 from coreshim.placement import give, join_cgroup
+from coreshim.process import parent
 from coreshim.reaper import Ended, Reaper
 from coreshim.server import UNIMPLEMENTED, UNKNOWN, Failure
 
@@ -40,8 +43,11 @@ class OciRuntime:
         # the runtime's insides are known and nothing but itself wants to hear of its steps
         self.fast = bool(choice.get("fast")) and _plain(bundle)
 
-    async def create(self, files: Mapping[int, int], pid_file: str, console: str) -> None:
-        """``create``: the container's init, stopped before its program, with ``files`` as stdio."""
+    async def create(self, files: Mapping[int, int], pid_file: str, console: str) -> int:
+        """``create``: the container's init, stopped before its program, with ``files`` as stdio.
+
+        The child to wait for where that is not init itself, else 0.
+        """
         if self.options["shim_cgroup"]:
             join_cgroup(self.options["shim_cgroup"], (os.getppid(), os.getpid()))
         self._give(files)
@@ -52,6 +58,20 @@ class OciRuntime:
             arguments += ["--no-pivot"] * self.options["no_pivot_root"]
             arguments += ["--no-new-keyring"] * self.options["no_new_keyring"]
         await self._run(arguments, files)
+        with open(pid_file) as file:
+            if self._sandboxed and parent(int(file.read())) != os.getpid():
+                wait = [*self._command, "wait", self._id]
+                return standin.begin(self._reaper, self._bundle, files, wait)
+        return 0
+
+    async def start(self, stand_in: int) -> None:
+        """``start``: init's program; ``stand_in`` is the pid of what stands for it, 0 if none."""
+        if not stand_in:
+            await self.simple("start")
+            return
+        with standin.streams(stand_in) as files:
+            await self._run(["start"], files)
+        standin.go(self._bundle)
 
     async def exec(
         self, files: Mapping[int, int], process: str, pid_file: str, console: str
@@ -98,8 +118,23 @@ class OciRuntime:
         await self._run(arguments, files)
 
     async def simple(self, verb: str, *arguments: str) -> None:
-        """``start``, ``pause``, ``resume``, ``delete``, … of this container."""
+        """``pause``, ``resume``, ``delete``, … of this container."""
         await self._run([verb, *arguments], {})
+
+    async def delete(self) -> None:
+        """``delete`` of a container that has ended, by force where that is refused."""
+        try:
+            await self.simple("delete")
+        except Failure:
+            await self.simple("delete", "--force")
+
+    async def undo(self) -> None:
+        """``delete`` of whatever there is after a create that failed."""
+        try:
+            await self.simple("delete", "--force")
+        except Failure as failure:
+            # most often: there never was one
+            print(f"undoing create: {failure}", file=sys.stderr)
 
     async def update(self, resources: bytes) -> None:
         """``update`` with OCI ``linux.resources`` as JSON."""

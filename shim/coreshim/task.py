@@ -12,13 +12,13 @@ from contextlib import suppress
 from typing import Any
 
 from coreshim import fast, idmaps
-from coreshim.codec import decode, encode
+from coreshim.codec import decode
 from coreshim.console import Console
-from coreshim.exits import exit_file, write_exit
+from coreshim.exits import exit_file, facts_of, write_exit
 from coreshim.hibernation import Luggage, State
 from coreshim.loop import Future, Loop
 from coreshim.oom import OomWatch
-from coreshim.process import CREATED, PAUSED, RUNNING, STOPPED, Process
+from coreshim.process import CREATED, PAUSED, RUNNING, STOPPED, Process, listed
 from coreshim.publish import Publisher
 from coreshim.reaper import Ended, Reaper
 from coreshim.rootfs import Rootfs
@@ -108,7 +108,7 @@ class TaskService:
     @property
     def awaited(self) -> list[int]:
         """The pids of those whose end is to come; a coroutine waits for each."""
-        return [process.pid for process in self._processes.values() if process.runs]
+        return [process.child for process in self._processes.values() if process.runs]
 
     def pack(self, luggage: Luggage) -> State:
         """What :meth:`unpack` needs; only while :attr:`quiet`."""
@@ -134,7 +134,7 @@ class TaskService:
             process = Process.unpacked(self._loop, each, luggage)
             self._processes[process.exec_id] = process
             if each["runs"]:
-                process.reaped = self._reaper.ended(process.pid)
+                process.reaped = self._reaper.ended(process.child)
                 self._loop.spawn(self._await_exit(process))
 
     def _runtime_with(self, options: dict[str, Any]) -> OciRuntime:
@@ -252,6 +252,8 @@ class TaskService:
             process.ended(0, time.time_ns())  # a checkpoint that was never restored
         elif process.status == CREATED and not process.exec_id:
             await self._oci().simple("delete", "--force")
+            with suppress(ProcessLookupError):
+                process.kill(signal.SIGKILL)
             await process.exit
         elif process.status != STOPPED and not never_ran:
             raise Failure(PRECONDITION, f"{self._name(process)}: is running, kill it first")
@@ -317,15 +319,7 @@ class TaskService:
             process.streams.close_stdin()
 
     async def pids(self, request: dict[str, Any]) -> dict[str, Any]:
-        names = {process.pid: name for name, process in self._processes.items() if name}
-        entries: list[dict[str, Any]] = []
-        for pid in await self._oci().pids():
-            entry: dict[str, Any] = {"pid": pid}
-            if pid in names:
-                details = encode("ProcessDetails", {"exec_id": names[pid]})
-                entry["info"] = {"type_url": "containerd.runc.v1.ProcessDetails", "value": details}
-            entries.append(entry)
-        return {"processes": entries}
+        return {"processes": listed(await self._oci().pids(), self._processes.values())}
 
     async def pause(self, request: dict[str, Any]) -> None:
         self._must_be(RUNNING, "is not running")
@@ -411,7 +405,7 @@ class TaskService:
             await streams.ready()
             if process.terminal:
                 console = Console(self._loop, f"{os.getpid()}-{process.exec_id or '.init'}")
-            await run(streams.files, console.path if console else "")
+            child = await run(streams.files, console.path if console else "")
             if console is not None:
                 streams.attach_console(await console.take())
         finally:
@@ -419,8 +413,8 @@ class TaskService:
             if console is not None:
                 console.close()
         with open(self._pid_file(process)) as file:
-            process.begins(int(file.read()))
-        process.reaped = self._reaper.ended(process.pid)
+            process.begins(int(file.read()), child or 0)
+        process.reaped = self._reaper.ended(process.child)
 
     def _watch_init(self, process: Process) -> None:
         """The container runs, or waits to: look after its init and its memory."""
@@ -433,7 +427,7 @@ class TaskService:
         oci = self._oci()
         assert process.reaped is not None
         if not oci.fast or not await fast.start(self._loop, oci.kind, oci.state, process.reaped):
-            await oci.simple("start")
+            await oci.start(process.child if process.child != process.pid else 0)
 
     async def _start_exec(self, process: Process) -> None:
         path = os.path.join(self._bundle, f"exec-{process.exec_id}.json")
@@ -467,12 +461,7 @@ class TaskService:
         self._publish.task_exited(self._id, process)
 
     def _record(self, process: Process, ended: Ended) -> None:
-        facts: dict[str, int] = {}
-        kills = 0 if self._oom is None else self._oom.seen
-        if not process.exec_id and (ended.status or kills):
-            from coreshim import causes  # most ends are good ones
-
-            facts = causes.facts(self._cgroups, kills)
+        facts = {} if process.exec_id else facts_of(ended, self._cgroups, self._oom)
         try:
             write_exit(exit_file(self._bundle, process.exec_id), process.pid, ended, facts)
         except OSError as error:  # no space: who waits must be told all the same
@@ -490,16 +479,9 @@ class TaskService:
         own = oci.fast and self._own_pids
         if own and fast.delete(oci.kind, oci.state, self._cgroups):
             return
-        try:
-            await oci.simple("delete")
-        except Failure:
-            await oci.simple("delete", "--force")
+        await oci.delete()
 
     async def _undo(self, runtime: OciRuntime) -> None:
         """After a create that failed: nothing of it stays."""
-        try:
-            await runtime.simple("delete", "--force")
-        except Failure as failure:
-            # most often: there never was one
-            print(f"undoing create: {failure}", file=sys.stderr)
+        await runtime.undo()
         self._rootfs.unmount()

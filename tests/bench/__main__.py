@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import daemons
-from tests.bench import api, build, compose, containers, networks, pods, pull
+from tests.bench import api, build, commands, compose, containers, networks, pods, pull
 from tests.bench.compare import Row, interleaved
 from tests.bench.debian import debian_image
 from tests.daemons import Daemon
@@ -77,6 +77,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--network-rounds", type=int, default=10, help="of network")
     parser.add_argument("--cri-rounds", type=int, default=6, help="of lives of pods")
     parser.add_argument("--compose-rounds", type=int, default=3, help="of up and down")
+    parser.add_argument("--corectl-rounds", type=int, default=20, help="of each command")
     parser.add_argument("--pull-rounds", type=int, default=3, help="of pulls by each client")
     parser.add_argument("--pull-with", nargs="*", choices=pull.PEERS, default=pull.PEERS)
     parser.add_argument("--containerd", default="containerd", help="another one than Debian's")
@@ -145,6 +146,7 @@ _SECTIONS: dict[str, Callable[[Daemon, Daemon, Path | None, Any], list[Row]]] = 
     "build": lambda ours, peer, _, options: build.rows(
         ours, peer, ours.home / "busybox.tar", options.build_rounds
     ),
+    "corectl": lambda ours, peer, _, o: commands.rows(o.corectl_rounds),
     "compose": lambda ours, peer, _, o: compose.rows(o.compose_rounds),
     "cycle": lambda ours, peer, _, o: containers.cycle(ours, peer, o.cycle_rounds, o.cycle_with),
     "idle": lambda ours, peer, _, options: containers.idle(ours, peer, options.shims),

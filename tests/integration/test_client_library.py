@@ -145,10 +145,11 @@ def test_attaching_shows_what_comes(client: Client) -> None:
     script = "while ! [ -e /go ]; do sleep 0.1; done; echo said; exit 6"
     made = client.containers.create("busybox", ["sh", "-c", script])
     client.containers.start(made.id)
-    with client.containers.attach(made.id) as session:
+    with client.containers.attach(made.id) as session, client.containers.attach(made.id) as second:
         client.containers.write_file(made.id, "/go", b"")
         assert list(session) == [("stdout", b"said\n")]
-        assert session.wait() == 6
+        assert list(second) == [("stdout", b"said\n")]
+        assert (session.wait(), second.wait()) == (6, 6)
     client.containers.remove(made.id)
 
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cored._pb.cored.workloads.v1 import processes_pb2
+from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
+from cored.client.channel import Channel
+from cored.client.workloads import Workloads
+from cored.errors import FailedPrecondition
 from tests import daemons
 from tests.daemons import Daemon
 
@@ -359,3 +365,18 @@ def test_the_images_health_check_and_volumes_hold(daemon: Daemon, tmp_path: Path
     daemon.corectl("rm", "-fv", "holds", check=True)
     assert mount["Name"] not in said(daemon, "volume", "ls", "-q").split()
     daemon.corectl("rm", "base", check=True)
+
+
+def test_a_start_whose_client_is_cut_off_is_whole_or_has_not_happened(daemon: Daemon) -> None:
+    path = "/cored.workloads.v1.Workloads/Start"
+    with Channel(str(daemon.address), namespace="default") as channel:
+        calls = Workloads(channel)
+        for milliseconds in range(0, 36, 3):
+            id = calls.create(pb.ContainerConfig(image="busybox", args=["sleep", "1000"])).id
+            asked = channel.begin(path, pb.StartRequest(container=id), pb.StartResponse)
+            time.sleep(milliseconds / 1000)
+            asked.cancel()
+            with suppress(FailedPrecondition):  # it runs already
+                calls.start(id)
+            assert calls.exec(processes_pb2.ExecRequest(container=id, args=["true"])).exec_id
+            calls.remove(id, force=True)

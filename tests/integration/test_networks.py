@@ -191,8 +191,8 @@ def test_a_container_changes_its_networks_while_it_runs(host: Site) -> None:
     host("network", "connect", "--alias", "guest", "lan", "mover")
     assert host.ask("mover", "10.5.0.2", 80)
     assert "mover" in [
-        one["name"]
-        for one in json.loads(host("network", "inspect", "lan"))[0]["containers"].values()
+        one["Name"]
+        for one in json.loads(host("network", "inspect", "lan"))[0]["Containers"].values()
     ]
     assert host.inside("client", "/bin/nslookup", "guest")
     assert "already" in host("network", "connect", "lan", "mover", code=1)
@@ -242,19 +242,20 @@ def test_an_internal_network_has_no_way_out(host: Site) -> None:
 def test_networks_are_listed_and_removed_when_nobody_is_in_them(host: Site) -> None:
     host("network", "create", "--label", "a=b", "--subnet", "10.66.0.0/16", "brief")
     id = host("network", "create", "unused")
-    names = {one["name"]: one for one in json.loads(host("network", "ls", "--format", "json"))}
-    assert names["brief"]["subnets"] == ["10.66.0.0/16"]
-    assert names["brief"]["labels"] == {"a": "b"}
+    listed = map(json.loads, host("network", "ls", "--format", "json").splitlines())
+    names = {one["Name"]: one for one in listed}
+    assert names["brief"]["Subnets"] == "10.66.0.0/16"
+    assert names["brief"]["Labels"] == "a=b"
     assert "already exists" in host("network", "create", "brief", code=1)
     assert "overlaps" in host("network", "create", "--subnet", "10.66.1.0/24", "x", code=1)
     host.idle("member", "--network", "brief")
     assert "is used by member" in host("network", "rm", "brief", code=1)
     host("stop", "-t", "0", "member")
     # one that is stopped still wants it
-    assert host("network", "prune", "-f").split() == ["unused"]
+    assert host("network", "prune", "-f").split() == ["Deleted", "Networks:", "unused"]
     assert "not found" in host("network", "inspect", id[:12], code=1)
     host.remove("member")
-    assert host("network", "rm", names["brief"]["id"][:10])
+    assert host("network", "rm", names["brief"]["ID"][:10])
     assert "not found" in host("network", "rm", "brief", code=1)
     for name in ("host", "none", "bridge"):
         host("network", "create", name, code=1)
@@ -273,8 +274,8 @@ def test_a_network_of_a_configuration_directory_is_joined_by_its_name(host: Site
     table = {"cniVersion": "0.4.0", "name": "street", "type": "macvlan", "master": "trunk"}
     (host.place / "conf/10-street.conf").write_text(json.dumps({**table, "ipam": ipam}))
     (host.place / "conf/20-broken.conflist").write_text("{")
-    listed = {one["name"]: one for one in json.loads(host("network", "ls", "--format", "json"))}
-    assert listed["street"]["driver"] == "macvlan"
+    listed = map(json.loads, host("network", "ls", "--format", "json").splitlines())
+    assert {one["Name"]: one["Driver"] for one in listed}["street"] == "macvlan"
     host.serve("citizen", "--network", "street")
     assert host.inspect("citizen")["networks"]["street"]["addresses"] == ["10.77.0.10/24"]
     assert host.answer("", "10.77.0.10", 80) == "10.77.0.1"

@@ -135,9 +135,15 @@ def test_a_cut_wire_is_said_and_the_container_lives_on(there: Remote) -> None:
         assert running.wait(60) == 125
     assert "container 'cut': " in said and "connection lost" in said and "it goes on" in said
     assert there.corectl("inspect", "-f", "{{.State.Status}}", "cut").stdout == b"running\n"
-    before = len(there.corectl("logs", "cut").stdout)
-    until(lambda: len(there.corectl("logs", "cut").stdout) > before)
-    there.corectl("rm", "-f", "cut")
+    with (
+        begun(there.host, there, "attach", "cut") as one,
+        begun(there.host, there, "attach", "--no-stdin", "cut") as other,
+    ):
+        for joined in (one, other):
+            assert joined.stdout is not None
+            assert joined.stdout.readline() == b"tick\n"
+        there.corectl("rm", "-f", "cut")
+        assert (one.wait(60), other.wait(60)) == (137, 137)
 
 
 def test_a_command_whose_client_is_gone_does_not_hang(there: Remote, box: str) -> None:

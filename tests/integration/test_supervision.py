@@ -354,7 +354,8 @@ def test_after_a_reboot_no_pid_is_believed(place: Place) -> None:
         with place.api.watching() as seen:
             assert (box.state().status, box.state().exit_status) == (STOPPED, 137)
             assert box.call("Delete").exit_status == 137
-        assert exits(seen, "before") == []  # that was told before anybody could listen
+        # it is told once, perhaps before we could listen
+        assert exits(seen, "before") in ([], [("before", 137)])
         assert alive(pid), "a process that may be anybody's by now was killed"
         assert not (place.state / "default/before").exists()
     finally:

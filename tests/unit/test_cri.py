@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import struct
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cored_service_cri import cdi, counters, identity, pause, resources, signals
-from cored_service_cri.cgroups import Cgroups
+from cored_service_cri.cgroups import Cgroups, Stall
 from cored_service_cri.networks import _bandwidth
+from cored_service_cri.stats import _memory
 from cored_service_cri.streaming.spdyframes import Data, Decoder, Encoder, Headers, Ping, Syn
 from cored_service_cri.values import Container, Pod
 
@@ -30,7 +33,7 @@ def _cgroup_v2(root: Path) -> Path:
         "nr_throttled 2\nthrottled_usec 3000000\n",
         "cpu.max": "20000 100000\n",
         "cpu.weight": "100\n",
-        "cpu.pressure": "some avg10=0.00 avg60=0.00 avg300=0.00 total=5000000\n",
+        "cpu.pressure": "some avg10=0.50 avg60=0.25 avg300=0.00 total=5000000\n",
         "memory.current": "5000\n",
         "memory.stat": "anon 3000\nfile 1500\ninactive_file 1000\npgfault 9\npgmajfault 1\n",
         "memory.max": "8000\n",
@@ -58,6 +61,9 @@ def test_usage_is_read_from_cgroup_v2(tmp_path: Path) -> None:
     assert (usage.cpu, usage.memory, usage.working_set) == (2 * 10**9, 5000, 4000)
     assert (usage.limit, usage.swap, usage.swap_limit, usage.pids) == (8000, 10, 0, 3)
     assert cgroups.oom_killed("x")
+    assert usage.pressure["cpu"] == {"some": Stall(5 * 10**9, 0.5, 0.25, 0.0)}
+    psi = _memory(replace(usage, pressure={"memory": usage.pressure["cpu"]})).psi
+    assert (psi.Some.Total, psi.Some.Avg10, psi.Full.Total) == (5 * 10**9, 0.5, 0)
     above = cgroups.usage(cgroups.parent("x"))
     assert above is not None and above.memory == 9000
     cgroups.forget("x")
@@ -173,6 +179,13 @@ def test_devices_edit_a_spec(tmp_path: Path) -> None:
     }
     (tmp_path / "one.json").write_text(json.dumps(document))
     (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "broken.yaml").write_text("{")
+    (tmp_path / "two.yaml").write_text(
+        "kind: a.b/d\ndevices:\n- name: '1'\n  containerEdits: {env: [B=3]}\n"
+    )
+    spec = _spec()
+    cdi.inject(spec, ["a.b/d=1"], (tmp_path,))
+    assert spec["process"]["env"] == ["A=1", "B=3"]
     spec = _spec()
     cdi.inject(spec, ["a.b/c=x"], (tmp_path,))
     assert spec["process"] == {"env": ["A=2"], "user": {"additionalGids": [5]}}
@@ -241,3 +254,10 @@ def test_the_pause_is_a_program_for_each_machine() -> None:
         assert size == memory == len(program) and 0x400000 < entry < 0x400000 + size
     with pytest.raises(Unimplemented):
         pause.executable("pdp11")
+
+
+def test_the_first_pods_make_the_pauses_root_together(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        places = list(pool.map(lambda _: pause.rootfs(tmp_path / "pause"), range(200)))
+    assert set(places) == {tmp_path / "pause"}
+    assert [path.name for path in (tmp_path / "pause").iterdir() if path.is_file()] == ["pause"]

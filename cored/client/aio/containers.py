@@ -65,7 +65,10 @@ class Containers(FileVerbs, WatchingVerbs):
         return Session(await self._call(self._inner.begin, image, command, stdin=stdin, **options))
 
     async def attach(self, container: str, *, stdin: bool = False) -> Session:
-        """Join the streams of one that runs: what it writes from now on."""
+        """Join the streams of one that runs, beside whoever else does: what it writes from now on.
+
+        Its end is awaited from now on, too: of one that removes itself it is known all the same.
+        """
         return Session(await self._call(self._inner.attach, container, stdin=stdin))
 
     async def exec(

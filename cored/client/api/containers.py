@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cored._pb.cored.workloads.v1 import processes_pb2
@@ -17,6 +17,7 @@ from cored.client.api.watching import WatchingVerbs
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from cored.client.channel import Pending
     from cored.client.client import Client
 
 __all__ = ["Containers"]
@@ -97,18 +98,18 @@ class Containers(FileVerbs, WatchingVerbs):
         except BaseException:
             streams.close()
             raise
-        session = self._session(id, streams, lambda: waiting.result().exit_status)
-        session.at_close(waiting.interrupt)
-        session.at_close(waiting.cancel)
-        return session
+        return self._joined(id, streams, waiting)
 
     def attach(self, container: str, *, stdin: bool = False) -> Session:
-        """Join the streams of one that runs: what it writes from now on."""
+        """Join the streams of one that runs, beside whoever else does: what it writes from now on.
+
+        Its end is awaited from now on, too: of one that removes itself it is known all the same.
+        """
         found = self._calls.inspect(container)
         id = found.container.id
         terminal = found.config.terminal
         streams = Streams(self._client.channel, stdin=stdin, terminal=terminal, container=id)
-        return self._session(id, streams, lambda: self.wait(id))
+        return self._joined(id, streams, self._calls.wait(id))
 
     def exec(
         self,
@@ -237,11 +238,14 @@ class Containers(FileVerbs, WatchingVerbs):
         found = self._calls.containers(everyone=all, filters=filters)
         return [conversion.value(Container, one) for one in found]
 
-    def _session(self, id: str, streams: Streams, wait: Callable[[], int]) -> Session:
-        return Session(
+    def _joined(self, id: str, streams: Streams, waiting: Pending[pb.WaitResponse]) -> Session:
+        session = Session(
             id,
             streams,
-            wait,
+            lambda: waiting.result().exit_status,
             lambda number: self._calls.kill(id, number),
             lambda columns, rows: self._calls.resize(id, columns, rows),
         )
+        session.at_close(waiting.interrupt)
+        session.at_close(waiting.cancel)
+        return session

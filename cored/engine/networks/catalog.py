@@ -105,6 +105,8 @@ class Catalog:
 
     async def remove(self, network: UserNetwork) -> None:
         """Forget a network that was made here. FailedPrecondition for any other."""
+        if network.name == DEFAULT:
+            raise FailedPrecondition(f"network {DEFAULT!r}: is always there")
         if not network.made_here:
             raise FailedPrecondition(
                 f"network {network.name!r}: was not made here",

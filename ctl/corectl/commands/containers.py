@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from corectl.options import container_config, container_options
+from corectl.options import ContainerCommand, container_config, container_options
 from corectl.session import Session
 from cored.errors import (
     Cancelled,
@@ -40,12 +40,13 @@ def exit_code(error: Exception) -> int:
         return _OURS
     if "not found" in text or "no such file" in text:
         return _NOT_THERE
-    if re.search(r"permission denied|is a directory|exec format error", text):
+    # crun says "not permitted" of a directory
+    if re.search(r"permission denied|not permitted|is a directory|exec format error", text):
         return _CANNOT_RUN
     return _OURS
 
 
-@click.command(context_settings=_STOP_AT_IMAGE)
+@click.command(cls=ContainerCommand, context_settings=_STOP_AT_IMAGE)
 @click.option("-d", "--detach", is_flag=True, help="Print the id and leave it alone.")
 @click.option(
     "-a", "--attach", "streams", multiple=True, metavar="STREAM", help="stdin, stdout, stderr."
@@ -62,6 +63,7 @@ def run(
     sig_proxy: bool,
     detach_keys: str,
     pull: str,
+    quiet: bool,
     **options: Any,
 ) -> int:
     """Make a container and run it; exits with its exit code.
@@ -74,12 +76,13 @@ def run(
         raise click.UsageError(f"--attach: there is no stream {min(unknown)}")
     cidfile = _cidfile(options["cidfile"])
     if detach:
-        made = _create(session, config, pull, None)
+        made = _create(session, config, pull, None, quiet)
         _written(cidfile, made.id)
         pid = _start_or_remove(session, config, made.id)
         _written(options["pidfile"], str(pid))
         click.echo(made.id)
         return 0
+    config.attached.extend(_attached(config.open_stdin, streams))
     raw = check_terminal(terminal=config.terminal, interactive=config.open_stdin)
     # all that the foreground needs, and the background does not
     from corectl.attachment import Attachment
@@ -88,7 +91,7 @@ def run(
 
     keys = DetachKeys(detach_keys) if raw else None
     with pipes(session, stdin=config.open_stdin, terminal=config.terminal) as ends:
-        made = _create(session, config, pull, ends.stdio)
+        made = _create(session, config, pull, ends.stdio, quiet)
         _written(cidfile, made.id)
         attachment = Attachment(
             session.workloads, made.id, made.name, _chosen(ends.ours, streams),
@@ -124,6 +127,12 @@ def _config(session: Session, options: Mapping[str, Any]) -> pb.ContainerConfig:
     return container_config(options)
 
 
+def _attached(stdin: bool, streams: Sequence[str]) -> list[str]:
+    """Which streams, by docker's rules."""
+    names = [name.lower() for name in streams]
+    return [one for one in _STREAMS if one in names] or list(_STREAMS[0 if stdin else 1 :])
+
+
 def _chosen(fifos: Fifos, streams: Sequence[str]) -> Fifos:
     """Only the streams that are named, or all."""
     from corectl.fifos import Fifos
@@ -147,13 +156,15 @@ def _written(path: str, text: str) -> None:
         Path(path).write_text(text)
 
 
-@click.command(context_settings=_STOP_AT_IMAGE)
+@click.command(cls=ContainerCommand, context_settings=_STOP_AT_IMAGE)
 @container_options
 @click.pass_obj
-def create(session: Session, /, pull: str, **options: Any) -> None:
+def create(session: Session, /, pull: str, quiet: bool, **options: Any) -> None:
     """Make a container without starting it; prints its id."""
     cidfile = _cidfile(options["cidfile"])
-    made = _create(session, _config(session, options), pull, None)
+    config = _config(session, options)
+    config.attached.extend(_attached(config.open_stdin, ()))
+    made = _create(session, config, pull, None, quiet)
     _written(cidfile, made.id)
     click.echo(made.id)
 
@@ -273,24 +284,24 @@ def check_terminal(*, terminal: bool, interactive: bool) -> bool:
 
 
 def _create(
-    session: Session, config: pb.ContainerConfig, pull: str, stdio: pb.Stdio | None
+    session: Session, config: pb.ContainerConfig, pull: str, stdio: pb.Stdio | None, quiet: bool
 ) -> pb.CreateResponse:
     """Make the container, fetching its image first when it is not there (or always)."""
     if pull == "always":
-        _pull(session, config)
+        _pull(session, config, quiet)
     try:
         made = session.workloads.create(config, stdio)
     except NotFound as error:
         if pull != "missing" or not error.message.startswith("image"):
             raise
-        _pull(session, config)
+        _pull(session, config, quiet)
         made = session.workloads.create(config, stdio)
     for warning in made.warnings:
         click.echo(f"corectl: {made.name}: {warning}", err=True)
     return made
 
 
-def _pull(session: Session, config: pb.ContainerConfig) -> None:
+def _pull(session: Session, config: pb.ContainerConfig, quiet: bool) -> None:
     from corectl import progress
     from corectl.credentials import auths_for
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
@@ -301,7 +312,7 @@ def _pull(session: Session, config: pb.ContainerConfig) -> None:
         snapshotter=config.snapshotter,
         auths=auths_for([config.image]),
     )
-    for _ in progress.show(session.workloads.pull(request)):
+    for _ in progress.show(session.workloads.pull(request), quiet=quiet):
         continue
 
 

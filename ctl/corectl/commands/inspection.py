@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from corectl import output
 from corectl.commands.listing import state
+from corectl.configurations import container_config, host_config
 from corectl.each import each
 from corectl.session import Session
 from cored.errors import NotFound
@@ -60,26 +61,26 @@ def inspect_container(session: Session, names: tuple[str, ...], form: str, size:
 
 def _inspected(session: Session, name: str, kind: str | None, size: bool) -> dict[str, Any]:
     from corectl.commands.image_details import details
+    from corectl.commands.networks import whole
 
     def volume() -> dict[str, Any]:
         one = session.volumes.inspect(name)
         return {
             "CreatedAt": output.iso(one.created_at.seconds, one.created_at.nanos),
             "Driver": one.driver,
-            "Labels": dict(one.labels) or None,
+            "Labels": dict(sorted(one.labels.items())) or None,
             "Mountpoint": one.mountpoint,
             "Name": one.name,
-            "Options": dict(one.options) or None,
+            "Options": dict(sorted(one.options.items())) or None,
             "Scope": "local",
         }
 
-    ways = {
+    ways: dict[str, Callable[[], dict[str, Any]]] = {
         "container": lambda: _everything(session, name, size),
         "image": lambda: details(session.workloads.inspect_image(name)),
         "volume": volume,
+        "network": lambda: whole(session.networks.inspect(name)),
     }
-    if kind == "network":
-        raise click.UsageError("networks: see corectl network inspect")
     if kind is not None:
         return ways[kind]()
     for way in ways.values():
@@ -87,7 +88,7 @@ def _inspected(session: Session, name: str, kind: str | None, size: bool) -> dic
             return way()
         except NotFound:
             continue
-    raise NotFound(f"'{name}': no container, image or volume has this name")
+    raise NotFound(f"'{name}': no container, image, volume or network has this name")
 
 
 def _everything(session: Session, container: str, size: bool) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def _everything(session: Session, container: str, size: bool) -> dict[str, Any]:
         "Path": one.command[0] if one.command else "",
         "Args": list(one.command[1:]),
         "State": _state(one),
-        "Image": one.image,
+        "Image": answer.image_id or one.image,
         "LogPath": answer.log_path,
         "Name": f"/{one.name}",
         "RestartCount": one.restarts,
@@ -108,9 +109,9 @@ def _everything(session: Session, container: str, size: bool) -> dict[str, Any]:
         "Platform": "linux",
         "AppArmorProfile": spec.get("process", {}).get("apparmorProfile", ""),
         "ExecIDs": list(one.exec_ids) or None,
-        "HostConfig": _host_config(config, answer.runtime),
+        "HostConfig": host_config(config, answer.runtime, spec),
         "Mounts": [_mount(point) for point in one.mounts],
-        "Config": _config(config, one, spec),
+        "Config": container_config(config, one, spec),
         "NetworkSettings": _networks(one),
     }
     if size:
@@ -152,92 +153,17 @@ def _state(one: pb.Container) -> dict[str, Any]:
 
 
 def _mount(point: pb.MountPoint) -> dict[str, Any]:
-    return {
+    found = {
         "Type": point.type,
         **({"Name": point.name} if point.name else {}),
         "Source": point.source,
         "Destination": point.target,
-        "Driver": point.driver,
+        **({"Driver": point.driver} if point.driver else {}),
         "Mode": "ro" if point.read_only else "",
         "RW": not point.read_only,
         "Propagation": point.propagation,
     }
-
-
-def _config(config: pb.ContainerConfig, one: pb.Container, spec: dict[str, Any]) -> dict[str, Any]:
-    process = spec.get("process", {})
-    found: dict[str, Any] = {
-        "Hostname": spec.get("hostname", config.hostname),
-        "Domainname": config.domainname,
-        "User": config.user,
-        "Tty": config.terminal,
-        "OpenStdin": config.open_stdin,
-        "Env": list(process.get("env", config.env)),
-        "Cmd": list(config.args) or None,
-        "Image": output.familiar(config.image),
-        "WorkingDir": process.get("cwd", config.working_directory),
-        "Entrypoint": list(config.entrypoint.args) if config.HasField("entrypoint") else None,
-        "Labels": dict(one.labels),
-        "StopSignal": config.stop_signal,
-        "StopTimeout": config.stop_timeout if config.HasField("stop_timeout") else None,
-    }
-    if config.HasField("health"):
-        check = config.health
-        found["Healthcheck"] = {
-            "Test": list(check.test),
-            "Interval": check.interval,
-            "Timeout": check.timeout,
-            "Retries": check.retries,
-            "StartPeriod": check.start_period,
-            "StartInterval": check.start_interval,
-        }
-    return found
-
-
-def _host_config(config: pb.ContainerConfig, runtime: str) -> dict[str, Any]:
-    limits = config.resources
-    return {
-        "Binds": [
-            f"{b.source}:{b.target}{':ro' if b.read_only else ''}" for b in config.mounts
-        ] or None,
-        "NetworkMode": config.network or "bridge",
-        "RestartPolicy": {
-            "Name": config.restart.name or "no",
-            "MaximumRetryCount": config.restart.maximum,
-        },
-        "AutoRemove": config.auto_remove,
-        "LogConfig": {
-            "Type": config.logging.driver or "json-file",
-            "Config": dict(config.logging.options),
-        },
-        "VolumesFrom": list(config.volumes_from) or None,
-        "CapAdd": list(config.cap_add) or None,
-        "CapDrop": list(config.cap_drop) or None,
-        "Privileged": config.privileged,
-        "ReadonlyRootfs": config.read_only,
-        "Init": config.init,
-        "Runtime": runtime,
-        "IpcMode": config.namespaces.ipc,
-        "PidMode": config.namespaces.pid,
-        "UTSMode": config.namespaces.uts,
-        "UsernsMode": config.namespaces.user,
-        "ShmSize": config.shm_size or 64 << 20,
-        "OomScoreAdj": config.oom_score_adj,
-        "Memory": limits.memory_limit,
-        "MemorySwap": limits.memory_swap,
-        "MemoryReservation": limits.memory_reservation,
-        "NanoCpus": limits.nano_cpus,
-        "CpuShares": limits.cpu_shares,
-        "CpuPeriod": limits.cpu_period,
-        "CpuQuota": limits.cpu_quota,
-        "CpusetCpus": limits.cpuset_cpus,
-        "CpusetMems": limits.cpuset_mems,
-        "PidsLimit": limits.pids_limit or None,
-        "BlkioWeight": limits.blkio_weight,
-        "Tmpfs": {one.target: one.options for one in config.tmpfs},
-        "Sysctls": dict(config.sysctls),
-        "ExtraHosts": list(config.extra_hosts) or None,
-    }  # fmt: skip
+    return output.Fields(found, {"Name": "", "Driver": ""})
 
 
 def _networks(one: pb.Container) -> dict[str, Any]:
@@ -265,7 +191,11 @@ def _networks(one: pb.Container) -> dict[str, Any]:
     return {
         "Ports": ports,
         "IPAddress": first.get("IPAddress", ""),
+        "IPPrefixLen": first.get("IPPrefixLen", 0),
         "Gateway": first.get("Gateway", ""),
+        "GlobalIPv6Address": first.get("GlobalIPv6Address", ""),
+        "GlobalIPv6PrefixLen": first.get("GlobalIPv6PrefixLen", 0),
+        "IPv6Gateway": first.get("IPv6Gateway", ""),
         "MacAddress": first.get("MacAddress", ""),
         "Networks": networks,
     }

@@ -89,9 +89,9 @@ def record(one: pb.Container, *, whole: bool) -> dict[str, Any]:
     """A container by docker's names."""
     volumes = [point.name for point in one.mounts if point.type == "volume"]
     mounts = [point.name or point.source for point in one.mounts]
-    return {
+    found = {
         "ID": one.id if whole else output.digest(one.id),
-        "Image": output.familiar(one.image),
+        "Image": one.image_asked or output.familiar(one.image),
         "Command": f'"{_command(one.command, whole=whole)}"',
         "CreatedAt": output.local(one.created_at.seconds),
         "RunningFor": f"{_ago(one.created_at.seconds)} ago",
@@ -105,6 +105,7 @@ def record(one: pb.Container, *, whole: bool) -> dict[str, Any]:
         "LocalVolumes": str(len(volumes)),
         "Networks": ",".join(one.networks),
     }
+    return output.Fields(found, {"Label": lambda name: one.labels.get(name, "")})
 
 
 def state(one: pb.Container) -> str:
@@ -121,7 +122,9 @@ def _short(text: str) -> str:
 
 
 def _command(words: Any, *, whole: bool) -> str:
-    text = " ".join(" ".join(words).split())
+    first, *rest = words or [""]
+    quoted = [f"'{word}'" if " " in word else word for word in rest]
+    text = " ".join(" ".join([first, *quoted]).split())
     return text if whole or len(text) <= _COMMAND_WIDTH else f"{text[: _COMMAND_WIDTH - 1]}…"
 
 

@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from cored._pb.cored.workloads.v1 import networks_pb2 as pb
     from cored._pb.cored.workloads.v1 import workloads_pb2
 
-__all__ = ["connect", "create", "disconnect", "inspect", "ls", "port", "prune", "rm"]
+__all__ = ["connect", "create", "disconnect", "inspect", "ls", "port", "prune", "rm", "whole"]
+
+_COLUMNS = {"ID": "NETWORK ID", "Name": "NAME", "Driver": "DRIVER", "Scope": "SCOPE"}
+# what docker has from the start: the first is made when somebody wants it
+_ALWAYS = {"bridge": "bridge", "host": "host", "none": "null"}
+_BUILT_IN = {
+    "Id": "", "Created": "", "Scope": "local", "EnableIPv6": False, "Internal": False,
+    "Labels": {}, "IPAM": {"Config": []},
+}  # fmt: skip
+_FILTERS = ("name", "id", "label", "driver", "type", "scope")
 
 
 @click.command()
@@ -53,30 +62,84 @@ def create(session: Session, /, name: str, **options: Any) -> None:
 
 @click.command()
 @click.option("-q", "--quiet", is_flag=True, help="Only ids.")
-@output.choice
+@click.option("--no-trunc", is_flag=True, help="Whole ids.")
+@click.option(
+    "-f",
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="name=, id=, label=, driver=, type=custom|builtin, scope=.",
+)
+@output.template_option
 @click.pass_obj
-def ls(session: Session, quiet: bool, form: str) -> None:
+def ls(session: Session, quiet: bool, no_trunc: bool, filters: tuple[str, ...], form: str) -> None:
     """List networks: those that were made here, and CNI's from /etc/cni/net.d."""
-    found = session.networks.all()
-    if quiet:
+    known = [whole(one) for one in session.networks.all()]
+    names = {one["Name"] for one in known}
+    known += [{**_BUILT_IN, "Name": n, "Driver": d} for n, d in _ALWAYS.items() if n not in names]
+    found = [one for one in known if passes(one, filters)]
+    if quiet and not form:
         for one in found:
-            click.echo(one.id)
-    elif form == "json":
-        output.as_json([_as_dict(one) for one in found])
-    else:
-        rows = [(one.id[:12], one.name, one.driver, ", ".join(one.subnets) or "-") for one in found]
-        rows += [("-", name, name, "-") for name in ("host", "none")]
-        output.table(("ID", "NAME", "DRIVER", "SUBNETS"), rows)
+            click.echo(one["Id"] if no_trunc else one["Id"][:12])
+        return
+    output.listing(form, _COLUMNS, [_record(one, whole_id=no_trunc) for one in found])
+
+
+def _record(one: dict[str, Any], *, whole_id: bool) -> dict[str, Any]:
+    labels = one["Labels"]
+    found = {
+        "ID": one["Id"] if whole_id else one["Id"][:12],
+        "Name": one["Name"],
+        "Driver": one["Driver"],
+        "Scope": one["Scope"],
+        "Subnets": ", ".join(each["Subnet"] for each in one["IPAM"]["Config"]),
+        "CreatedAt": one["Created"],
+        "IPv6": str(one["EnableIPv6"]).lower(),
+        "Internal": str(one["Internal"]).lower(),
+        "Labels": ",".join(f"{name}={value}" for name, value in labels.items()),
+    }
+    return output.Fields(found, {"Label": lambda name: labels.get(name, "")})
+
+
+def passes(one: dict[str, Any], filters: Sequence[str]) -> bool:
+    """Whether a network is asked for: any value of a key, all keys; all labels. InvalidArgument."""
+    wanted: dict[str, list[bool]] = {}
+    for text in filters:
+        key, equals, value = text.partition("=")
+        if not equals or key not in _FILTERS:
+            raise InvalidArgument(f"filter '{text}': unknown", hint=", ".join(_FILTERS))
+        wanted.setdefault(text if key == "label" else key, []).append(_fits(one, key, value))
+    return all(map(any, wanted.values()))
+
+
+def _fits(one: dict[str, Any], key: str, value: str) -> bool:
+    match key:
+        case "name":
+            return value in one["Name"]
+        case "id":
+            return bool(one["Id"].startswith(value))
+        case "label":
+            name, equals, text = value.partition("=")
+            return name in one["Labels"] and (not equals or one["Labels"][name] == text)
+        case "type" if value in ("custom", "builtin"):
+            return (value == "builtin") == (one["Name"] in _ALWAYS)
+        case "driver" | "scope":
+            return bool(one[key.capitalize()] == value)
+    raise InvalidArgument(f"filter '{key}={value}': not understood")
 
 
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="NETWORK...")
+@click.option("-f", "--format", "form", default="", metavar="json|TEMPLATE", help="Go template.")
+@click.option("-v", "--verbose", is_flag=True, help="As docker's; all is shown anyway.")
 @click.pass_obj
-def inspect(session: Session, names: Sequence[str]) -> int:
+def inspect(session: Session, names: Sequence[str], form: str, verbose: bool) -> int:
     """Show everything about networks, as JSON, with the containers that are in them."""
     found: list[dict[str, Any]] = []
-    code = each(session, names, lambda name: found.append(_whole(session.networks.inspect(name))))
-    output.as_json(found)
+    code = each(session, names, lambda name: found.append(whole(session.networks.inspect(name))))
+    if found or not form:
+        output.templated(form, found)
     return code
 
 
@@ -98,8 +161,12 @@ def rm(session: Session, names: Sequence[str]) -> int:
 @click.pass_obj
 def prune(session: Session, force: bool) -> None:
     """Remove networks that no container wants, running or not; prints their names."""
-    for name in session.networks.prune():
-        click.echo(name)
+    removed = session.networks.prune()
+    if removed:
+        click.echo("Deleted Networks:")
+        for name in removed:
+            click.echo(name)
+        click.echo()
 
 
 @click.command()
@@ -164,34 +231,67 @@ def _pairs(texts: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _as_dict(one: pb.Network) -> dict[str, Any]:
+def whole(one: pb.Network) -> dict[str, Any]:
+    """A network in docker's form, with what only we have at the end."""
     return {
-        "name": one.name,
-        "id": one.id,
-        "driver": one.driver,
-        "subnets": list(one.subnets),
-        "gateways": list(one.gateways),
-        "internal": one.internal,
-        "ipv6": one.ipv6,
-        "labels": dict(one.labels),
-        "options": dict(one.options),
-        "created_at": output.iso(one.created_at.seconds, one.created_at.nanos),
-        "source": one.source,
+        "Name": one.name,
+        "Id": one.id,
+        "Created": output.iso(one.created_at.seconds, one.created_at.nanos),
+        "Scope": "local",
+        "Driver": one.driver,
+        "EnableIPv6": one.ipv6,
+        "IPAM": {"Driver": "default", "Options": None, "Config": _addresses(one)},
+        "Internal": one.internal,
+        "Attachable": False,
+        "Ingress": False,
+        "Containers": {member.container: _member(member) for member in one.members},
+        "Options": dict(sorted(one.options.items())),
+        "Labels": dict(sorted(one.labels.items())),
+        "Source": one.source,
+        "Config": json.loads(one.config) if one.config else None,
     }
 
 
-def _whole(one: pb.Network) -> dict[str, Any]:
+def _addresses(one: pb.Network) -> list[dict[str, Any]]:
+    """Subnets with their gateways, and the parts that addresses are taken from."""
+    config = json.loads(one.config) if one.config else {}
+    given = {
+        ranged.get("subnet"): ranged
+        for plugin in config.get("plugins", ())
+        for ranges in plugin.get("ipam", {}).get("ranges", ())
+        for ranged in ranges
+    }
+    found: list[dict[str, Any]] = []
+    for number, subnet in enumerate(one.subnets):
+        part = {"Subnet": subnet}
+        limits = given.get(subnet, {})
+        if "rangeStart" in limits and "rangeEnd" in limits:
+            part["IPRange"] = _range(subnet, limits["rangeStart"], limits["rangeEnd"])
+        if number < len(one.gateways):
+            part["Gateway"] = one.gateways[number]
+        found.append(output.Fields(part, {"IPRange": "", "Gateway": ""}))
+    return found
+
+
+def _range(subnet: str, first: str, last: str) -> str:
+    """The smallest prefix that has them all; addresses that nobody can have do not count."""
+    from ipaddress import ip_address, ip_network
+
+    found = ip_network(first)
+    end = ip_address(last)
+    while end not in found and found.prefixlen > ip_network(subnet).prefixlen:
+        found = found.supernet()
+    return str(found)
+
+
+def _member(member: pb.Member) -> dict[str, str]:
+    four = [one for one in member.connection.addresses if ":" not in one]
+    six = [one for one in member.connection.addresses if ":" in one]
     return {
-        **_as_dict(one),
-        "config": json.loads(one.config),
-        "containers": {
-            member.container: {
-                "name": member.name,
-                "namespace": member.namespace,
-                "addresses": list(member.connection.addresses),
-                "mac": member.connection.mac,
-                "aliases": list(member.connection.aliases),
-            }
-            for member in one.members
-        },
+        "Name": member.name,
+        "Namespace": member.namespace,
+        "EndpointID": "",
+        "MacAddress": member.connection.mac,
+        "IPv4Address": next(iter(four), ""),
+        "IPv6Address": next(iter(six), ""),
     }

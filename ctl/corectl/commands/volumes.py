@@ -20,19 +20,27 @@ _COLUMNS = {"Driver": "DRIVER", "Name": "VOLUME NAME"}
 
 @click.command()
 @click.argument("name", required=False, default="")
+@click.option("--name", "named", default="", help="As NAME.")
 @click.option("-d", "--driver", default="", help="Driver [local].")
 @click.option("-o", "--opt", multiple=True, metavar="NAME=VALUE", help="type=, device=, o=.")
 @click.option("--label", multiple=True, metavar="NAME[=VALUE]", help="Label.")
 @click.pass_obj
 def create(
-    session: Session, name: str, driver: str, opt: tuple[str, ...], label: tuple[str, ...]
+    session: Session,
+    name: str,
+    named: str,
+    driver: str,
+    opt: tuple[str, ...],
+    label: tuple[str, ...],
 ) -> None:
     """Make a volume; prints its name."""
+    if name and named:
+        raise click.UsageError("the name is given twice")
     from cored._pb.cored.workloads.v1 import volumes_pb2 as pb
 
     made = session.volumes.create(
         pb.CreateVolumeRequest(
-            name=name, driver=driver, options=files.pairs(opt), labels=files.pairs(label)
+            name=name or named, driver=driver, options=files.pairs(opt), labels=files.pairs(label)
         )
     )
     click.echo(made.name)
@@ -88,10 +96,10 @@ def inspect(session: Session, names: tuple[str, ...], form: str) -> int:
             {
                 "CreatedAt": output.iso(one.created_at.seconds, one.created_at.nanos),
                 "Driver": one.driver,
-                "Labels": dict(one.labels) or None,
+                "Labels": dict(sorted(one.labels.items())) or None,
                 "Mountpoint": one.mountpoint,
                 "Name": one.name,
-                "Options": dict(one.options) or None,
+                "Options": dict(sorted(one.options.items())) or None,
                 "Scope": "local",
                 "Users": list(one.users),
             }

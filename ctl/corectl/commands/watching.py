@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["events", "stats", "top"]
 
 _STATS = {
-    "Container": "CONTAINER ID",
+    "ID": "CONTAINER ID",
     "Name": "NAME",
     "CPUPerc": "CPU %",
     "MemUsage": "MEM USAGE / LIMIT",
@@ -63,7 +63,9 @@ def stats(
         if screen:
             click.echo("\033[H\033[J", nl=False)
         records = [_usage(one, whole=no_trunc) for one in answer.containers]
-        output.listing(form, _STATS, records, headings={"ID": "CONTAINER ID"})
+        for record, name in zip(records, containers, strict=False):
+            record["Container"] = name
+        output.listing(form, _STATS, records, headings={"Container": "CONTAINER"})
         sys.stdout.flush()
 
 

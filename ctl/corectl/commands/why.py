@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from corectl import output
+from corectl.colour import styled
 from corectl.session import Session
 
 if TYPE_CHECKING:
@@ -33,9 +34,10 @@ def why(session: Session, container: str, form: str) -> None:
     if form == "json":
         output.as_json(_document(found))
         return
-    click.echo(f"{found.name or found.id[:12]} ({found.image}, {found.id[:12]}): {_status(found)}")
+    name = styled(found.name or found.id[:12], bold=True)
+    click.echo(f"{name} ({found.image}, {found.id[:12]}): {_status(found)}")
     for cause in found.causes:
-        click.echo(f"  {cause.text}")
+        click.echo(f"  {styled(cause.text, fg='red') if cause.telling else cause.text}")
         if cause.hint:
             click.echo(f"    hint: {cause.hint}")
     if not found.causes:

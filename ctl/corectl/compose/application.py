@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from corectl import colour
 from corectl.compose.files import Request, find
 from corectl.report import say
 from cored.errors import NotFound
@@ -52,7 +53,7 @@ class Application:
     @property
     def coloured(self) -> bool:
         """Whether standard output takes colours."""
-        return self.ansi == "always" or (self.ansi == "auto" and sys.stdout.isatty())
+        return self.ansi == "always" or (self.ansi == "auto" and colour.coloured())
 
     def project(self, naming: Sequence[str] = ()) -> Project:
         """The project, with warnings about what its files leave open."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from corectl.templates.functions import FUNCTIONS
 from corectl.templates.lexer import Action, Token, pieces, wrong
 
-__all__ = ["Block", "Call", "Field", "Literal", "Node", "Pipe", "Text", "parse"]
+__all__ = ["Block", "Call", "Field", "Literal", "Method", "Node", "Pipe", "Text", "parse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,14 @@ class Field:
 
     start: str | Pipe
     names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A field that takes arguments: ``.Label "a"``."""
+
+    field: Field
+    arguments: tuple[Operand, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,7 @@ class Block:
     otherwise: tuple[Node, ...]
 
 
-Operand = Literal | Field | Call | Pipe
+Operand = Literal | Field | Method | Call | Pipe
 Node = Text | Pipe | Block
 
 _WORDS = {"true": True, "false": False, "nil": None}
@@ -166,7 +174,15 @@ class _Words:
             while (following := self._peek()) and following.text not in ("|", ")"):
                 arguments.append(self._operand())
             return Call(token.text, tuple(arguments))
-        return self._operand()
+        found = self._operand()
+        given = []
+        while (
+            isinstance(found, Field)
+            and (following := self._peek())
+            and (following.text not in ("|", ")"))
+        ):
+            given.append(self._operand())
+        return Method(found, tuple(given)) if given and isinstance(found, Field) else found
 
     def _operand(self) -> Operand:
         token = self._tokens[self._at]

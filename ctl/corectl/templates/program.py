@@ -7,7 +7,18 @@ from typing import Any
 
 from corectl.templates.functions import FUNCTIONS, shown, true
 from corectl.templates.lexer import wrong
-from corectl.templates.parser import Block, Call, Field, Literal, Node, Operand, Pipe, Text, parse
+from corectl.templates.parser import (
+    Block,
+    Call,
+    Field,
+    Literal,
+    Method,
+    Node,
+    Operand,
+    Pipe,
+    Text,
+    parse,
+)
 
 __all__ = ["Template"]
 
@@ -91,6 +102,14 @@ class _Run:
                 return self._pipe(operand, dot, variables)
             case Field(start, names):
                 return self._field(start, names, dot, variables, pipe)
+            case Method(field, arguments):
+                method = self._field(field.start, field.names, dot, variables, pipe)
+                given = [self._operand(a, dot, variables, pipe) for a in arguments]
+                if self._heading:
+                    return given[0]
+                if not callable(method):
+                    raise wrong(pipe.text, f"'{shown(given[0])}' is too much")
+                return method(*given)
             case Call(function, arguments):
                 values = [self._operand(a, dot, variables, pipe) for a in arguments]
                 return self._called(function, [*values, *last], pipe)
@@ -114,6 +133,8 @@ class _Run:
         for name in names:
             if isinstance(value, Mapping) and name in value:
                 value = value[name]
+            elif name in getattr(value, "unset", {}):
+                value = value.unset[name]
             elif value is self._root or not isinstance(value, Mapping | None):
                 raise wrong(pipe.text, f"there is no field {name}")
             else:
