@@ -74,11 +74,12 @@ class Attachment:
         self._cut: CoredError | None = None
         self._abandoned = threading.Event()
 
-    def run(self, start: Callable[[], int], *, wait_first: bool) -> int:
+    def run(self, start: Callable[[], int], *, wait_first: bool, input_first: bool = True) -> int:
         """Start the container with ``start`` (its pid) and stay until it ends and all is copied.
 
         ``wait_first`` for a container that has never run: its end is then awaited before it
-        begins, and cannot be missed by one that removes itself.
+        begins, and cannot be missed by one that removes itself. Without ``input_first`` input is
+        passed on when ``start`` is over: one who joins sees what comes of it only then.
         """
         forwarder = Forwarder(self._name, self._send, resized=self._resize, abandon=self._abandon)
         relays = Relays(
@@ -93,9 +94,12 @@ class Attachment:
             try:
                 if wait_first:
                     self._pending = self._ask()
+                if input_first:
+                    relays.begin_input()
                 pid = self._begun(start)
                 forwarder.pid = 0 if self._remote else pid
-                relays.begin_input()
+                if not input_first:
+                    relays.begin_input()
                 if self._terminal:
                     self._resize()
                 status = self._outcome(relays)

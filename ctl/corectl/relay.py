@@ -90,7 +90,7 @@ class Relays:
         return self
 
     def begin_input(self) -> None:
-        """Pass input on: only now is somebody sure to see what comes of it."""
+        """Pass input on, once."""
         if self._input is not None:
             self._input.start()
 

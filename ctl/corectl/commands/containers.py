@@ -253,7 +253,7 @@ def join(session: Session, container: str, *, stdin: bool, proxy: bool, keys: st
                     workloads.attach(found.id, ends.stdout, ends.stderr)
                 return found.pid
 
-            code = attachment.run(begin, wait_first=True)
+            code = attachment.run(begin, wait_first=True, input_first=False)
     except Unimplemented:
         click.echo(f"corectl: {found.name}: nobody can join its streams; its log follows", err=True)
         return _followed(session, found.id)

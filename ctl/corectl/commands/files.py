@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -56,7 +57,8 @@ def export(session: Session, container: str, output: str) -> None:
         raise InvalidArgument("export: a tar is nothing for a terminal", hint="-o FILE, or |")
     pieces = session.workloads.export_container(container)
     first = next(pieces, b"")
-    with Path(output).open("wb") if output else sys.stdout.buffer as file:
+    # standard output is not ours to close
+    with Path(output).open("wb") if output else nullcontext(sys.stdout.buffer) as file:
         file.write(first)
         for piece in pieces:
             file.write(piece)
