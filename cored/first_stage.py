@@ -15,7 +15,7 @@ from cored.abc.records import ContainerStore
 from cored.abc.runtime import Runtime
 from cored.abc.service import Service
 from cored.config import Config
-from cored.engine.events import Exchange
+from cored.engine.events import Exchange, FromTheStart
 from cored.engine.tasks import Tasks
 from cored.hookspecs import PluginKind
 from cored.later import Later
@@ -38,6 +38,7 @@ async def opened(config: Config, plugins: Plugins, stack: AsyncExitStack) -> Seq
     exchange = Exchange(lambda envelope: plugins.hook.cored_event(envelope=envelope))
     plugins.provide(EventBus, exchange)  # type: ignore[type-abstract]
     plugins.provide(Exchange, exchange)
+    plugins.provide(FromTheStart, FromTheStart(exchange.subscribe()))
     containers: Later[ContainerStore] = plugins.later("ContainerStore")
     checkpoints: Later[Checkpoints] = plugins.later("Checkpoints")
     runtime: Runtime = plugins.named(PluginKind.RUNTIME, config.runtime)

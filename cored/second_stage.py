@@ -23,7 +23,7 @@ from cored.engine.chronicle import Chronicle
 from cored.engine.commit import Committer
 from cored.engine.containers import Containers
 from cored.engine.disk_usage import DiskUsage
-from cored.engine.events import Exchange
+from cored.engine.events import Exchange, FromTheStart
 from cored.engine.export import Exporter
 from cored.engine.files import Files
 from cored.engine.host import probe
@@ -221,7 +221,8 @@ async def _open_container_care(
     """What is done with containers that are there."""
     containers = plugins.require(Containers)
     chronicle = await asyncio.to_thread(Chronicle, config.root / "events" / "journal")
-    journal = Journal(exchange, metadata.containers, chronicle)
+    events = plugins.require(FromTheStart).stream
+    journal = Journal(events, metadata.containers, chronicle)
     plugins.provide(Journal, await stack.enter_async_context(journal.opened()))
     adjustments = Adjustments(containers, metadata.containers, plugins.require(Tasks))
     plugins.provide(Adjustments, adjustments)

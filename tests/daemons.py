@@ -45,7 +45,7 @@ class Daemon:
         """What it has written to stderr so far."""
         return (self.home / "log").read_text(errors="replace")
 
-    def start(self, timeout: float = 20.0) -> None:
+    def start(self, timeout: float = 20.0, *, look_every: float = 0.02) -> None:
         assert self.process is None or self.process.poll() is not None
         with open(self.home / "log", "ab") as log:
             self.process = subprocess.Popen(
@@ -60,7 +60,7 @@ class Daemon:
         while not _answers(self.address):
             if self.process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(f"{self.command[0]} did not start:\n{self.log[-4000:]}")
-            time.sleep(0.02)
+            time.sleep(look_every)
 
     def kill(self) -> None:
         """SIGKILL, as a crash would."""

@@ -22,6 +22,11 @@ class ImageVerbs:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
+    @property
+    def channel(self) -> Channel:
+        """What the calls go over."""
+        return self._channel
+
     def pull(self, request: workloads_pb2.PullRequest) -> Iterator[workloads_pb2.TransferProgress]:
         """Fetch and unpack; the last message carries the image."""
         return self._channel.stream(f"{_SERVICE}Pull", (request,), workloads_pb2.TransferProgress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 
 from cored import filters as language
 from cored import scope
@@ -13,10 +14,18 @@ from cored.abc.values import Typed
 from cored.errors import InvalidArgument, ResourceExhausted
 from cored.metadata.names import check_identifier, check_namespace
 
-__all__ = ["Exchange"]
+__all__ = ["Exchange", "FromTheStart"]
 
 # a subscriber this far behind (some 100 MB) is cut off rather than let it take the daemon along
 _BACKLOG = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class FromTheStart:
+    """All events since the daemon began, for one who opens later: ends of containers that it has
+    slept through are told before anything else is there."""
+
+    stream: AsyncIterator[Envelope]
 
 
 class _Subscriber:

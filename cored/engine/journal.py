@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 
 from cored import log, scope
 from cored.abc import events
-from cored.abc.events import Envelope, EventBus
+from cored.abc.events import Envelope
 from cored.abc.records import ContainerStore
 from cored.engine.chronicle import Chronicle, Happening
 from cored.engine.workload import NAME
@@ -35,10 +35,12 @@ _IMAGES = {events.ImageCreate: "tag", events.ImageUpdate: "tag", events.ImageDel
 
 
 class Journal:
-    """Use as ``async with Journal(...).opened()``."""
+    """Use as ``async with Journal(...).opened()``. ``stream`` has the events, from whenever on."""
 
-    def __init__(self, bus: EventBus, containers: ContainerStore, chronicle: Chronicle) -> None:
-        self._bus = bus
+    def __init__(
+        self, stream: AsyncIterator[Envelope], containers: ContainerStore, chronicle: Chronicle
+    ) -> None:
+        self._stream = stream
         self._containers = containers
         self._chronicle = chronicle
         # what is not written yet; a batch is being written while the lock is held
@@ -53,8 +55,7 @@ class Journal:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Journal]:
         """Listen while the body runs."""
-        stream = self._bus.subscribe()
-        listening = asyncio.create_task(self._listen(stream), name="journal")
+        listening = asyncio.create_task(self._listen(self._stream), name="journal")
         writing = asyncio.create_task(self._keep_writing(), name="chronicle")
         try:
             yield self

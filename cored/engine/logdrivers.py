@@ -86,10 +86,11 @@ class LogDrivers:
         options = config.logging.options
         labels = {k: v for k, v in record.labels.items() if k != NAME}
         found = _chosen(labels, options.get("labels", ""), options.get("labels-regex", ""))
-        spec = json.loads(record.spec.value) if record.spec is not None else {}
-        pairs = (spec.get("process") or {}).get("env") or config.env
-        env = dict(entry.partition("=")[::2] for entry in pairs)
-        found |= _chosen(env, options.get("env", ""), options.get("env-regex", ""))
+        if "env" in options or "env-regex" in options:
+            spec = json.loads(record.spec.value) if record.spec is not None else {}
+            pairs = (spec.get("process") or {}).get("env") or config.env
+            env = dict(entry.partition("=")[::2] for entry in pairs)
+            found |= _chosen(env, options.get("env", ""), options.get("env-regex", ""))
         if options.get("tag"):
             found["tag"] = _tag(record, config)
         return found

@@ -49,7 +49,7 @@ SpecHook = Callable[[str, str, dict[str, Any]], None]
 class _Entry:
     """A task, and by exec id: the watchers of its processes, and the gates that order events.
 
-    ``over`` are the processes whose exits have been published.
+    ``over`` are the processes whose exits have been published, ``exits`` are all that are known.
     """
 
     task: Task
@@ -57,6 +57,7 @@ class _Entry:
     pids: dict[str, int] = field(default_factory=dict)
     gates: dict[str, asyncio.Lock] = field(default_factory=dict)
     over: set[str] = field(default_factory=set)
+    exits: dict[str, Exit] = field(default_factory=dict)
 
     def gate(self, exec_id: str) -> asyncio.Lock:
         """Held while a process starts, so that its exit is not published before its start."""
@@ -184,10 +185,12 @@ class Tasks:
         if exec_id not in entry.over:
             await self._must_have_stopped(entry, id, exec_id)
         exit = await entry.task.delete(exec_id)
+        entry.exits.setdefault(exec_id, exit)
         if exec_id:
             entry.gates.pop(exec_id, None)
             entry.pids.pop(exec_id, None)
             entry.over.discard(exec_id)
+            entry.exits.pop(exec_id, None)
             watcher = entry.watchers.pop(exec_id, None)
             if watcher is not None:
                 watcher.cancel()
@@ -214,7 +217,13 @@ class Tasks:
 
     async def wait(self, id: str, exec_id: str = "") -> Exit:
         """How a process ended, once it has."""
-        return await self._entry(id).task.wait(exec_id)
+        entry = self._entry(id)
+        watcher = entry.watchers.get(exec_id)
+        if watcher is not None and exec_id not in entry.exits:
+            await asyncio.wait([watcher])  # which asks already: one question for all
+        if watcher is not None and exec_id in entry.exits:
+            return entry.exits[exec_id]
+        return await entry.task.wait(exec_id)
 
     async def state(self, id: str, exec_id: str = "") -> ProcessState:
         """What is known of a process."""
@@ -335,6 +344,7 @@ class Tasks:
             return
         if exec_id and not exit.exited_at:
             return  # it was deleted before it started
+        entry.exits[exec_id] = exit
         async with entry.gate(exec_id):
             pid = exit.pid or entry.pids.get(exec_id, 0)
             await self._bus.publish(

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -44,6 +43,8 @@ class WideCommand(click.Command):
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        import textwrap
+
         for title, options in self._sorted(ctx).items():
             text = ", ".join(_shown(option) for option in options)
             with formatter.section(title):

@@ -66,6 +66,12 @@ class Containers:
         self._by_handler = by_handler
         self._accounts = Accounts()
 
+    async def recover(self) -> None:
+        """Remove what an earlier daemon had not finished."""
+        for one in self._registry.unfinished:
+            await self._discard(one)
+        self._registry.unfinished.clear()
+
     async def create(self, pod: Pod, config: pb.ContainerConfig) -> str:
         """Make a container, not started, and answer its id; nothing stays of one that fails."""
         if not pod.state.ready:

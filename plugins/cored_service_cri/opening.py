@@ -50,6 +50,7 @@ async def opened(context: PluginContext) -> AsyncIterator[Service]:
         await parts.registry.load()
         await parts.pods.recover()
         await parts.lives.recover()
+        await parts.containers.recover()
         await parts.execs.recover()
         try:
             async with parts.streaming.opened(context.settings):

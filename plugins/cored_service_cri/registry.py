@@ -28,6 +28,8 @@ class Registry:
         self.pods: dict[str, Pod] = {}
         self.containers: dict[str, Container] = {}
         self._names: dict[str, str] = {}
+        # those in the midst of whose making the daemon was killed: nobody has been told their ids
+        self.unfinished: list[Container] = []
 
     async def load(self) -> None:
         """What earlier daemons left."""
@@ -37,7 +39,10 @@ class Registry:
                 if record.labels[KIND] == "sandbox":
                     self._keep(self.pods, pod_of(record))
                 else:
-                    self._keep(self.containers, container_of(record, self.pods))
+                    one = container_of(record, self.pods)
+                    self._keep(self.containers, one)
+                    if record.spec is None or not json.loads(record.spec.value):
+                        self.unfinished.append(one)
             except NotFound as error:
                 log.get("cri").warning("a record is left alone", error=str(error))
 

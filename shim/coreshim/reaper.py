@@ -59,13 +59,18 @@ class Reaper:
                 future.set(self._early.pop(pid))
         return future
 
-    def spawn(self, arguments: Sequence[str], files: Mapping[int, int]) -> int:
+    def spawn(
+        self,
+        arguments: Sequence[str],
+        files: Mapping[int, int],
+        environment: Mapping[str, str] | None = None,
+    ) -> int:
         """Start a program with ``files`` (its descriptor: ours) and no others; its pid."""
         actions = [(os.POSIX_SPAWN_DUP2, mine, theirs) for theirs, mine in files.items()]
         return os.posix_spawnp(
             arguments[0],
             list(arguments),
-            os.environ,
+            os.environ if environment is None else environment,
             file_actions=actions,
             # what is ignored or blocked here would be so in the container too
             setsigmask=[],

@@ -102,7 +102,7 @@ def restart(ours: Daemon, peer: Daemon, count: int, rounds: int) -> list[Row]:
                 _settle(theirs)
                 daemon.kill()
                 start = time.perf_counter()
-                daemon.start(120)
+                daemon.start(120, look_every=0.002)
                 with closing(Connection(str(daemon.address), "default")) as link:
                     known = 0
                     while known < count:

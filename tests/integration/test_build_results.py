@@ -133,7 +133,8 @@ def test_steps_are_limited_as_asked(shop: Shop) -> None:
     with subprocess.Popen(words, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         assert any(line.endswith(b" begun\n") for line in process.stderr)
-        (id,) = shop.daemon.ctr("containers", "ls", "-q").stdout.split()
+        names = shop.daemon.ctr("containers", "ls", "-q").stdout.split()
+        (id,) = (name for name in names if name.startswith("build-"))
         spec = json.loads(shop.daemon.ctr("containers", "info", "--spec", id).stdout)
         process.terminate()
         process.communicate()

@@ -20,7 +20,8 @@ ONE = """
 services:
   one:
     image: busybox
-    command: [sh, -c, "trap 'exit 7' TERM; echo begun; while read -r l; do echo got $$l; done"]
+    entrypoint: [sh, -c]
+    command: ["trap 'exit 7' TERM; echo begun; while read l; [ $$l ]; do echo got $$l; done"]
     stdin_open: true
     ports: ["127.0.0.1:7070:80"]
   two: {image: busybox, command: sleep 1000, stop_signal: KILL}
@@ -66,7 +67,7 @@ def test_a_container_is_joined(compose: Compose) -> None:
         compose.command("attach", "one"),
         cwd=compose.place,
         env=compose.environ,
-        input="a\nb\n",
+        input="a\nb\n\n",
         capture_output=True,
         text=True,
         timeout=60,

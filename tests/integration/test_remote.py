@@ -104,6 +104,8 @@ def test_a_terminal_is_resized_and_left_and_joined_again(there: Remote) -> None:
         second.shows(rb"still-kept")
         assert second.ends() == 5
     there.corectl("rm", "left")
+    # the pipes that the first one has left on the daemon's host
+    until(lambda: not list((there.daemon.home / "state").glob("**/corectl-*")))
 
 
 def test_exec_with_a_terminal(there: Remote, box: str) -> None:

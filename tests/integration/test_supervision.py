@@ -34,7 +34,8 @@ from tests.tasks import (
 pytestmark = pytest.mark.root
 # a shim's process that a test has looked up is still there when it is killed
 AWAKE = "[plugins.runtime.shim]\nidle = 60\n"
-CGROUP = "cored-supervision"
+# of this run: cgroups are everybody's, and a dead shim's are emptied
+CGROUP = f"cored-supervision-{os.getpid()}"
 FOREIGN = shutil.which("containerd-shim-runc-v2") or "containerd-shim-runc-v2"
 OURS = "io.containerd.runc.v2"
 

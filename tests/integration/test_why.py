@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from cored import linux
+from cored.engine.why import holders
 from tests import daemons
 from tests.daemons import Daemon
 from tests.logservices import until
@@ -147,6 +149,15 @@ def test_a_mount_that_does_not_fit_is_explained(
     code, said = failed(daemon, *options, "busybox", "true")
     assert code == 125
     assert f"'{tmp_path}' is a directory of the host, '/etc/passwd' is a file of the image" in said
+
+
+def test_who_has_something_mounted_is_found(tmp_path: Path) -> None:
+    linux.mount("tmpfs", str(tmp_path), "tmpfs", 0, "")
+    try:
+        assert any(f"(pid {os.getpid()})" in one for one in holders.mount_holders(str(tmp_path)))
+    finally:
+        linux.unmount(str(tmp_path))
+    assert holders.mount_holders(str(tmp_path)) == []
 
 
 def test_who_has_a_port_is_named(daemon: Daemon) -> None:

@@ -35,7 +35,7 @@ async def test_events_of_earlier_daemons_come_before_those_of_now(tmp_path: Path
     scope.enter(Scope("one"))
     for life in range(3):
         bus = Exchange()
-        journal = Journal(bus, Nobody(), Chronicle(tmp_path / "e/journal"))  # type: ignore[arg-type]
+        journal = Journal(bus.subscribe(), Nobody(), Chronicle(tmp_path / "e/journal"))  # type: ignore[arg-type]
         async with journal.opened():
             for number in range(50):
                 await bus.publish(Action("volume", "create", f"{life}-{number}", {}))
@@ -46,7 +46,7 @@ async def test_events_of_earlier_daemons_come_before_those_of_now(tmp_path: Path
 async def test_a_reader_misses_nothing_that_comes_while_it_reads(tmp_path: Path) -> None:
     scope.enter(Scope("one"))
     bus = Exchange()
-    journal = Journal(bus, Nobody(), Chronicle(tmp_path / "e/journal", 2000))  # type: ignore[arg-type]
+    journal = Journal(bus.subscribe(), Nobody(), Chronicle(tmp_path / "e/journal", 2000))  # type: ignore[arg-type]
     async with journal.opened():
         for number in range(10):
             await bus.publish(Action("volume", "create", str(number), {}))

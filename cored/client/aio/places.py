@@ -121,9 +121,13 @@ class Namespaces(Verbs):
         """All."""
         return await self._call(self._inner.list)
 
-    async def create(self, name: str, labels: Mapping[str, str] | None = None) -> Namespace:
+    async def create(self, name: str, labels: Mapping[str, str] | None = None) -> None:
         """Make one. AlreadyExists."""
-        return await self._call(self._inner.create, name, labels)
+        await self._call(self._inner.create, name, labels)
+
+    async def label(self, name: str, labels: Mapping[str, str]) -> None:
+        """Set labels; an empty value takes one away. NotFound."""
+        await self._call(self._inner.label, name, labels)
 
     async def remove(self, name: str) -> None:
         """Remove one in which nothing is. FailedPrecondition, NotFound."""

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from cored.client.aio.verbs import Verbs, iteration
 from cored.client.api import system as api
-from cored.client.api.values import Event, Plugin, Version
+from cored.client.api.values import DiskUsage, Event, Info, Plugin, Version
 
 __all__ = ["System"]
 
@@ -23,6 +23,14 @@ class System(Verbs):
     async def version(self) -> Version:
         """The daemon's."""
         return await self._call(self._inner.version)
+
+    async def info(self) -> Info:
+        """What there is, and on which host."""
+        return await self._call(self._inner.info)
+
+    async def disk_usage(self) -> DiskUsage:
+        """What images and volumes take, in bytes."""
+        return await self._call(self._inner.disk_usage)
 
     async def plugins(self, filters: Sequence[str] = ()) -> list[Plugin]:
         """What is loaded; ``filters`` are containerd's: ``type==io.containerd.snapshotter.v1``."""

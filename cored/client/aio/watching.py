@@ -10,7 +10,7 @@ from datetime import datetime
 
 from cored.client.aio.verbs import Verbs, iteration
 from cored.client.api import watching as api
-from cored.client.api.values import LogLine, Processes, Stats
+from cored.client.api.values import LogLine, Processes, Stats, Why
 
 __all__ = ["WatchingVerbs"]
 
@@ -33,6 +33,10 @@ class WatchingVerbs(Verbs):
         return iteration(
             lambda: self._inner.logs(container, follow=follow, tail=tail, since=since, until=until)
         )
+
+    async def why(self, container: str) -> Why:
+        """What happened to it: why it ended, or could not start; also of one just gone."""
+        return await self._call(self._inner.why, container)
 
     async def top(self, container: str, arguments: Sequence[str] = ()) -> Processes:
         """Its processes, as ps(1) shows them."""

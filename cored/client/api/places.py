@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from google.protobuf.empty_pb2 import Empty
-
-from cored._pb.containerd.services.namespaces.v1 import namespace_pb2
 from cored._pb.cored.workloads.v1 import networks_pb2, volumes_pb2, workloads_pb2
-from cored.client import networks, volumes
+from cored.client import networks, system, volumes
 from cored.client.api import conversion
 from cored.client.api.values import Namespace, Network, Pruned, Volume
 
@@ -17,8 +14,6 @@ if TYPE_CHECKING:
     from cored.client.client import Client
 
 __all__ = ["Namespaces", "Networks", "Volumes"]
-
-_NAMESPACES = "/containerd.services.namespaces.v1.Namespaces/"
 
 
 class Volumes:
@@ -139,36 +134,29 @@ class Namespaces:
     """Everything but networks is in a namespace: ``client.within(name)`` works in another."""
 
     def __init__(self, client: Client) -> None:
-        self._channel = client.channel
+        self._calls = system.Namespaces(client.channel)
 
     def list(self) -> list[Namespace]:
         """All."""
-        answer = self._channel.unary(
-            f"{_NAMESPACES}List",
-            namespace_pb2.ListNamespacesRequest(),
-            namespace_pb2.ListNamespacesResponse,
-        )
-        return [conversion.value(Namespace, one) for one in answer.namespaces]
+        return [Namespace(name, labels) for name, labels in self._calls.all().items()]
 
-    def create(self, name: str, labels: Mapping[str, str] | None = None) -> Namespace:
+    def create(self, name: str, labels: Mapping[str, str] | None = None) -> None:
         """Make one. AlreadyExists.
 
         >>> client.namespaces.create("tests", {"owner": "me"})
-        Namespace(name='tests', labels={'owner': 'me'})
+        >>> [one.labels for one in client.namespaces.list() if one.name == "tests"]
+        [{'owner': 'me'}]
         >>> with client.within("tests") as inside:
         ...     inside.containers.list(all=True)
         []
         >>> client.namespaces.remove("tests")
         """
-        wanted = namespace_pb2.Namespace(name=name, labels=labels)
-        answer = self._channel.unary(
-            f"{_NAMESPACES}Create",
-            namespace_pb2.CreateNamespaceRequest(namespace=wanted),
-            namespace_pb2.CreateNamespaceResponse,
-        )
-        return conversion.value(Namespace, answer.namespace)
+        self._calls.create(name, labels or {})
+
+    def label(self, name: str, labels: Mapping[str, str]) -> None:
+        """Set labels; an empty value takes one away. NotFound."""
+        self._calls.label(name, labels)
 
     def remove(self, name: str) -> None:
         """Remove one in which nothing is. FailedPrecondition, NotFound."""
-        request = namespace_pb2.DeleteNamespaceRequest(name=name)
-        self._channel.unary(f"{_NAMESPACES}Delete", request, Empty)
+        self._calls.remove(name)

@@ -11,8 +11,9 @@ from google.protobuf.empty_pb2 import Empty
 from cored._pb.containerd.services.introspection.v1 import introspection_pb2
 from cored._pb.containerd.services.version.v1 import version_pb2
 from cored._pb.cored.workloads.v1 import processes_pb2
+from cored.client import system
 from cored.client.api import conversion
-from cored.client.api.values import Event, Plugin, Version
+from cored.client.api.values import DiskUsage, Event, Info, Plugin, Version
 
 if TYPE_CHECKING:
     from cored.client.client import Client
@@ -33,6 +34,18 @@ class System:
             "/containerd.services.version.v1.Version/Version", Empty(), version_pb2.VersionResponse
         )
         return conversion.value(Version, answer)
+
+    def info(self) -> Info:
+        """What there is, and on which host.
+
+        >>> client.system.info().cgroup_version in (1, 2)
+        True
+        """
+        return conversion.value(Info, system.System(self._channel).info())
+
+    def disk_usage(self) -> DiskUsage:
+        """What images and volumes take, in bytes."""
+        return conversion.value(DiskUsage, system.System(self._channel).disk_usage())
 
     def plugins(self, filters: Sequence[str] = ()) -> list[Plugin]:
         """What is loaded; ``filters`` are containerd's: ``type==io.containerd.snapshotter.v1``."""

@@ -11,13 +11,17 @@ from cored.errors import CoredError
 __all__ = [
     "BuildStep",
     "CacheRecord",
+    "Cause",
     "Change",
     "CommandFailed",
     "Connection",
     "Container",
+    "DiskUsage",
     "Event",
     "Health",
     "Image",
+    "ImageUsage",
+    "Info",
     "LogLine",
     "MountPoint",
     "Namespace",
@@ -31,6 +35,8 @@ __all__ = [
     "Stats",
     "Version",
     "Volume",
+    "VolumeUsage",
+    "Why",
 ]
 
 
@@ -275,6 +281,81 @@ class CacheRecord:
     size: int
     created_at: int
     used_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """The daemon and its host; ``memory`` in bytes, ``cgroup_version`` 1 or 2."""
+
+    containers: int
+    running: int
+    paused: int
+    stopped: int
+    images: int
+    version: str
+    snapshotter: str
+    log_driver: str
+    network: str
+    cgroup_version: int
+    runtime: str
+    kernel: str
+    operating_system: str
+    architecture: str
+    cpus: int
+    memory: int
+    host: str
+    root: str
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUsage:
+    """``shared`` is what other images have, too; ``containers`` how many were made from it."""
+
+    name: str
+    id: str
+    created_at: datetime | None
+    size: int
+    shared: int
+    containers: int
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeUsage:
+    """``users`` is how many containers have it."""
+
+    name: str
+    users: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class DiskUsage:
+    """``images_size`` is that of all layers together."""
+
+    images: tuple[ImageUsage, ...]
+    images_size: int
+    images_reclaimable: int
+    volumes: tuple[VolumeUsage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One thing that explains an end; ``hint`` says what to do about it."""
+
+    text: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """What became of a container, and its last words."""
+
+    id: str
+    name: str
+    image: str
+    causes: tuple[Cause, ...]
+    lines: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from datetime import datetime
 
 from cored._pb.cored.workloads.v1 import processes_pb2
 from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
+from cored.client import diagnosis
 from cored.client.api import conversion
-from cored.client.api.values import LogLine, Processes, Stats
+from cored.client.api.values import LogLine, Processes, Stats, Why
 from cored.client.workloads import Workloads
 
 __all__ = ["WatchingVerbs"]
@@ -45,6 +46,19 @@ class WatchingVerbs:
         )
         for record in self._calls.logs(request):
             yield conversion.value(LogLine, record)
+
+    def why(self, container: str) -> Why:
+        """What happened to it: why it ended, or could not start; also of one just gone.
+
+        >>> container = client.containers.create("busybox", ["sh", "-c", "echo lost; exit 3"])
+        >>> client.containers.start(container.id)
+        >>> client.containers.wait(container.id)
+        3
+        >>> client.containers.why(container.id).lines
+        ('lost',)
+        >>> client.containers.remove(container.id)
+        """
+        return conversion.value(Why, diagnosis.why(self._calls.channel, container))
 
     def top(self, container: str, arguments: Sequence[str] = ()) -> Processes:
         """Its processes, as ps(1) shows them."""

@@ -36,6 +36,7 @@ _LINES = 10
 _AT_ONCE = 5
 _CANNOT_RUN = (1, 126, 127, 255)
 _PORT = re.compile(r"port (\d+)/(tcp|udp|sctp)")
+_PATH = re.compile(r"(?<![\w.])/[^\s'\"`:,)]+")
 _RUNTIME = re.compile(r"\bexec(utable)?\b")
 
 
@@ -105,6 +106,8 @@ class Diagnosis:
         port = _PORT.search(message)
         if port is not None:
             return await self._port_holder(record, port[2], int(port[1]))
+        if "busy" in message.lower():
+            return await asyncio.to_thread(_busy_words, message)
         mount = hints.mount_problem(message)
         if mount is not None:
             return await asyncio.to_thread(_mount_words, *mount, message)
@@ -148,7 +151,9 @@ class Diagnosis:
         record, state = view.record, view.state
         lines = await self._last_lines(record)
         causes: list[Cause] = []
-        if state.error:
+        if state.error and state.started_at:
+            causes.append(Cause("exit", state.error))
+        elif state.error:
             causes.append(_start_cause(state.error))
         elif state.exited_at:
             causes += await self._end_causes(view, lines)
@@ -261,11 +266,17 @@ def _mount_words(source: str, target: str, message: str) -> str:
         what = "a directory" if Path(source).is_dir() else "a file"
         other = "a file" if what == "a directory" else "a directory"
         return f"{source!r} is {what} of the host, {target!r} is {other} of the image"
-    if "busy" in lower:
-        found = holders.mount_holders(source)
-        return f"{source!r} is mounted by {', '.join(found)}" if found else ""
     if "no such file" in lower and not Path(source).exists():
         return f"there is no {source!r} on the host"
+    return ""
+
+
+def _busy_words(message: str) -> str:
+    """Who has mounted what a message is about. Blocks."""
+    for path in dict.fromkeys(_PATH.findall(message)):
+        found = holders.mount_holders(path)
+        if found:
+            return f"{path!r} is mounted by {', '.join(found[:3])}"
     return ""
 
 

@@ -39,9 +39,14 @@ def mount_holders(path: str) -> list[str]:
                 continue
             seen.add(space)
             lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
-            if any(path in line.split()[3:5] for line in lines):
+            if any(_is_about(line.split(), path) for line in lines):
                 found.append(pid)
     return _named(iter(found))
+
+
+def _is_about(fields: list[str], path: str) -> bool:
+    """Whether a line of mountinfo (proc(5)) has it as root, place or source."""
+    return path in fields[3:5] or path == fields[fields.index("-") + 2]
 
 
 def _pids() -> Iterator[int]:

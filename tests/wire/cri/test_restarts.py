@@ -24,6 +24,7 @@ import pytest
 from cored._pb.cri.v1 import api_pb2 as pb
 from tests import kubelet as kubelets
 from tests.daemons import Daemon
+from tests.grpc_client import Client
 from tests.kubelet import Kubelet, eventually
 from tests.traces import more, traces
 
@@ -104,6 +105,26 @@ def _settled(what: Callable[[], list[str]]) -> None:
     while (left := what()) and time.monotonic() < end:
         time.sleep(0.2)
     assert not left, "\n".join(left)
+
+
+def test_a_container_that_was_not_finished_is_gone_with_the_daemon(node: Any) -> None:
+    daemon, kubelet = node
+    pod = kubelet.run()
+    whole, half = kubelet.create(pod), kubelet.create(pod)
+    daemon.kill()
+    daemon.start()
+    with Client(daemon.address, "k8s.io") as api:
+        # as its record is until its spec is known
+        record = api.containers.Get(id=half).container
+        record.spec.value = b"{}"
+        api.containers.Update(container=record, update_mask={"paths": ["spec"]})
+    daemon.kill()
+    daemon.start()
+    assert [one.id for one in kubelet.call("ListContainers").containers] == [whole]
+    with Client(daemon.address, "k8s.io") as api:
+        assert half not in {info.name for page in api.snapshots.List() for info in page.info}
+    kubelet.call("StartContainer", container_id=whole)
+    kubelet.call("RemovePodSandbox", pod_sandbox_id=pod)
 
 
 class Worker:
