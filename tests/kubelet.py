@@ -39,7 +39,7 @@ _STEADY = [
 _NUMBERS = itertools.count(1)
 
 
-def eventually(what: Callable[[], Any], seconds: float = 20.0) -> Any:
+def eventually(what: Callable[[], Any], seconds: float = 60.0) -> Any:
     """The first true answer of ``what``; it is asked until then."""
     end = time.monotonic() + seconds
     while not (found := what()):

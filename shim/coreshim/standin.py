@@ -7,13 +7,17 @@ the container's streams, which runsc wants then.
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from coreshim.reaper import Reaper
 
-__all__ = ["begin", "go", "streams"]
+__all__ = ["begin", "go", "streams", "there"]
+
+_TRIES = 2000
 
 # {"id":"…","exitStatus":3}
 _SCRIPT = """\
@@ -26,7 +30,7 @@ exit "${said%%[!0-9]*}"
 
 def begin(reaper: Reaper, bundle: str, files: Mapping[int, int], wait: Sequence[str]) -> int:
     """Its pid; ``wait`` is the runtime's command, ``files`` the container's streams. OSError."""
-    path = os.path.join(bundle, "started")
+    path = _path(bundle)
     os.mkfifo(path, 0o600)
     return reaper.spawn(["sh", "-c", _SCRIPT, path, *wait], {0: 0, 1: 1, 2: 2, **files})
 
@@ -45,13 +49,24 @@ def streams(pid: int) -> Iterator[dict[int, int]]:
 
 
 def go(bundle: str) -> None:
-    """The container has been started; nothing happens where nobody stands for it."""
-    path = os.path.join(bundle, "started")
-    with suppress(FileNotFoundError):
-        # for reading too, so that it does not matter who is there first
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    """The container has been started."""
+    for _ in range(_TRIES):
         try:
-            os.write(fd, b"\n")
-            os.unlink(path)
-        finally:
-            os.close(fd)
+            fd = os.open(_path(bundle), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            time.sleep(0.005)  # it does not listen yet
+            continue
+        os.write(fd, b"\n")
+        os.close(fd)
+        return
+
+
+def there(bundle: str) -> bool:
+    """Whether a container is in the sandbox of another shim."""
+    return os.path.exists(_path(bundle))
+
+
+def _path(bundle: str) -> str:
+    return os.path.join(bundle, "started")

@@ -31,24 +31,28 @@ def kubelet(
         yield running
 
 
+# of its own, as a kubelet asks for
+SECURITY = pb.LinuxContainerSecurityContext(namespace_options=pb.NamespaceOption(pid=pb.CONTAINER))
+
+
 def test_containers_of_a_pod_are_in_one_sandbox(kubelet: Kubelet) -> None:
     assert "gvisor" in {one.name for one in kubelet.call("Status").runtime_handlers}
     pod = kubelet.run(handler="gvisor")
     assert kubelet.call("PodSandboxStatus", pod_sandbox_id=pod).status.runtime_handler == "gvisor"
     first = kubelet.start(pod, "sh", "-c", "echo from first; sleep 1000")
     assert b"gVisor" in kubelet.exec(first, "dmesg").stdout
-    second = kubelet.start(pod, "sh", "-c", "echo from second; exit 7")
+    second = kubelet.start(pod, "sh", "-c", "echo from second; exit 7", security=SECURITY)
     status = kubelet.ended(second)
     assert (status.exit_code, status.reason) == (7, "Error")
     assert "from second" in kubelet.log(second)
     assert kubelet.exec(first, "sh", "-c", "exit 3").exit_code == 3
     # the end of one is not that of the others
     kubelet.call("RemoveContainer", container_id=second)
-    third = kubelet.start(pod, "sleep", "1000")
-    never = kubelet.create(pod)
+    third = kubelet.start(pod, "sleep", "1000", security=SECURITY)
+    never = kubelet.create(pod, security=SECURITY)
     kubelet.call("StopContainer", container_id=first, timeout=0)
     assert kubelet.status(first).exit_code == 137
-    assert kubelet.status(third).state == pb.CONTAINER_RUNNING
+    assert kubelet.status(third).state == pb.CONTAINER_RUNNING, str(kubelet.status(third))
     assert "from first" in kubelet.log(first)
     assert kubelet.call("ContainerStats", container_id=third).stats.memory.usage_bytes.value
     kubelet.call("RemoveContainer", container_id=never)
