@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cored import linux
 from cored.abc.values import Mount
 from cored.errors import from_mount_error
 
-__all__ = ["Place", "mounted", "placed"]
+__all__ = ["Place", "mounted", "placed", "to_read"]
+
+# what divides lower directories, where it is part of a name
+_COLON = re.compile(r"(?<!\\):")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +35,16 @@ async def placed(mounts: Sequence[Mount], state: Path) -> AsyncIterator[Place]:
     if direct is not None:
         yield direct
     else:
-        async with mounted(mounts, state) as directory:
+        async with _mounted(mounts, state) as directory:
             yield Place(directory)
 
 
 @asynccontextmanager
 async def mounted(mounts: Sequence[Mount], state: Path) -> AsyncIterator[str]:
-    """The mounts as a directory, '' for none; below ``state`` while the body runs if need be."""
+    """The mounts as a directory to read, '' for none; below ``state`` if it has to be mounted.
+
+    A container may write to them meanwhile.
+    """
     direct = _direct(mounts)
     if direct is not None and direct.lowers is None:
         yield direct.directory
@@ -45,6 +52,32 @@ async def mounted(mounts: Sequence[Mount], state: Path) -> AsyncIterator[str]:
     if not mounts:
         yield ""
         return
+    async with _mounted(to_read(mounts), state) as directory:
+        yield directory
+
+
+def to_read(mounts: Sequence[Mount]) -> list[Mount]:
+    """The same tree, read-only, beside whoever has it mounted to write.
+
+    A second overlay on the same upper directory would empty the first one's work directory, which
+    can write no more from then on: the upper directory is the top one of those below instead.
+    """
+    return [_overlay_to_read(mount) if mount.type == "overlay" else mount for mount in mounts]
+
+
+def _overlay_to_read(mount: Mount) -> Mount:
+    values = dict(option.partition("=")[::2] for option in mount.options)
+    upper = values.get("upperdir")
+    if upper is None:
+        return mount
+    gone = ("upperdir=", "workdir=", "lowerdir=")
+    rest = [o for o in mount.options if not o.startswith(gone) and o not in ("volatile", "rw")]
+    lowers = ":".join((_COLON.sub(r"\\:", upper), values["lowerdir"]))
+    return replace(mount, options=("ro", *rest, f"lowerdir={lowers}"))
+
+
+@asynccontextmanager
+async def _mounted(mounts: Sequence[Mount], state: Path) -> AsyncIterator[str]:
     mount = linux.mounted(mounts, state)
     try:
         place = await asyncio.to_thread(mount.__enter__)

@@ -42,6 +42,9 @@ _ERRORS = {
     errno.EPERM: PermissionDenied,
 }
 
+# with a process that is in the root already, also before it becomes the container's
+_ALIVE = frozenset({"created", "running", "paused"})
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -145,7 +148,8 @@ class Files:
     @asynccontextmanager
     async def _root(self, view: ContainerView) -> AsyncIterator[str]:
         """The filesystem as the container sees it, volumes too."""
-        if view.pid and self._containers.running(view.record.id):
+        if view.pid and view.status in _ALIVE:
+            # its overlay is mounted: a second one to write to would ruin it
             yield f"/proc/{view.pid}/root"
             return
         config, _ = decoded(view.record)
@@ -161,7 +165,7 @@ class Files:
 
     @asynccontextmanager
     async def _bare(self, record: Container) -> AsyncIterator[str]:
-        async with self._mounted(await self._containers.rootfs(record), ()) as root:
+        async with mounted(await self._containers.rootfs(record), self._state) as root:
             yield root
 
     @asynccontextmanager

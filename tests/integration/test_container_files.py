@@ -174,3 +174,39 @@ def test_commit_makes_an_image_that_runs(daemon: Daemon) -> None:
     nameless = said(daemon, "commit", "grows")
     assert said(daemon, "run", "--rm", nameless, "cat", "/grown") == "grown"
     daemon.corectl("rm", "-f", "grows", check=True)
+
+
+@pytest.mark.parametrize("status", ["running", "created"])
+def test_who_reads_its_files_leaves_a_container_able_to_write(
+    daemon: Daemon, tmp_path: Path, status: str
+) -> None:
+    name = f"writes-{status}"
+    daemon.corectl("create", "--name", name, "busybox", "sleep", "1000", check=True)
+    (tmp_path / "in").write_text("came in\n")
+    try:
+        if status == "running":
+            said(daemon, "start", name)
+            said(daemon, "exec", name, "sh", "-c", "echo new > /root/new; rm /bin/wc")
+        archive = tmp_path / "all.tar"
+        said(daemon, "export", "-o", str(archive), name)
+        said(daemon, "commit", name, f"{name}:1")
+        said(daemon, "diff", name)
+        said(daemon, "why", name)
+        said(daemon, "cp", f"{name}:/etc", str(tmp_path / "etc"))
+        said(daemon, "cp", str(tmp_path / "in"), f"{name}:/usr")
+        if status == "running":
+            with tarfile.open(archive) as tar:
+                names = {one.name.removeprefix("./") for one in tar}
+            assert "root/new" in names
+            assert "bin/wc" not in names
+            layered = said(daemon, "run", "--rm", f"{name}:1", "sh", "-c", "ls /bin /root")
+            assert "new" in layered.split()
+            assert "wc" not in layered.split()
+        else:
+            said(daemon, "start", name)
+        # directories that were not written to before: the kernel makes them above
+        said(daemon, "exec", name, "sh", "-c", "echo x > /tmp/x; echo x > /var/x; rm /bin/vi")
+        assert said(daemon, "exec", name, "cat", "/usr/in", "/tmp/x", "/var/x") == "came in\nx\nx"
+    finally:
+        daemon.corectl("rm", "-f", name)
+        daemon.corectl("rmi", f"{name}:1")

@@ -16,6 +16,7 @@ from typing import Any
 from cored import linux, log, scope
 from cored.abc.records import Container
 from cored.abc.values import Mount
+from cored.archive.place import to_read
 from cored.engine import logs
 from cored.engine.images import Images
 from cored.engine.logdrivers import LogDrivers
@@ -134,7 +135,7 @@ class Diagnosis:
         words = (process.get("args") or [])[2 if config.init else 0 :]
         if not words:
             return ""
-        mounts = await self._rootfs(record)
+        mounts = to_read(await self._rootfs(record))
         binds = [
             (each["destination"], each["source"])
             for each in document.get("mounts") or ()
