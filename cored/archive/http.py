@@ -145,7 +145,8 @@ def reason(error: BaseException) -> str:
         first, cause = told.args
         told = first if ":" in str(first) else cause
     text = _POOL.sub("", str(told))
-    text = re.sub(r"^.*?\[Errno -?\d+\]\s*", "", text)
+    text, inside = re.subn(r"^.*?\(\[Errno -?\d+\]\s*", "", text)
+    text = text.removesuffix(")") if inside else re.sub(r"^.*?\[Errno -?\d+\]\s*", "", text)
     return shown(text) or type(error).__name__
 
 

@@ -22,6 +22,7 @@ from cored.abc.snapshots import Snapshotter
 from cored.abc.values import Labels, Mount, Typed
 from cored.engine import health, links, names, restarts
 from cored.engine.execs import Execs
+from cored.engine.gather import whole
 from cored.engine.health import HealthChecks
 from cored.engine.images import Images, Unpacked
 from cored.engine.lives import Lives
@@ -188,7 +189,7 @@ class Containers:
         """Start it and answer its pid; one that has ended gets a new task."""
         record = await self.find(name)
         # whole or not at all: who asked may be cut off, and nobody would mind what runs
-        return await asyncio.shield(self._start(record, name, fifos))
+        return await whole(self._start(record, name, fifos))
 
     async def _start(self, record: Container, name: str, fifos: Stdio | None) -> int:
         key = (scope.namespace(), record.id)
@@ -383,7 +384,8 @@ class Containers:
         except CoredError as error:
             command = recipe.command[0]
             explained = await self.diagnosis.explained(record, error)
-            if explained.hint is None and command not in explained.message:
+            ours = not explained.message.startswith("OCI runtime")
+            if not ours and explained.hint is None and command not in explained.message:
                 # crun does not say which file it could not run
                 hint = f"the command is {command!r}"
                 explained = type(error)(error.message, hint=hint)

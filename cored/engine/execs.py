@@ -16,6 +16,7 @@ from cored.abc.records import Container
 from cored.abc.runtime import ExecOptions, Exit, Stdio
 from cored.abc.values import Typed
 from cored.engine import names
+from cored.engine.gather import whole
 from cored.engine.tasks import Tasks
 from cored.errors import CoredError, FailedPrecondition, InvalidArgument, NotFound
 from cored.oci import capabilities
@@ -67,7 +68,7 @@ class Execs:
             raise FailedPrecondition(f"container {record.id[:12]!r}: is not running")
         process = await asyncio.to_thread(_process, record, config, task.pid, self._host)
         # whole or not at all: who asked may be cut off, and nobody would mind what runs
-        return await asyncio.shield(self._begin(record, process, stdio, quiet))
+        return await whole(self._begin(record, process, stdio, quiet))
 
     async def _begin(
         self, record: Container, process: dict[str, Any], stdio: Stdio, quiet: bool
@@ -79,7 +80,7 @@ class Execs:
             pid = await self._tasks.start(record.id, exec_id)
         except BaseException:
             with suppress(CoredError):
-                await asyncio.shield(self._tasks.delete(record.id, exec_id))
+                await whole(self._tasks.delete(record.id, exec_id))
             raise
         key = (scope.namespace(), record.id, exec_id)
         if quiet:

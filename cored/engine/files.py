@@ -42,8 +42,8 @@ _ERRORS = {
     errno.EPERM: PermissionDenied,
 }
 
-# with a process that is in the root already, also before it becomes the container's
-_ALIVE = frozenset({"created", "running", "paused"})
+# with a process whose root is the container's, also before it becomes the container's own
+_INSIDE = ("created", "running", "paused")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ class Files:
     @asynccontextmanager
     async def _root(self, view: ContainerView) -> AsyncIterator[str]:
         """The filesystem as the container sees it, volumes too."""
-        if view.pid and view.status in _ALIVE:
+        if view.pid and view.status in _INSIDE:
             # its overlay is mounted: a second one to write to would ruin it
             yield f"/proc/{view.pid}/root"
             return

@@ -4,9 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["first", "together"]
+from cored import log
+
+__all__ = ["first", "together", "whole"]
+
+T = TypeVar("T")
+
+
+async def whole(work: Coroutine[Any, Any, T]) -> T:
+    """Do it to its end, whatever becomes of the caller; an error that nobody hears is logged."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(_unheard)
+        raise
+
+
+def _unheard(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.get("engine").info("failed when nobody waited for it", error=str(error))
 
 
 async def together(work: Iterable[Coroutine[Any, Any, Any]]) -> None:

@@ -29,6 +29,7 @@ from cored.abc.runtime import (
     Task,
 )
 from cored.abc.values import Labels, Mount, Typed
+from cored.engine.gather import whole
 from cored.errors import (
     AlreadyExists,
     CoredError,
@@ -153,7 +154,7 @@ class Tasks:
     async def start(self, id: str, exec_id: str = "") -> int:
         """Start a created process and answer its pid."""
         # whatever becomes of the caller: what has started is watched, and its events are published
-        return await asyncio.shield(self._start(id, exec_id))
+        return await whole(self._start(id, exec_id))
 
     async def _start(self, id: str, exec_id: str) -> int:
         entry = self._entry(id)
@@ -177,7 +178,7 @@ class Tasks:
     async def delete(self, id: str, exec_id: str = "") -> Exit:
         """Forget a stopped process, or ('' ) the whole task. Its exit has been published."""
         # half of it must not stay because the caller went away
-        return await asyncio.shield(self._delete(id, exec_id))
+        return await whole(self._delete(id, exec_id))
 
     async def _delete(self, id: str, exec_id: str) -> Exit:
         key = (scope.namespace(), id)

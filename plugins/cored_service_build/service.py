@@ -15,6 +15,7 @@ from cored.engine.export import Exporter
 from cored.engine.push import Pusher
 from cored.engine.selection import Selection
 from cored.errors import InvalidArgument
+from cored.oci.reference import parse as parse_reference
 from cored_service_build.builder import Builder
 from cored_service_build.contexts import contexts
 from cored_service_build.messages import event_message, received, request_value, result_message
@@ -49,6 +50,8 @@ class BuildService(Service):
             raise InvalidArgument(f"output {options.output!r}: unknown", hint=", ".join(_OUTPUTS))
         if options.output == "tar" and "," in options.platform:
             raise InvalidArgument("output tar: has the files of one platform only")
+        for tag in options.tags:
+            parse_reference(tag)  # not only when all is built
         if options.push and not options.tags:
             raise InvalidArgument("build: an image without a name cannot be pushed", hint="-t")
 

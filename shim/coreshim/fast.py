@@ -92,8 +92,13 @@ def cgroups_of(pid: int) -> list[str]:
 
 
 def remove_cgroups(places: list[str]) -> None:
-    """Remove what a runtime has left (crun 1.8 forgets hugetlb); what is in use stays."""
-    for place in places:
+    """Remove what a runtime has left; what is in use stays.
+
+    crun 1.8 forgets hugetlb, and makes its directory also where that is no cgroup file system.
+    """
+    above = "/sys/fs/cgroup/"
+    rests = {place.removeprefix(above).partition("/")[2] for place in places}
+    for place in [*places, *(f"{above}hugetlb/{rest}" for rest in rests if rest)]:
         try:
             os.rmdir(place)
         except OSError:

@@ -149,9 +149,11 @@ def test_an_absent_image_is_not_pulled_when_told(corectl: Popen) -> None:
     assert (code, err) == (125, b"corectl: image 'other': not found\n")
 
 
-def test_an_image_that_nobody_has_is_one_line(corectl: Popen) -> None:
+def test_an_image_that_nobody_has_is_two_lines(corectl: Popen) -> None:
     code, _, err = finish(corectl("run", "absent", "true"))
-    assert (code, err.count(b"\n")) == (125, 1)
+    first, second = err.decode().splitlines()
+    assert (code, first) == (125, "corectl: image 'absent': not here: pulling it")
+    assert "no such thing in the registry" in second
 
 
 def test_detached_prints_the_id(corectl: Popen, processes: Processes) -> None:

@@ -16,7 +16,7 @@ from cored.engine.registry.answers import LARGEST, Answer
 from cored.engine.registry.aside import aside
 from cored.engine.registry.hosts import hosts_of
 from cored.engine.registry.session import Call, Session
-from cored.errors import FailedPrecondition, InvalidArgument
+from cored.errors import FailedPrecondition, InvalidArgument, Unavailable
 from cored.oci import digest as digests
 from cored.oci import mediatypes
 from cored.oci.reference import Reference
@@ -72,7 +72,10 @@ async def resolve(session: Session) -> Resolved:
     PermissionDenied; FailedPrecondition when it is damaged."""
     reference = session.reference
     capability = "pull" if reference.digest else "resolve"
-    return await document(session, reference.target, capability)
+    try:
+        return await document(session, reference.target, capability)
+    except Unavailable as error:
+        raise Unavailable(f"image {str(reference)!r}: {error.message}", hint=error.hint) from error
 
 
 async def document(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from corectl.options import ContainerCommand, container_config, container_options
+from corectl.report import say
 from corectl.session import Session
 from cored.errors import (
     Cancelled,
@@ -294,6 +295,8 @@ def _create(
     except NotFound as error:
         if pull != "missing" or not error.message.startswith("image"):
             raise
+        if not quiet:
+            say(f"image '{config.image}': not here: pulling it")
         _pull(session, config, quiet)
         made = session.workloads.create(config, stdio)
     for warning in made.warnings:

@@ -62,7 +62,14 @@ class Performer:
             steps.Kill: self._kill,
             steps.RemoveContainer: self._remove,
         }
-        return perform[type(action)](action) or ""
+        try:
+            return perform[type(action)](action) or ""
+        except CoredError as error:
+            if action.name in error.message:
+                raise
+            # of many steps at once nobody would know whose it is
+            subject = f"{action.kind.lower()} '{action.name}'"
+            raise type(error)(f"{subject}: {error.message}", hint=error.hint) from error
 
     def _create_network(self, action: steps.CreateNetwork) -> str | None:
         try:
@@ -239,10 +246,10 @@ def _settled(action: steps.Await, status: str, code: int, health: str) -> str:
         return "Exited" if ended else ""
     if ended:
         raise FailedPrecondition(
-            f"{subject}: is not running: exited with {code}", hint=f"corectl logs {action.name}"
+            f"{subject}: is not running: exited with {code}", hint=f"corectl why {action.name}"
         )
     if health == "unhealthy":
-        raise FailedPrecondition(f"{subject}: is unhealthy", hint=f"corectl inspect {action.name}")
+        raise FailedPrecondition(f"{subject}: is unhealthy", hint=f"corectl why {action.name}")
     if health == "healthy":
         return "Healthy"
     if not health and status == "running":
