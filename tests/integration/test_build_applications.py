@@ -6,6 +6,7 @@ Their base images are made from Debian packages that are installed here.
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import http.server
 import io
@@ -138,12 +139,13 @@ class Registry(http.server.BaseHTTPRequestHandler):
 
 def packed(files: dict[str, str]) -> bytes:
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+    with tarfile.open(fileobj=out, mode="w") as tar:
         for name, text in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(text)
             tar.addfile(member, io.BytesIO(text.encode()))
-    return out.getvalue()
+    # the same bytes at any time
+    return gzip.compress(out.getvalue(), mtime=0)
 
 
 @contextmanager

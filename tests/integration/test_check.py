@@ -190,9 +190,11 @@ _NO_GC = "[gc]\nstartup_delay = 3600\nmutation_threshold = 0\ndeletion_threshold
 
 def test_what_is_left_over_is_told_and_is_no_damage(private_mounts: None) -> None:
     with daemons.cored(_NO_GC) as daemon:
+        daemon.corectl("images", check=True)  # its stores are open
         stray = daemon.home / "root/snapshotter.overlayfs/snapshots/9999"
         (stray / "fs").mkdir(parents=True)
         digest = "sha256:" + "5" * 64
+        blob(daemon, digest).parent.mkdir(exist_ok=True)
         blob(daemon, digest).write_bytes(b"nobody knows me")
         code, found = check(daemon)
         assert code == 0

@@ -284,7 +284,7 @@ def test_an_image_shows_what_it_is_made_of(space: Space, busybox: Path) -> None:
     assert lines[0].split() == ["IMAGE", "CREATED", "CREATED", "BY", "SIZE", "COMMENT"]
     assert lines[1].startswith(shown["Id"][7:19])
     assert "MB" in lines[1]
-    assert "no container, image or volume" in space("inspect", "nothing", code=1)
+    assert "no container, image, volume or network" in space("inspect", "nothing", code=1)
 
 
 def test_listings_can_be_asked_for_and_formed(space: Space, busybox: Path) -> None:
