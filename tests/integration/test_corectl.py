@@ -143,7 +143,7 @@ def test_images_come_and_go(daemon: Daemon, busybox: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["run", "--rm", "localhost:1/nothing:here", "true"], 125, "localhost:1"),
+        (["run", "-q", "--rm", "localhost:1/nothing:here", "true"], 125, "localhost:1"),
         (["run", "--rm", "--name", "not valid!", "busybox", "true"], 125, "not valid!"),
         (["run", "--rm", "busybox", "/no/such/command"], 127, "/no/such/command"),
         (["run", "--rm", "busybox", "/etc/passwd"], 126, "/etc/passwd"),

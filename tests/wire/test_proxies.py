@@ -110,7 +110,9 @@ def test_we_keep_images_and_containers_in_containerds_storage(busybox: Path) -> 
             done = daemon.ctr("run", "--rm", "--snapshotter", "remote", IMAGE, "x", "echo", "one")
             assert done.stdout == "one\n"
             assert (
-                daemon.corectl("run", "--rm", "busybox", "echo", "two", check=True).stdout
+                daemon.corectl(
+                    "run", "--rm", "--net=none", "busybox", "echo", "two", check=True
+                ).stdout
                 == b"two\n"
             )
             daemon.ctr("images", "rm", "--sync", IMAGE)
@@ -132,7 +134,10 @@ name = "native"
 """
         settings += f'[proxy_plugins."far.content"]\ntype = "content"\naddress = "{peer.address}"\n'
         with cored(settings.replace('content_store = "far"', 'content_store = "far.content"')) as d:
-            assert d.corectl("run", "--rm", reference, "echo", "far", check=True).stdout == b"far\n"
+            assert (
+                d.corectl("run", "--rm", "--net=none", reference, "echo", "far", check=True).stdout
+                == b"far\n"
+            )
             assert len(blobs(peer)) >= 3
             assert "far " in d.ctr("plugins", "ls").stdout
 
