@@ -10,12 +10,14 @@ import json
 import os
 import shutil
 from collections.abc import Collection
+from contextlib import suppress
 
 from coreshim.loop import READ, Future, Loop
 
 __all__ = ["cgroups_of", "delete", "remove_cgroups", "start"]
 
 _PATIENCE = 10.0
+_CGROUPS = "/sys/fs/cgroup/"
 
 
 async def start(loop: Loop, kind: str, place: str, ended: Future) -> bool:
@@ -85,7 +87,7 @@ def cgroups_of(pid: int) -> list[str]:
         if line not in ours and path != "/":
             name = controllers.removeprefix("name=")
             if name:
-                places.append(f"/sys/fs/cgroup/{name}{path}")
+                places.append(f"{_CGROUPS}{name}{path}")
             else:
                 places += [f"/sys/fs/cgroup{path}", f"/sys/fs/cgroup/unified{path}"]
     return places
@@ -94,15 +96,18 @@ def cgroups_of(pid: int) -> list[str]:
 def remove_cgroups(places: list[str]) -> None:
     """Remove what a runtime has left; what is in use stays.
 
-    crun 1.8 forgets hugetlb, and makes its directory also where that is no cgroup file system.
+    crun 1.8 forgets hugetlb, and where that is no cgroup file system it makes a plain directory
+    with a plain file in it.
     """
-    above = "/sys/fs/cgroup/"
-    rests = {place.removeprefix(above).partition("/")[2] for place in places}
-    for place in [*places, *(f"{above}hugetlb/{rest}" for rest in rests if rest)]:
-        try:
+    for place in places:
+        with suppress(OSError):
             os.rmdir(place)
-        except OSError:
-            continue
+    for rest in {place.removeprefix(_CGROUPS).partition("/")[2] for place in places} - {""}:
+        forgotten = f"{_CGROUPS}hugetlb/{rest}"
+        with suppress(OSError):  # not there, or a real one: its files cannot be removed
+            os.unlink(f"{forgotten}/cgroup.procs")
+        with suppress(OSError):
+            os.rmdir(forgotten)
 
 
 def _lines(pid: str) -> list[str]:
