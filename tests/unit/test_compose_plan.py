@@ -386,6 +386,23 @@ def container(name: str, *needs: str, status: str = "running") -> Replica:
     return replica(pb.Container(id=name, name=name, status=status, labels=marks))
 
 
+def test_limits_of_devices_and_of_real_time_are_passed_on(world: World) -> None:
+    text = """
+services:
+  a:
+    image: b
+    cpu_rt_period: 400ms
+    cpu_rt_runtime: 9000us
+    blkio_config: {weight_device: [{path: /dev/sda, weight: 400}]}
+"""
+    (made,) = [
+        s.action for s in world.plan(text).steps if isinstance(s.action, steps.CreateContainer)
+    ]
+    found = made.config.resources
+    assert (found.cpu_rt_period, found.cpu_rt_runtime) == (400_000, 9_000)
+    assert [(t.kind, t.path, t.rate) for t in found.throttles] == [("weight", "/dev/sda", 400)]
+
+
 def test_dependents_stop_first() -> None:
     plan = plan_stop([container("db"), container("web", "db"), container("proxy", "web")], 3)
     assert told(plan) == ["Stopping proxy", "Stopping web", "Stopping db"]

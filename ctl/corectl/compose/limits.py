@@ -7,7 +7,7 @@ import re
 from corectl.compose.model import Service
 from corectl.compose.parts import Limits
 from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
-from cored.errors import InvalidArgument, Unimplemented
+from cored.errors import InvalidArgument
 
 __all__ = ["resources"]
 
@@ -17,11 +17,9 @@ _THROTTLES = ("read_bps", "write_bps", "read_iops", "write_iops")
 
 
 def resources(service: Service) -> pb.Resources:
-    """InvalidArgument; Unimplemented for real-time CPU and weights of single devices."""
+    """InvalidArgument."""
     limits = service.deploy.resources.limits if service.deploy else Limits()
     reserved = service.deploy.resources.reservations if service.deploy else Limits()
-    if service.cpu_rt_period or service.cpu_rt_runtime:
-        raise Unimplemented("cpu_rt_period, cpu_rt_runtime: cored does not have them")
     cpus = limits.cpus if limits.cpus is not None else service.cpus
     found = pb.Resources(
         memory_limit=limits.memory or service.mem_limit,
@@ -32,15 +30,17 @@ def resources(service: Service) -> pb.Resources:
         cpu_shares=round(service.cpu_shares or 0),
         cpu_quota=_microseconds("cpu_quota", service.cpu_quota),
         cpu_period=_microseconds("cpu_period", service.cpu_period),
+        cpu_rt_period=_microseconds("cpu_rt_period", service.cpu_rt_period),
+        cpu_rt_runtime=_microseconds("cpu_rt_runtime", service.cpu_rt_runtime),
         cpuset_cpus=service.cpuset,
         pids_limit=limits.pids or service.pids_limit,
     )
     if service.mem_swappiness is not None:
         found.memory_swappiness = round(service.mem_swappiness)
     if blkio := service.blkio_config:
-        if blkio.weight_device:
-            raise Unimplemented("blkio_config.weight_device: cored does not have it")
         found.blkio_weight = blkio.weight
+        for device in blkio.weight_device:
+            found.throttles.add(kind="weight", path=device.path, rate=device.weight)
         for kind in _THROTTLES:
             for one in getattr(blkio, f"device_{kind}"):
                 found.throttles.add(kind=kind, path=one.path, rate=one.rate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -89,7 +89,7 @@ class Preparation:
             user=hook.user or ("" if hook.image else service.user),
             privileged=hook.privileged or service.privileged,
             working_dir=hook.working_dir or service.working_dir,
-            environment=_over(service.environment, hook.environment),
+            environment={**service.environment, **hook.environment},
             volumes=shared,
             container_name="",
             healthcheck=None,
@@ -100,9 +100,3 @@ class Preparation:
             tty=False,
             stdin_open=False,
         )
-
-
-def _over(
-    one: Mapping[str, str | None], other: Mapping[str, str | None]
-) -> Mapping[str, str | None]:
-    return {**one, **other}
