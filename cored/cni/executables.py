@@ -27,6 +27,7 @@ class Executables:
         self._paths = tuple(paths)
         self._timeout = timeout
         self._versions: dict[tuple[str, int], Sequence[str]] = {}
+        self._prepared: dict[str, asyncio.Lock | None] = {}
 
     @classmethod
     def configured(cls, settings: Mapping[str, Any]) -> Executables:
@@ -40,6 +41,16 @@ class Executables:
 
     async def call(self, type: str, call: Call) -> Mapping[str, Any] | None:
         """Run one plugin. InvalidArgument when there is none, DeadlineExceeded, its own errors."""
+        first = self._prepared.setdefault(type, asyncio.Lock()) if call.command == "ADD" else None
+        if first is None:
+            return await self._in_thread(type, call)
+        # the first one makes the chains that all share, and Debian's firewall fails when two do
+        async with first:
+            result = await self._in_thread(type, call)
+            self._prepared[type] = None
+        return result
+
+    async def _in_thread(self, type: str, call: Call) -> Mapping[str, Any] | None:
         # not asyncio's subprocesses: with uvloop children inherit what they should not
         return await asyncio.to_thread(self.run, type, call)
 

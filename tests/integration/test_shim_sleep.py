@@ -49,7 +49,7 @@ def eventually(condition: Callable[[], Any], seconds: float = 15.0) -> Any:
 def gone(pid: int) -> bool:
     try:
         return "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return True
 
 
@@ -59,7 +59,7 @@ def worker(task: Task) -> int:
         try:
             if Path(f"/proc/{child}/comm").read_text() == "cored-shim\n":
                 return 0 if gone(int(child)) else int(child)
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             continue
     return 0
 
