@@ -168,9 +168,8 @@ class CopyStep:
             return
         if not fetched.name and resolved(copying.root, target).is_dir():
             raise FailedPrecondition("the URL names no file", hint="name one in the target")
-        data = await asyncio.to_thread(fetched.path.read_bytes)
         alone = Copying(copying.root, copying.owner or (0, 0), copying.mode or "600")
-        alone.write(data, target, fetched.name, fetched.modified)
+        await asyncio.to_thread(alone.write, fetched.path, target, fetched.name, fetched.modified)
 
     @asynccontextmanager
     async def _brought(self, entry: i.Copy, far: Sequence[str]) -> AsyncIterator[_Brought]:

@@ -76,8 +76,11 @@ class Runner:
         rootfs: Sequence[Mount],
         snapshot: tuple[str, str],
         tell: Callable[[bytes], None],
+        behind: Callable[[], bool] = lambda: False,
     ) -> Exit:
         """Run to the end. ``snapshot`` is the snapshotter's id and key. CoredError.
+
+        While who is told what it writes is ``behind`` it has to wait.
 
         When cancelled the container is killed at once; nothing of it stays in any case.
         """
@@ -112,7 +115,8 @@ class Runner:
                 snapshotter=snapshot[0],
                 snapshot_key=snapshot[1],
             )
-            async with reading(recipe.place / "output", tell, work.secrets) as fifo:
+            output = recipe.place / "output"
+            async with reading(output, tell, work.secrets, behind) as fifo:
                 exit = await self._lived(record, recipe, rootfs, Stdio("", fifo, fifo))
             if stubs.missing:
                 async with placed(rootfs, self.state) as place:
