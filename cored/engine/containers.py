@@ -25,7 +25,7 @@ from cored.engine.execs import Execs
 from cored.engine.gather import whole
 from cored.engine.health import HealthChecks
 from cored.engine.images import Images, Unpacked
-from cored.engine.lives import Lives
+from cored.engine.lives import Key, Lives
 from cored.engine.logdrivers import LogDrivers
 from cored.engine.networking import Networking, exposed
 from cored.engine.recipe import Recipe, joinable
@@ -266,6 +266,8 @@ class Containers:
                 await self._tasks.kill(record.id, signal_sent)
             done, _ = await asyncio.wait([watcher], timeout=patience)
             if done:
+                if self._lives.no_restart(key):  # it had ended by itself, and was to come again
+                    await self._supervision.put_off(record.id)
                 await self.tell(record, "stop")
                 return
         raise FailedPrecondition(f"container {name!r}: does not end, even by SIGKILL")
@@ -277,13 +279,24 @@ class Containers:
         """
         record = await self.find(name)
         key = (scope.namespace(), record.id)
-        watcher = self._lives.watcher(key)
-        if (watcher is not None or self._lives.restarting(key)) and not force:
+        if not force:
+            self._check_idle(key, name)
+        # whole or not at all: who asked may be cut off between one thing of it and the next
+        await whole(self._remove(record, name, force, volumes))
+
+    def _check_idle(self, key: Key, name: str) -> None:
+        if key in self._lives or self._lives.restarting(key):
             raise FailedPrecondition(
                 f"container {name!r}: is running", hint="stop it first, or use --force"
             )
-        self._lives.no_restart(key)
+
+    async def _remove(self, record: Container, name: str, force: bool, volumes: bool) -> None:
+        key = (scope.namespace(), record.id)
+        if force:
+            self._lives.no_restart(key)
         async with self._lives.gate(key):
+            if not force:
+                self._check_idle(key, name)  # somebody may have started it meanwhile
             watcher = self._lives.watcher(key)
             if watcher is not None:
                 await self._supervision.stopped_by_hand(record)
@@ -415,12 +428,13 @@ class Containers:
         await self.networking.leave(record.id)
         with suppress(NotFound):
             await self._snapshotters[record.snapshotter].remove(record.snapshot_key)
-        with suppress(NotFound):
-            await self._store.delete(record.id)
-        self.health.forget(record.id)
         await asyncio.to_thread(self._recipe(record.id, config, _NO_IMAGE).discard)
         if volumes:
             await self.storage.release(config, record.id)
+        self.health.forget(record.id)
+        # last: while it is there, somebody can try again
+        with suppress(NotFound):
+            await self._store.delete(record.id)
         self._lives.gone(key)
 
     async def _there(self, id: str) -> bool:

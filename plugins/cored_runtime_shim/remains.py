@@ -21,7 +21,6 @@ from typing import Any
 from cored import linux, log
 from cored.abc.runtime import Exit
 from cored_runtime_shim.bundle import Bundle, bundles
-from cored_runtime_shim.task import killed
 
 __all__ = ["end", "forget_other_boots"]
 
@@ -55,7 +54,8 @@ def forget_other_boots(state: Path, boot: str = "") -> None:
             _sweep(bundle, processes=False)
             pid, exit = bundle.pid, _exit_before(bundle)
             if pid or exit is not None:
-                bundle.settle(exit or killed(pid))
+                # 255, as containerd: nobody has killed it, and nobody saw how it ended
+                bundle.settle(exit or Exit(pid, 255, time.time_ns()))
             else:
                 bundle.remove()
     # only now: whoever is killed before this begins again
