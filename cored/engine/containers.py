@@ -175,7 +175,11 @@ class Containers:
             snapshot_key=id,
             extensions=encoded(config, ContainerState(), unpacked.config_digest),
         )
-        record = await self._named(record, config.name)
+        try:
+            record = await self._named(record, config.name)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._discard(record))
+            raise
         try:
             await self._make(record, recipe, unpacked.chain_id, fifos)
         except BaseException as error:
