@@ -22,7 +22,7 @@ __all__ = ["run"]
 _SECONDS = "60"
 _PRIME = 2**61 - 1  # of a likeness makes a short name
 # a command that reads the keyboard is the terminal's own process, with job control as ever
-_KEYBOARD = {"attach", "compose", "exec", "login", "run", "start"}
+_KEYBOARD = {"attach", "exec", "login", "run", "start"}
 _PASSED_ON = (
     _signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGUSR1,
     _signal.SIGUSR2, _signal.SIGWINCH,
