@@ -119,8 +119,12 @@ class Tasks:
         checkpoint: str = "",
         options: Typed | None = None,
         runtime: str = "",
+        spec: Typed | None = None,
     ) -> ProcessState:
-        """Create the task of a container's record. AlreadyExists; FailedPrecondition."""
+        """Create the task of a container's record. AlreadyExists; FailedPrecondition.
+
+        ``spec`` goes before the record's: for what must not be kept.
+        """
         key = (scope.namespace(), container_id)
         record = await (await self._containers.get()).get(container_id)
         if record.spec is None:
@@ -128,7 +132,7 @@ class Tasks:
         if key in self._entries or key in self._creating:
             raise AlreadyExists(f"task {container_id!r}: already exists")
         wanted = CreateOptions(
-            spec=self._adjusted(record.spec, container_id),
+            spec=self._adjusted(spec or record.spec, container_id),
             rootfs=rootfs,
             stdio=stdio or Stdio(),
             checkpoint=checkpoint,

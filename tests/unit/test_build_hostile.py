@@ -9,8 +9,11 @@ import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from cored_service_build.base_images import Bases
 from cored_service_build.contexts import extracted
 from cored_service_build.copying import Copying
 from cored_service_build.directories import Entry, Kept, Receiving
@@ -151,3 +154,25 @@ def test_files_that_a_power_cut_emptied_are_sent_anew(kept: Kept, tmp_path: Path
     assert _received(kept, tmp_path / "spool/1", "abc") == 2
     assert {p.read_bytes() for p in (home / "tree").iterdir()} == {b"x"}
     assert _received(kept, tmp_path / "spool/2", "abc") == 0
+
+
+async def test_the_pull_of_a_base_ends_with_its_build() -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    class Puller:
+        async def pull(self, *_: object, **__: object) -> None:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+    nothing: Any = None
+    puller: Any = Puller()
+    bases = Bases("native", nothing, nothing, puller, nothing, nothing, nothing)
+    request: Any = SimpleNamespace(pull=True, access=None)
+    stage = asyncio.create_task(bases.image("base", "linux/amd64", request))
+    await begun.wait()
+    stage.cancel()
+    await bases.close()
+    assert ended.is_set()
