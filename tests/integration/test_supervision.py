@@ -241,12 +241,15 @@ def test_a_shim_that_dies_takes_all_along_and_every_exit_is_told(
     pid = box.run("sleep", "1000", runtime=runtime)
     box.exec("e", "sleep", "1000")
     assert place.left("dies")
+    socket = (place.state / "default/dies/address").read_text().strip().removeprefix("unix://")
     with place.api.watching() as seen:
         os.kill(parent(pid), signal.SIGKILL)
         eventually(lambda: len(exits(seen, "dies")) == 2)
     assert sorted(exits(seen, "dies")) == [("dies", 137), ("e", 137)]
     assert not alive(pid)
     assert not place.left("dies")
+    if runtime == OURS:
+        assert not Path(socket).exists()
     place.restart()
     box = place.container("dies")
     with place.api.watching() as seen:
