@@ -387,7 +387,7 @@ class Containers:
         mounts, _ = await asyncio.gather(
             snapshotter.prepare(record.id, chain_id), asyncio.to_thread(recipe.prepare)
         )
-        binds = await self.storage.binds(recipe.config)
+        binds = await self.storage.binds(recipe.config, recipe.place)
         await self.storage.fill(recipe.config, mounts, recipe.place)
         recipe = replace(recipe, binds=tuple(binds))
         document = await asyncio.to_thread(lambda: recipe.spec(recipe.user(mounts)))
@@ -397,7 +397,8 @@ class Containers:
         stdio = self.logs.stdio(record, recipe.place, fifos)
         try:
             rootfs = mapped(mounts, recipe.ids)
-            await self._tasks.create(record.id, rootfs=rootfs, stdio=stdio)
+            async with self.storage.parts(recipe.config, recipe.place):
+                await self._tasks.create(record.id, rootfs=rootfs, stdio=stdio)
         except CoredError as error:
             command = recipe.command[0]
             explained = await self.diagnosis.explained(record, error)

@@ -179,8 +179,8 @@ class Recipe:
         """Remove the directory; fine when it is gone."""
         if (self.place / "shm").is_mount():
             linux.unmount_all(self.place / "shm", lazy=True)
-        # where a daemon was killed that looked into the root filesystem
-        for left in self.place.glob("cored-mount-*"):
+        # where a daemon was killed that looked into the root filesystem, or created a task
+        for left in [*self.place.glob("cored-mount-*"), *self.place.glob("part-*")]:
             linux.unmount_all(left, lazy=True)
         shutil.rmtree(self.place, ignore_errors=not self.place.exists())
 

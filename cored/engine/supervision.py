@@ -152,7 +152,8 @@ class Supervision:
         recipe = self._recipe(record.id, config)
         fifos = fifos if fifos.stdin or fifos.stdout or fifos.stderr else recipe.fifos
         stdio = self._logs.stdio(record, recipe.place, fifos)
-        await self._tasks.create(record.id, rootfs=mapped(mounts, ids_of(record)), stdio=stdio)
+        async with self.storage.parts(config, recipe.place):
+            await self._tasks.create(record.id, rootfs=mapped(mounts, ids_of(record)), stdio=stdio)
 
     async def _join(self, record: Container) -> None:
         """Put a created container into its networks. CoredError, as they have it."""
