@@ -137,7 +137,7 @@ class Life:
 
     def _await_output(self) -> None:
         """Give the reader time to read what there is, as a client does before it deletes."""
-        end = time.monotonic() + 15
+        end = time.monotonic() + 60
         last = f"line {LINES - 1}\n".encode()
         while self.fifo and not self.killed:
             if self.output.endswith(last) or time.monotonic() > end:

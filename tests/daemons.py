@@ -45,7 +45,7 @@ class Daemon:
         """What it has written to stderr so far."""
         return (self.home / "log").read_text(errors="replace")
 
-    def start(self, timeout: float = 20.0, *, look_every: float = 0.02) -> None:
+    def start(self, timeout: float = 60.0, *, look_every: float = 0.02) -> None:
         assert self.process is None or self.process.poll() is not None
         with open(self.home / "log", "ab") as log:
             self.process = subprocess.Popen(
@@ -68,7 +68,7 @@ class Daemon:
         self.process.kill()
         self.process.wait()
 
-    def stop(self, timeout: float = 20.0) -> int:
+    def stop(self, timeout: float = 60.0) -> int:
         """SIGTERM; its exit status."""
         assert self.process is not None
         if self.process.poll() is None:

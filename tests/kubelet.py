@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,8 +17,9 @@ from google.protobuf import message_factory
 from cored._pb.cri.v1 import api_pb2 as pb
 from tests import daemons
 from tests.daemons import Daemon
+from tests.patience import eventually
 
-__all__ = ["DRIVEN", "IMAGE", "RPCS", "Kubelet", "daemon", "eventually", "refused"]
+__all__ = ["DRIVEN", "IMAGE", "RPCS", "Kubelet", "daemon", "refused"]
 
 IMAGE = "docker.io/library/busybox:latest"
 RPCS = {
@@ -37,15 +37,6 @@ _STEADY = [
     ("grpc.use_local_subchannel_pool", 1),
 ]
 _NUMBERS = itertools.count(1)
-
-
-def eventually(what: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """The first true answer of ``what``; it is asked until then."""
-    end = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < end, "did not come to be"
-        time.sleep(0.02)
-    return found
 
 
 @contextmanager

@@ -63,7 +63,7 @@ class Client:
         self._socket.sendall(encode(Frame(self._stream, REQUEST, asked.SerializeToString(), 1)))
         return self._stream
 
-    def finish(self, stream: int, response: _Response, timeout: float = 30.0) -> _Response:
+    def finish(self, stream: int, response: _Response, timeout: float = 60.0) -> _Response:
         """Its answer. Refused, TimeoutError, ConnectionError."""
         end = time.monotonic() + timeout
         while stream not in self._answers:
@@ -110,7 +110,7 @@ class Task:
         request.spec.value = json.dumps(process).encode()
         self.client.call("Exec", request)
 
-    def wait(self, exec_id: str = "", timeout: float = 30.0) -> Any:
+    def wait(self, exec_id: str = "", timeout: float = 60.0) -> Any:
         stream = self.client.begin("Wait", pb.WaitRequest(id=self.id, exec_id=exec_id))
         return self.client.finish(stream, pb.WaitResponse(), timeout)
 
@@ -164,7 +164,7 @@ class Zygote:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        self.channel.settimeout(20)
+        self.channel.settimeout(60)
 
     def close(self) -> None:
         for task in self.tasks:
@@ -172,7 +172,7 @@ class Zygote:
         if self.channel is not None:
             self.channel.close()
         if self.process is not None:
-            self.process.wait(20)
+            self.process.wait(60)
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """One request to the zygote, and its answer."""

@@ -19,7 +19,7 @@ from tests.daemons import Daemon
 __all__ = ["TCP", "UDP", "Site", "elements", "ruleset", "site"]
 
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 # busybox has no UDP: containers run the host's Python
 _PYTHON = ("-v", "/usr:/usr:ro", "-v", "/lib:/lib:ro", "-v", "/lib64:/lib64:ro")
 # says to whoever asks, by TCP or UDP, under which address it sees them

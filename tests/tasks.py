@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -126,15 +125,6 @@ def parent(pid: int) -> int:
     found = re.search(r"PPid:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
     assert found
     return int(found[1])
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """What ``condition()`` says when it is true at last."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "did not come true"
-        time.sleep(0.02)
-    return found
 
 
 def alive(pid: int) -> bool:

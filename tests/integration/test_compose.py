@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -177,13 +176,6 @@ def test_files_are_copied(compose: Compose, tmp_path: Path) -> None:
     compose("cp", str(tmp_path / "in"), "a:/there")
     compose("cp", "a:/there", str(tmp_path / "out"))
     assert (tmp_path / "out").read_text() == "copied\n"
-
-
-def wait_for(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_attached_lines_have_names_and_ctrl_c_stops_all(compose: Compose) -> None:

@@ -221,7 +221,7 @@ def test_a_pull_on_a_terminal_shows_bars(space: Space, remote: Registry, tmp_pat
                 break
             seen += data
         os.close(ours)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     assert b"\x1b[" in seen
     assert b"done" in seen
     space.daemon.ctr("-n", "bars", "images", "rm", "--sync", f"{remote.host}/shown:1")

@@ -38,7 +38,7 @@ def logger(tmp_path: Path) -> Path:
 
 
 def eventually(path: Path, text: str) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while text not in (path.read_text() if path.exists() else ""):
         assert time.monotonic() < end, path.read_text()
         time.sleep(0.02)

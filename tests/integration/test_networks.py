@@ -172,7 +172,7 @@ def test_what_is_no_container_s_name_is_asked_of_the_host_s_servers(
             with host.popen("run", "--rm", *words) as running:
                 question, sender = server.recvfrom(1000)
                 server.sendto(_answer(question, "192.0.2.9"), sender)
-                said, _ = running.communicate(timeout=30)
+                said, _ = running.communicate(timeout=60)
         assert b"192.0.2.9" in said
         assert "localhost" in Path("/etc/hosts").read_text()
         words = ("--network", "asking", "busybox", "nslookup", "localhost")

@@ -207,7 +207,7 @@ def test_containers_get_out_where_the_host_forwards_nothing_by_default(host: Sit
                 words = ("--network", "lan", "busybox", "nc", "-w", "5", address, "80")
                 with host.popen("run", "--rm", *words) as running:
                     server.accept()[0].close()
-                    assert running.wait(20) == 0
+                    assert running.wait(60) == 0
         if host.native:  # the executable firewall lets nothing new in here
             assert host.answer(world.outside, world.host, 8080) == world.other
             assert host.answer(world.outside, world.host6, 8080) == world.other6

@@ -20,6 +20,7 @@ from cored._pb.containerd.runc.v1 import oci_pb2
 from cored._pb.containerd.task.v2 import shim_pb2 as pb
 from cored._pb.io.containerd.cgroups.v1 import metrics_pb2
 from tests import shims
+from tests.patience import eventually
 from tests.shims import Refused, Task, Zygote
 
 pytestmark = pytest.mark.root
@@ -67,14 +68,6 @@ def reader(path: str) -> Callable[[], bytes]:
         return found[0]
 
     return result
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "did not come true"
-        time.sleep(0.02)
-    return found
 
 
 def alive(pid: int) -> bool:
@@ -335,7 +328,7 @@ def test_a_terminal_that_nobody_reads_holds_nobody_up(runc: Zygote) -> None:
     task = runc.task("seq", "1", "100000", terminal=True)
     task.create(terminal=True)
     task.start()
-    assert task.wait(timeout=20).exit_status == 0
+    assert task.wait().exit_status == 0
 
 
 def test_further_processes_run_in_the_container(zygote: Zygote) -> None:
@@ -531,7 +524,7 @@ def test_a_zygote_ends_with_its_channel_and_shims_at_shutdown(runc: Zygote) -> N
     assert runc.process is not None
     assert runc.channel is not None
     runc.channel.close()
-    assert runc.process.wait(10) == 0
+    assert runc.process.wait(60) == 0
     assert task.state().status == 2
     shutdown = pb.ShutdownRequest(id=task.id)
     task.client.call("Shutdown", shutdown)  # not while there is a task

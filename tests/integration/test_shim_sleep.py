@@ -13,7 +13,7 @@ import subprocess
 import termios
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from cored._pb.containerd.task.v2 import shim_pb2 as pb
 from cored._pb.ttrpc import request_pb2
 from cored.rpc.ttrpc import RESPONSE, Decoder, Frame, encode
 from tests import shims
+from tests.patience import eventually
 from tests.shims import Task, Zygote
 
 pytestmark = pytest.mark.root
@@ -36,14 +37,6 @@ def runc(short_tmp: Path) -> Iterator[Zygote]:
         running.idle = 0.1
         yield running
     assert str(short_tmp) not in Path("/proc/self/mounts").read_text()
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 15.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "did not come true"
-        time.sleep(0.02)
-    return found
 
 
 def gone(pid: int) -> bool:

@@ -7,14 +7,14 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cored.engine import logs
 from tests import daemons, shims
+from tests.patience import eventually
 from tests.shims import Task, Zygote
 
 pytestmark = pytest.mark.root
@@ -24,13 +24,6 @@ pytestmark = pytest.mark.root
 def runc(short_tmp: Path) -> Iterator[Zygote]:
     with shims.zygote(short_tmp, fast=True) as running:
         yield running
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "did not come true"
-        time.sleep(0.02)
 
 
 def ended(task: Task, seconds: float = 60.0) -> None:
@@ -119,7 +112,7 @@ def test_what_nobody_reads_waits_and_holds_its_writer_up(runc: Zygote) -> None:
         rest.start()
         assert task.wait().exit_status == 0
         task.delete()
-        rest.join(20)
+        rest.join(60)
     assert b"".join(found) == numbers(300_000)
 
 
@@ -134,7 +127,7 @@ def test_two_readers_of_a_fifo_get_all_of_it_between_them(runc: Zygote) -> None:
     task.start()
     ended(task)
     for reader in readers:
-        reader.join(20)
+        reader.join(60)
     assert sum(map(len, found)) == len(numbers(200_000))
     assert sorted(b"".join(found)) == sorted(numbers(200_000))
 
@@ -157,7 +150,7 @@ def test_two_followers_of_a_log_each_get_all_of_it(runc: Zygote) -> None:
     ended(task)
     running = False
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert [b"".join(pieces) for pieces in found] == [numbers(10_000)] * 2
 
 
@@ -174,7 +167,7 @@ def test_a_terminal_waits_for_its_reader_too(runc: Zygote) -> None:
         rest = threading.Thread(target=lambda: found.append(pipe.read()))
         rest.start()
         ended(task)
-        rest.join(20)
+        rest.join(60)
     assert b"".join(found).replace(b"\r", b"") == numbers(100_000)
 
 

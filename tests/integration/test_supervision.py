@@ -18,6 +18,7 @@ import pytest
 from tests import daemons
 from tests.daemons import Daemon
 from tests.grpc_client import Client, opened
+from tests.patience import eventually
 from tests.tasks import (
     CREATED,
     PAUSED,
@@ -26,7 +27,6 @@ from tests.tasks import (
     UNKNOWN,
     Container,
     alive,
-    eventually,
     parent,
     rootfs,
 )

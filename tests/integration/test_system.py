@@ -10,7 +10,7 @@ import pytest
 
 from tests import daemons, images
 from tests.daemons import Daemon
-from tests.logservices import until
+from tests.patience import eventually
 
 pytestmark = pytest.mark.root
 
@@ -104,9 +104,9 @@ def test_events_of_earlier_daemons_are_told(own: Daemon) -> None:
     id = said(own, "run", "-d", "--name", "after", "busybox", "sleep", "2").strip()
     own.kill()
     # its end comes while nobody is there
-    until((own.home / "state/runtime.shim/default" / id / "exit.json").exists)
+    eventually((own.home / "state/runtime.shim/default" / id / "exit.json").exists)
     own.start()
-    until(lambda: "Exited" in said(own, "ps", "-a", "--filter", "name=after"))
+    eventually(lambda: "Exited" in said(own, "ps", "-a", "--filter", "name=after"))
     template = "{{.Action}} {{.Actor.Attributes.name}}"
     told = said(
         own, "system", "events", "--since", "10m", "--until", "0s", "--filter", "type=container",

@@ -90,7 +90,7 @@ class Target:
 
     def kept_beyond(self, before: dict[str, Sequence[str]]) -> dict[str, list[str]]:
         """What it holds more of than ``before``, once it has had time to let go."""
-        end = time.monotonic() + 15
+        end = time.monotonic() + 60
         while True:
             more = {kind: _more(now, before[kind]) for kind, now in self.keeps().items()}
             more = {kind: items for kind, items in more.items() if items}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.daemons import Daemon, containerd, cored, home
+from tests.patience import eventually
 
 pytestmark = pytest.mark.root
 IMAGE = "docker.io/library/busybox:latest"
@@ -37,14 +37,6 @@ def storage() -> Iterator[Daemon]:
         finally:
             if daemon.process is not None and daemon.process.poll() is None:
                 assert daemon.stop() == 0
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Clients do not connect to a peer that was away at once."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def blobs(daemon: Daemon) -> set[str]:

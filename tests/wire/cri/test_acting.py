@@ -15,7 +15,8 @@ from tests import images
 from tests import kubelet as kubelets
 from tests.daemons import Daemon
 from tests.grpc_client import Client
-from tests.kubelet import Kubelet, eventually, refused
+from tests.kubelet import Kubelet, refused
+from tests.patience import eventually
 
 pytestmark = pytest.mark.root
 # an application: it says what it does, is ready after a while, and takes its time to go

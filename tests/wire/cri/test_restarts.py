@@ -25,7 +25,8 @@ from cored._pb.cri.v1 import api_pb2 as pb
 from tests import kubelet as kubelets
 from tests.daemons import Daemon
 from tests.grpc_client import Client
-from tests.kubelet import Kubelet, eventually
+from tests.kubelet import Kubelet
+from tests.patience import eventually
 from tests.traces import more, traces
 
 pytestmark = pytest.mark.root
