@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -125,6 +127,17 @@ def parent(pid: int) -> int:
     found = re.search(r"PPid:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
     assert found
     return int(found[1])
+
+
+def kill_zygote(daemon: int) -> bool:
+    """Kill the zygote of a daemon, by its pid; False when there is none just now."""
+    for path in Path(f"/proc/{daemon}/task").glob("*/children"):
+        with suppress(OSError):
+            for pid in path.read_text().split():
+                if b"zygote" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(int(pid), signal.SIGKILL)
+                    return True
+    return False
 
 
 def alive(pid: int) -> bool:

@@ -87,8 +87,8 @@ def test_a_container_that_was_stopped_stays_so(daemon: Daemon) -> None:
 def test_a_restart_that_is_awaited_is_shown_and_can_be_called_off(daemon: Daemon) -> None:
     run(daemon, "--name", "loops", "--restart", "always", "busybox", "false")
     eventually(lambda: looked(daemon, "loops")["RestartCount"] >= 4)
+    eventually(lambda: "Restarting (1)" in said(daemon, "ps", "--filter", "name=loops"))
     eventually(lambda: looked(daemon, "loops")["State"]["Status"] == "restarting")
-    assert "Restarting (1)" in said(daemon, "ps", "--filter", "name=loops")
     daemon.corectl("stop", "loops", check=True)
     assert looked(daemon, "loops")["State"]["Status"] == "exited"
     daemon.corectl("rm", "loops", check=True)

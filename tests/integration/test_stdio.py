@@ -65,13 +65,17 @@ def test_both_streams_are_in_one_rotated_log_and_in_order(runc: Zygote, kind: st
 
 
 def test_lines_of_both_streams_keep_the_order_in_which_they_came(runc: Zygote) -> None:
-    script = "for n in 1 2 3 4 5; do echo $n; sleep 0.05; echo e$n >&2; sleep 0.05; done"
+    script = "for n in 1 2 3 4 5; do echo $n; read x; echo e$n >&2; read x; done"
     task = runc.task("sh", "-c", script)
-    uri = f"cri://{task.bundle}/log"
-    task.create(stdout=uri, stderr=uri)
+    stdin, log = task.fifo("in"), task.bundle / "log"
+    task.create(stdin=stdin, stdout=f"cri://{log}", stderr=f"cri://{log}")
     task.start()
-    ended(task)
-    lines = (task.bundle / "log").read_text().splitlines()
+    with open(stdin, "wb", buffering=0) as writer:
+        for count in range(1, 11):
+            eventually(lambda count=count: log.read_text().count("\n") == count)  # type: ignore[misc]
+            writer.write(b"\n")
+        ended(task)
+    lines = log.read_text().splitlines()
     assert [line.split()[3] for line in lines] == [
         f"{e}{n}" for n in range(1, 6) for e in ("", "e")
     ]
@@ -228,7 +232,7 @@ def test_a_gigabyte_comes_out_as_it_went_in(runc: Zygote, kind: str, size: int) 
         task.start()
         block, count = line * (1 << 14), 0
         with open(stdout, "rb") as pipe:
-            waiting = threading.Thread(target=ended, args=(task,))
+            waiting = threading.Thread(target=ended, args=(task, 240.0))
             waiting.start()
             while data := pipe.read(len(block)):
                 assert data == block
@@ -237,7 +241,7 @@ def test_a_gigabyte_comes_out_as_it_went_in(runc: Zygote, kind: str, size: int) 
     else:
         task.create(stdout=f"{kind}://{log}?max-size=20m&max-file=100")
         task.start()
-        ended(task, 120)
+        ended(task, 240)
         found = read_log(log)["stdout"]
         count = len(found)
         assert found == line * (size // len(line))

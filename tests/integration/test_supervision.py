@@ -27,6 +27,7 @@ from tests.tasks import (
     UNKNOWN,
     Container,
     alive,
+    kill_zygote,
     parent,
     rootfs,
 )
@@ -478,10 +479,7 @@ def test_the_zygote_may_die_with_starts_under_way(place: Place) -> None:
     for number, thread in enumerate(threads):
         thread.start()
         if number in (2, 5):
-            for path in Path(f"/proc/{place.daemon.process.pid}/task").glob("*/children"):  # type: ignore[union-attr]
-                for pid in path.read_text().split():
-                    if b"zygote" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                        os.kill(int(pid), signal.SIGKILL)
+            kill_zygote(place.daemon.process.pid)  # type: ignore[union-attr]
     for thread in threads:
         thread.join()
     assert not failures
