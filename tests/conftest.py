@@ -50,12 +50,13 @@ def private_mounts() -> None:
 @pytest.fixture
 def short_tmp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory whose path is short enough for unix sockets below it."""
-    import shutil
     import tempfile
+
+    from tests.living import remove
 
     path = Path(tempfile.mkdtemp(prefix="cd-", dir="/tmp"))
     yield path
-    shutil.rmtree(path)
+    remove(path)
 
 
 @pytest.fixture(scope="session")

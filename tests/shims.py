@@ -24,6 +24,7 @@ from cored._pb.containerd.task.v2 import shim_pb2 as pb
 from cored._pb.containerd.types import mount_pb2
 from cored._pb.ttrpc import request_pb2
 from cored.rpc.ttrpc import REQUEST, Decoder, Frame, encode
+from tests import living
 
 PATHS = [str(Path(str(module.__file__)).parents[1]) for module in (cored, coreshim)]
 BOOT = f"import sys; sys.path[:0] = {PATHS!r}; from coreshim.__main__ import main; sys.exit(main())"
@@ -280,8 +281,7 @@ def zygote(place: Path, runtime: str = "/usr/sbin/runc", *, fast: bool = False) 
 
 def remove_cgroups() -> None:
     """Remove the cgroup that the containers' own ones were made in."""
-    for path in Path("/sys/fs/cgroup").glob(f"*/{CGROUP}"):
-        path.rmdir()
+    living.remove_cgroups(f"*/{CGROUP}")
 
 
 def read_all(path: str, into: list[bytes]) -> None:

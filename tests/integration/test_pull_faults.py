@@ -19,6 +19,7 @@ import pytest
 from tests import images
 from tests.daemons import Daemon, cored
 from tests.faults import Fault, Proxy, proxy
+from tests.living import glob
 from tests.patience import eventually
 from tests.registries import Registry, registry
 from tests.tokens import TokenServer, token_server
@@ -63,7 +64,7 @@ def made(remote: Registry, name: str, scratch: Path, *, shared: bytes = b"") -> 
 def blobs(daemon: Daemon) -> dict[str, str]:
     """All blobs of the store: the name that each has, and the digest that it should have."""
     found = {}
-    for path in (daemon.home / "root").glob("**/blobs/sha256/**/*"):
+    for path in glob(daemon.home / "root", "**/blobs/sha256/**/*"):
         if path.is_file() and len(path.name) >= 60:
             found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
@@ -248,7 +249,7 @@ def test_a_daemon_that_dies_in_the_middle_goes_on_where_it_was(
 
 def ingested(daemon: Daemon) -> int:
     sizes = [0]
-    for path in (daemon.home / "root").glob("**/ingest/*/data"):
+    for path in glob(daemon.home / "root", "**/ingest/*/data"):
         with suppress(FileNotFoundError):  # it is a blob by now
             sizes.append(path.stat().st_size)
     return max(sizes)

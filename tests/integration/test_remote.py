@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemons import CORECTL
+from tests.living import glob
 from tests.patience import eventually
 from tests.remote import Remote, Wire, remote
 from tests.screens import screen
@@ -98,7 +99,7 @@ def test_a_terminal_is_resized_and_left_and_joined_again(there: Remote) -> None:
         assert second.ends() == 5
     there.corectl("rm", "left")
     # the pipes that the first one has left on the daemon's host
-    eventually(lambda: not list((there.daemon.home / "state").glob("**/corectl-*")))
+    eventually(lambda: not glob(there.daemon.home / "state", "**/corectl-*"))
 
 
 def test_exec_with_a_terminal(there: Remote, box: str) -> None:

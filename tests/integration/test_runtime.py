@@ -14,6 +14,7 @@ import pytest
 
 from tests import daemons
 from tests.daemons import Daemon
+from tests.living import glob
 from tests.patience import eventually
 from tests.tasks import kill_zygote
 
@@ -96,10 +97,10 @@ def test_a_shim_that_is_killed_takes_its_container_along_and_says_so(daemon: Dae
 
 
 def test_nothing_of_a_container_stays(daemon: Daemon) -> None:
-    before = set(Path("/sys/fs/cgroup").glob("*/default/gone*/cgroup.procs"))
+    before = set(glob(Path("/sys/fs/cgroup"), "*/default/gone*/cgroup.procs"))
     for number in range(3):
         daemon.ctr("run", "--rm", IMAGE, f"gone{number}", "true")
-    assert set(Path("/sys/fs/cgroup").glob("*/default/gone*/cgroup.procs")) == before
+    assert set(glob(Path("/sys/fs/cgroup"), "*/default/gone*/cgroup.procs")) == before
     assert not list((daemon.home / "state/runtime.shim/default").iterdir())
     assert not list((daemon.home / "state/runtime.shim/.runtime/default").iterdir())
     mounts = Path(f"/proc/{daemon.process.pid}/mounts").read_text()  # type: ignore[union-attr]

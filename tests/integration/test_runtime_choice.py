@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any as Anything
@@ -20,6 +19,7 @@ from cored._pb.containerd.types import introspection_pb2 as types_pb2
 from tests import daemons, shims
 from tests.daemons import Daemon
 from tests.grpc_client import Client
+from tests.living import remove_cgroups
 
 pytestmark = pytest.mark.root
 IMAGE = "docker.io/library/busybox:latest"
@@ -166,12 +166,8 @@ def cgroup() -> Iterator[str]:
             if (group / name).exists() and not (group / "cgroup.controllers").exists():
                 (group / name).write_text((group.parent / name).read_text())
     yield path
-    end = time.monotonic() + 60
-    while any(group.joinpath("cgroup.procs").read_text() for group in groups):
-        assert time.monotonic() < end, "the shim did not end"
-        time.sleep(0.05)
-    for group in groups:
-        group.rmdir()
+    # when the shim has ended
+    remove_cgroups(path.lstrip("/") if unified else f"*{path}")
 
 
 def test_the_shim_moves_where_its_options_say_and_gives_its_pipes_away(

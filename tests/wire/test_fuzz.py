@@ -26,6 +26,7 @@ from tests import daemons
 from tests.conftest import PROJECT
 from tests.daemons import Daemon
 from tests.grpc_client import RPCS, Client, kept, message
+from tests.living import glob
 from tests.messages import any_bytes, messages
 
 pytestmark = pytest.mark.root
@@ -78,7 +79,7 @@ class Target:
         # a namespace's own directories stay, empty, and the one that bundles are removed in
         state = [
             str(path)
-            for path in (self.daemon.home / "state").rglob("*")
+            for path in glob(self.daemon.home / "state", "**/*")
             if path.name not in (NAMESPACE, ".runtime", ".gone")
         ]
         return {

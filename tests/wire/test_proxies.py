@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemons import Daemon, containerd, cored, home
+from tests.living import glob
 from tests.patience import eventually
 
 pytestmark = pytest.mark.root
@@ -40,7 +41,7 @@ def storage() -> Iterator[Daemon]:
 
 
 def blobs(daemon: Daemon) -> set[str]:
-    return {path.name for path in (daemon.home / "root/content_store.local/blobs").glob("*/*")}
+    return {path.name for path in glob(daemon.home / "root/content_store.local/blobs", "*/*")}
 
 
 def layers(daemon: Daemon) -> set[str]:
