@@ -19,6 +19,8 @@ __all__ = ["Both", "Outcome", "Script", "both_daemons", "compared", "scripts"]
 # without the networks that the machine's other programs have
 _ALONE = 'network_config_dirs = ["/nowhere"]\n'
 _DOCKER = "/usr/bin/docker"
+# the installed one: other tests have the module, this table has keepers and workers (corectl.warm)
+CORECTL = Path(sys.executable).with_name("corectl")
 _NORMAL = [
     (re.compile(r"sha256:[0-9a-f]{64}"), "<digest>"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "<id>"),
@@ -76,7 +78,7 @@ class Both:
 
     def programs(self) -> dict[str, list[str]]:
         return {
-            "corectl": [sys.executable, "-m", "corectl", "--address", str(self.cored.address)],
+            "corectl": [str(CORECTL), "--address", str(self.cored.address)],
             "docker": [_DOCKER, "-H", self.docker.host],
         }
 
