@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +47,29 @@ def private_mounts() -> None:
         raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNS)")
     if libc.mount(b"none", b"/", None, _MS_REC_PRIVATE, None) != 0:
         raise OSError(ctypes.get_errno(), "mount --make-rprivate /")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_links_left() -> Iterator[None]:
+    """A module leaves no bridge, and nothing else with an address, to the ones after it.
+
+    Whatever stays has a subnet of those that networks are made from, until there is none left.
+    """
+    if "CORED_TESTS_ALONE" not in os.environ:
+        yield  # others have links, too
+        return
+    before = _links()
+    yield
+    end = time.monotonic() + 60  # a bridge goes ten seconds after its last container
+    while (left := _links() - before) and time.monotonic() < end:
+        time.sleep(0.1)
+    for name in left:
+        subprocess.run(["ip", "link", "delete", name], check=False)
+    assert not left, "a test has left links"
+
+
+def _links() -> set[str]:
+    return {name for _, name in socket.if_nameindex()}
 
 
 @pytest.fixture

@@ -249,7 +249,7 @@ def test_an_id_stands_for_all_names(space: Space, tmp_path: Path) -> None:
 def test_an_image_in_use_is_not_removed(space: Space, busybox: Path) -> None:
     space("load", "-i", busybox)
     space("tag", "busybox", "mine:1")
-    container = space("run", "-d", "mine:1", "sleep", "100").strip()
+    container = space("run", "-d", "mine:1", "sleep", "1000").strip()
     # another name is left: nothing is lost
     assert space("rmi", "mine:1") == "Untagged: mine:1\n"
     for words in (["rmi", "busybox"], ["rmi", "-f", "busybox"]):

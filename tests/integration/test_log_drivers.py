@@ -25,7 +25,7 @@ journal = "{journal}"
 [plugins.runtime.shim]
 idle = 0.05
 """
-SLOW = "for n in 1 2 3 4 5 6; do echo $n; sleep 0.3; done; sleep 100"
+SLOW = "for n in 1 2 3 4 5 6; do echo $n; sleep 0.3; done; sleep 1000"
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_a_syslog_server_gets_both_streams_and_logs_say_where_they_are(daemon: D
 
 def test_local_is_what_the_configuration_says_compact_and_whole(daemon: Daemon) -> None:
     words = ["run", "-d", "--name", "here", "-l", "team=blue", "--log-opt", "max-size=20k"]
-    said(daemon, *words, "busybox", "sh", "-c", "seq 1 30000; sleep 100")
+    said(daemon, *words, "busybox", "sh", "-c", "seq 1 30000; sleep 1000")
     found = json.loads(said(daemon, "inspect", "here"))[0]
     assert found["HostConfig"]["LogConfig"] == {
         "Type": "local", "Config": {"max-file": "300", "max-size": "20k", "labels": "team"},

@@ -168,6 +168,7 @@ def test_what_is_no_container_s_name_is_asked_of_the_host_s_servers(
         server = host.world.opened(host.world.outside, V4, UDP)
         with server:
             server.bind((host.world.other, 53))
+            server.settimeout(60)  # the container takes a while to come
             words = ("--network", "asking", "busybox", "nslookup", "-type=a", "far.example.")
             with host.popen("run", "--rm", *words) as running:
                 question, sender = server.recvfrom(1000)

@@ -194,7 +194,7 @@ def test_a_log_driver_of_its_own_writes_on_without_the_daemon(
         done = daemon.corectl(*with_it, "loud-place=/nowhere", "busybox", "true")
         assert b"loud-place: must be a directory" in done.stderr
         more = [f"loud-place={tmp_path}", "--log-opt", f"mode={mode}"]
-        script = "for n in 1 2 3 4 5; do echo line $n; sleep 0.3; done; echo bye >&2; sleep 100"
+        script = "for n in 1 2 3 4 5; do echo line $n; sleep 0.3; done; echo bye >&2; sleep 1000"
         daemon.corectl(*with_it, *more, "busybox", "sh", "-c", script, check=True)
         written = tmp_path / "loud"
         eventually(lambda: written.exists() and b"LINE 1" in written.read_bytes())

@@ -128,7 +128,7 @@ def test_a_created_container_can_be_deleted(zygote: Zygote) -> None:
 
 
 def test_signals_have_their_default_meaning_in_a_container(zygote: Zygote) -> None:
-    task = zygote.task("sh", "-c", "cat /proc/self/status; exec sleep 60")
+    task = zygote.task("sh", "-c", "cat /proc/self/status; exec sleep 1000")
     log = task.bundle / "status"
     task.create(stdout=f"file://{log}")
     task.start()

@@ -54,7 +54,7 @@ def test_df_counts_what_there_is_and_prune_takes_what_nobody_uses(
     other = images.make([images.layer({"file": b"x" * 100_000})])
     archive = images.write_layout(other, tmp_path / "other.tar", "docker.io/library/other:1")
     said(own, "load", "-i", archive)
-    said(own, "run", "-d", "--name", "lives", "-v", "used:/v", "busybox", "sleep", "100")
+    said(own, "run", "-d", "--name", "lives", "-v", "used:/v", "busybox", "sleep", "1000")
     script = "dd if=/dev/zero of=/data bs=1k count=300; dd if=/dev/zero of=/v/f bs=1k count=200"
     said(own, "run", "--name", "ended", "-v", "/v", "-l", "keep=me", "busybox", "sh", "-c", script)
     said(own, "network", "create", "unused")

@@ -166,7 +166,7 @@ def test_who_has_something_mounted_is_found(tmp_path: Path) -> None:
 
 
 def test_who_has_a_port_is_named(daemon: Daemon) -> None:
-    daemon.corectl("run", "-d", "--name", "first", "-p", "8123:80", "busybox", "sleep", "100")
+    daemon.corectl("run", "-d", "--name", "first", "-p", "8123:80", "busybox", "sleep", "1000")
     code, said = failed(daemon, "-d", "--name", "second", "-p", "8123:80", "busybox", "true")
     assert code == 125
     assert "container 'first' has it" in said
@@ -181,7 +181,7 @@ def test_who_has_a_port_is_named(daemon: Daemon) -> None:
 def test_health_restarts_and_who_stopped_it_are_told(daemon: Daemon) -> None:
     check = ["--health-cmd", "echo broken pipe; exit 7", "--health-interval", "100ms"]
     daemon.corectl(
-        "run", "-d", "--name", "ill", *check, "--health-retries", "2", "busybox", "sleep", "100",
+        "run", "-d", "--name", "ill", *check, "--health-retries", "2", "busybox", "sleep", "1000",
         check=True,
     )  # fmt: skip
     eventually(lambda: causes(daemon, "ill").get("health", "").startswith("unhealthy"))

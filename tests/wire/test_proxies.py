@@ -69,7 +69,7 @@ def test_containerd_keeps_its_images_and_containers_in_our_storage(busybox: Path
         assert layers(ours)
         done = daemon.ctr("run", "--rm", "--snapshotter", "cored", IMAGE, "x", "echo", "hello")
         assert done.stdout == "hello\n"
-        kept = daemon.ctr("run", "-d", "--snapshotter", "cored", IMAGE, "stays", "sleep", "60")
+        kept = daemon.ctr("run", "-d", "--snapshotter", "cored", IMAGE, "stays", "sleep", "1000")
         assert kept.returncode == 0
         # what it uses is not ours to collect, neither while we run nor when we start again
         ours.kill()

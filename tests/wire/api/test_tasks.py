@@ -335,9 +335,9 @@ def test_another_process(api: Client, container: Container, pipes: Callable[...,
 def test_another_process_can_be_killed_and_named_again(container: Container) -> None:
     container.run("sh", "-c", FOREVER)
     for _ in range(2):
-        container.add("e", "sleep", "100")
+        container.add("e", "sleep", "1000")
         with container.api.refused("ALREADY_EXISTS", "'e'"):
-            container.add("e", "sleep", "100")
+            container.add("e", "sleep", "1000")
         container.Start(exec_id="e")
         assert len(container.ListPids().processes) >= 2
         container.Kill(exec_id="e", signal=9)
@@ -501,7 +501,7 @@ def test_states_are_respected(container: Container) -> None:
 
 def test_a_running_process_is_not_deleted(container: Container) -> None:
     container.run("sh", "-c", FOREVER)
-    container.add("e", "sleep", "100")
+    container.add("e", "sleep", "1000")
     container.Start(exec_id="e")
     with container.api.refused("FAILED_PRECONDITION", "'e'", oracle="UNKNOWN"):
         container.DeleteProcess(exec_id="e")
