@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ _STEADY = [
     ("grpc.use_local_subchannel_pool", 1),
 ]
 _NUMBERS = itertools.count(1)
+_NETWORKS = itertools.count()
 
 
 @contextmanager
@@ -183,17 +185,17 @@ class Kubelet:
             self.call("RemovePodSandbox", pod_sandbox_id=pod.id)
 
 
-def _network(place: Path) -> None:
+def _network(place: Path, number: int) -> None:
     place.mkdir(parents=True, exist_ok=True)
     plugins = [
         {
             "type": "bridge",
-            "bridge": "cni-test",
+            "bridge": f"cni-test{number}",
             "isGateway": True,
             "ipMasq": True,
             "ipam": {
                 "type": "host-local",
-                "ranges": [[{"subnet": "10.213.0.0/16"}]],
+                "ranges": [[{"subnet": f"10.213.{number}.0/24"}]],
                 "routes": [{"dst": "0.0.0.0/0"}],
                 "dataDir": str(place / "addresses"),
             },
@@ -207,14 +209,19 @@ def _network(place: Path) -> None:
 @contextmanager
 def daemon(busybox: Path, network: Path, *, extra: str = "") -> Iterator[tuple[Daemon, Kubelet]]:
     """A cored with busybox in Kubernetes' namespace and a network for pods, and its kubelet."""
-    _network(network)
+    number = next(_NETWORKS)
+    _network(network, number)
     config = f'network_config_dirs = ["{network}"]\n{extra}'
-    with daemons.cored(config) as running:
-        running.ctr("-n", "k8s.io", "images", "import", str(busybox))
-        kubelet = Kubelet(running.address, running.home)
-        try:
-            yield running, kubelet
-        finally:
-            if running.process is not None and running.process.poll() is None:
-                kubelet.remove_all()
-            kubelet.close()
+    try:
+        with daemons.cored(config) as running:
+            running.ctr("-n", "k8s.io", "images", "import", str(busybox))
+            kubelet = Kubelet(running.address, running.home)
+            try:
+                yield running, kubelet
+            finally:
+                if running.process is not None and running.process.poll() is None:
+                    kubelet.remove_all()
+                kubelet.close()
+    finally:
+        # the daemon did not make this network, and leaves its bridge alone
+        subprocess.run(["ip", "link", "delete", f"cni-test{number}"], capture_output=True)
