@@ -53,6 +53,16 @@ def _usage(error: click.UsageError) -> int:
     context = error.ctx
     path = "corectl" if context is None else context.command_path
     inner = path.removeprefix("corectl").strip()
-    text = error.format_message().rstrip(".")
+    text = _text(error)
     say(f"{inner}: {text} (see: {path} --help)" if inner else f"{text} (see: {path} --help)")
     return 125 if inner == "run" else 2
+
+
+def _text(error: click.UsageError) -> str:
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+        from corectl import suggestions
+
+        known = [name for param in error.ctx.command.params for name in param.opts]
+        meant = suggestions.near(error.option_name, (one for one in known if one[:2] == "--"))
+        return f"No such option '{error.option_name}'{suggestions.question(meant)}"
+    return error.format_message().rstrip(".")

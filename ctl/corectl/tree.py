@@ -194,6 +194,18 @@ class LazyGroup(click.Group):
             attach(self.name or "", command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does; a name that is not there is told with the one that was meant."""
+        if ctx.resilient_parsing or args[0].startswith("-") or args[0] in self._entries:
+            return super().resolve_command(ctx, args)
+        from corectl import suggestions
+
+        groups = _GROUPS if self._entries is _ROOT else {}
+        meant = suggestions.commands(args[0], self._entries, groups)
+        raise click.UsageError(f"No such command '{args[0]}'{suggestions.question(meant)}", ctx)
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Its commands, without importing them, and its options."""
         from click.shell_completion import CompletionItem
