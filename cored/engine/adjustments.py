@@ -22,10 +22,12 @@ from cored.engine.workload import (
     with_config,
 )
 from cored.errors import AlreadyExists, CoredError, FailedPrecondition, InvalidArgument
-from cored.oci.resources import Resources, document
+from cored.oci.resources import Resources, document, fit
 
 __all__ = ["Adjustments"]
 
+# the kernel has no more than this
+_MOST_PIDS = 1 << 22
 _RESOURCES = "types.containerd.io/opencontainers/runtime-spec/1/Resources"
 
 
@@ -74,9 +76,13 @@ class Adjustments:
         changed = resources != decoded(record)[0].resources
         if changed:
             throttled = await asyncio.to_thread(devices.throttled, resources.throttles)
-            wanted = document(resources, throttled, swap=self._containers.host.swap)
+            host = self._containers.host
+            wanted = document(resources, throttled, swap=host.swap)
+            fit(resources, host.cpus, host.memory_nodes)
             if self._containers.running(record.id):
-                value = Typed(_RESOURCES, json.dumps(wanted).encode())
+                # not to be said at all is no limit for a new container, and no change for this
+                lifted = {"pids": {"limit": _MOST_PIDS}} if resources.pids_limit < 0 else {}
+                value = Typed(_RESOURCES, json.dumps({**wanted, **lifted}).encode())
                 await self._tasks.update(record.id, value, {})
             record = _with_limits(record, wanted)
         await self._store.update(with_config(record, config), ("spec", "extensions"))

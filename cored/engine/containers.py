@@ -48,6 +48,7 @@ from cored.engine.workload import (
     encoded,
 )
 from cored.errors import AlreadyExists, CoredError, FailedPrecondition, NotFound
+from cored.oci import platforms
 from cored.oci.manifest import ImageConfig
 from cored.oci.security import Host
 from cored.oci.signals import number as signal_number
@@ -143,6 +144,7 @@ class Containers:
         """Make a container and its task, not started; nothing stays of one that fails."""
         image = await self._images.resolve(config.image)
         unpacked = await self._images.unpacked(image, config.platform)
+        _of_platform(config, unpacked.config)
         chosen = await self._roots.ready(unpacked, config.snapshotter)
         async with self._ids.reserved(config.namespaces.user) as ids:
             config = replace(config, logging=self.logs.settled(config.logging))
@@ -443,6 +445,18 @@ class Containers:
 
     def _place(self, id: str) -> Path:
         return self._root / scope.namespace() / id
+
+
+def _of_platform(config: ContainerConfig, image: ImageConfig) -> None:
+    """NotFound where an image of one platform alone is not the one that was asked for."""
+    if not config.platform or not image.platform.architecture:
+        return
+    wanted = platforms.parse(config.platform)
+    if platforms.rank(wanted, image.platform) is None:
+        raise NotFound(
+            f"image {config.image!r}: is for {platforms.format(image.platform)}, "
+            f"not for {platforms.format(wanted)}"
+        )
 
 
 def _completed(config: ContainerConfig, image: ImageConfig) -> ContainerConfig:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from corectl import output
+from corectl.care import EVER
 
 if TYPE_CHECKING:
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
@@ -38,7 +39,7 @@ def container_config(
         "Entrypoint": list(config.entrypoint.args) if config.HasField("entrypoint") else None,
         "Labels": dict(sorted(one.labels.items())),
         "StopSignal": config.stop_signal,
-        "StopTimeout": config.stop_timeout if config.HasField("stop_timeout") else None,
+        "StopTimeout": _stop_timeout(config),
     }
     if config.HasField("health"):
         check = config.health
@@ -53,6 +54,12 @@ def container_config(
         unset = dict.fromkeys(times, 0)
         found["Healthcheck"] = output.Fields({"Test": list(check.test), **given}, unset)
     return found
+
+
+def _stop_timeout(config: pb.ContainerConfig) -> int | None:
+    if not config.HasField("stop_timeout"):
+        return None
+    return -1 if config.stop_timeout == EVER else config.stop_timeout
 
 
 def _exposed(config: pb.ContainerConfig) -> dict[str, Any]:

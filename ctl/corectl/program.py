@@ -55,7 +55,7 @@ def _usage(error: click.UsageError) -> int:
     inner = path.removeprefix("corectl").strip()
     text = _text(error)
     say(f"{inner}: {text} (see: {path} --help)" if inner else f"{text} (see: {path} --help)")
-    return 125 if inner == "run" else 2
+    return 125 if inner.removeprefix("container ") in ("run", "create") else 2
 
 
 def _text(error: click.UsageError) -> str:

@@ -87,7 +87,11 @@ def test_debug_shows_where(tmp_path: Path) -> None:
         ("st", 2, "did you mean 'start', 'stats' or 'stop'?"),
         ("compose ups", 2, "compose: No such command 'ups': did you mean 'up' or 'ps'?"),
         ("ls", 2, "did you mean 'container ls', 'image ls' or 'volume ls'?"),
-        ("run --vol x busybox", 125, "No such option '--vol': did you mean '--volume'?"),
+        (
+            "run --vol x busybox",
+            125,
+            "No such option '--vol': did you mean '--volume', '--volume-driver'",
+        ),
         ("ps --formta x", 2, "ps: No such option '--formta': did you mean '--format'?"),
         ("--hots x ps", 2, "No such option '--hots': did you mean '--host'?"),
         ("kill", 2, "kill: Missing argument"),

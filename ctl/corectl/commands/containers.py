@@ -161,9 +161,14 @@ def _written(path: str, text: str) -> None:
 @container_options
 @click.pass_obj
 def create(session: Session, /, pull: str, quiet: bool, **options: Any) -> None:
-    """Make a container without starting it; prints its id."""
+    """Make a container without starting it; prints its id.
+
+    125 is a wrong usage, 1 what the daemon refuses.
+    """
     cidfile = _cidfile(options["cidfile"])
+    usual, session.failure = session.failure, exit_code
     config = _config(session, options)
+    session.failure = usual
     config.attached.extend(_attached(config.open_stdin, ()))
     made = _create(session, config, pull, None, quiet)
     _written(cidfile, made.id)
