@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
-from datetime import datetime
 
 from cored.abc.records import Container, ContainerStore
 from cored.abc.values import Typed
@@ -22,6 +20,7 @@ from cored.engine.workload import (
     with_config,
 )
 from cored.errors import AlreadyExists, CoredError, FailedPrecondition, InvalidArgument
+from cored.moments import moment
 from cored.oci.resources import Resources, document, fit
 
 __all__ = ["Adjustments"]
@@ -148,7 +147,7 @@ def _prunable(filters: Sequence[str]) -> Callable[[ContainerView], bool]:
         if not equals or key not in ("until", "label", "label!"):
             raise InvalidArgument(f"filter {text!r}: unknown", hint="until=, label=, label!=")
         if key == "until":
-            limit = _until(value)
+            limit = moment(value)
             tests.append(lambda view, limit=limit: view.record.created_at < limit)  # type: ignore[misc]
         else:
             there = key == "label"
@@ -161,26 +160,3 @@ def _prunable(filters: Sequence[str]) -> Callable[[ContainerView], bool]:
 
             tests.append(fits)
     return lambda view: all(test(view) for test in tests)
-
-
-def _until(text: str) -> int:
-    """A time in ns: seconds since the epoch, RFC 3339, or how long ago (10m, 1h30m)."""
-    now = time.time_ns()
-    if text.replace(".", "", 1).isdecimal():
-        return int(float(text) * 10**9)
-    units = {"h": 3600, "m": 60, "s": 1}
-    total, number = 0.0, ""
-    for letter in text:
-        if letter in units and number:
-            total, number = total + float(number) * units[letter], ""
-        elif letter.isdecimal() or letter == ".":
-            number += letter
-        else:
-            break
-    else:
-        if not number:
-            return now - int(total * 10**9)
-    try:
-        return int(datetime.fromisoformat(text).timestamp() * 10**9)
-    except ValueError as error:
-        raise InvalidArgument(f"time {text!r}: not understood", hint="10m, or RFC 3339") from error
