@@ -53,6 +53,7 @@ _ROOT = {
     "rmi": ("images:rm", "Remove images."),
     "save": ("transfers:save", "Write images to a tar."),
     "load": ("transfers:load", "Load images from a tar."),
+    "import": ("transfers:import_", "Make an image of a filesystem's tar; load an OCI layout."),
     "history": ("image_details:history", "Show the steps that made an image."),
     "image": ("", "Work with images: ls, inspect, mount, prune, ..."),
     "login": ("registries:login", "Log in to a registry."),
@@ -79,7 +80,7 @@ _BUILDER = {
 _IMAGE = {
     "build": ("builds:build", "Make an image from a Dockerfile."),
     "history": ("image_details:history", "Show the steps that made an image."),
-    "import": ("transfers:import_", "Load an OCI layout or docker-archive tar; prints names."),
+    "import": ("transfers:import_", "Make an image of a filesystem's tar; load an OCI layout."),
     "inspect": ("image_details:inspect", "Show everything about images, as JSON."),
     "load": ("transfers:load", "Load images from a tar."),
     "ls": ("images:ls", "List images."),

@@ -12,7 +12,6 @@ from corectl.session import Session
 from corectl.times import stamp
 
 if TYPE_CHECKING:
-
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
 __all__ = ["logs"]
