@@ -460,7 +460,7 @@ def _of_platform(config: ContainerConfig, image: ImageConfig) -> None:
 
 
 def _completed(config: ContainerConfig, image: ImageConfig) -> ContainerConfig:
-    """With what the image says of its end and its health. InvalidArgument."""
+    """With what the image says of its end, its health and its ports. InvalidArgument."""
     restarts.check(config.restart, auto_remove=config.auto_remove)
     health.check(config.health)
     signal_number(config.stop_signal)
@@ -468,6 +468,7 @@ def _completed(config: ContainerConfig, image: ImageConfig) -> ContainerConfig:
     return replace(
         config,
         stop_signal=config.stop_signal or image.stop_signal,
+        exposed=tuple(dict.fromkeys((*config.exposed, *image.exposed_ports))),
         health=health.merged(config.health, theirs),
     )
 

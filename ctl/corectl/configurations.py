@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from corectl import output
 from corectl.care import EVER
+from corectl.published import numbers
 
 if TYPE_CHECKING:
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
@@ -64,7 +65,7 @@ def _stop_timeout(config: pb.ContainerConfig) -> int | None:
 
 def _exposed(config: pb.ContainerConfig) -> dict[str, Any]:
     found = [f"{port.container}/{port.protocol or 'tcp'}" for port in config.ports]
-    found += [port if "/" in port else f"{port}/tcp" for port in config.exposed]
+    found += [f"{port}/{protocol}" for port, protocol in numbers(config.exposed)]
     return {port: {} for port in sorted(found)}
 
 

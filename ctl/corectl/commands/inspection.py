@@ -12,6 +12,7 @@ from corectl import output
 from corectl.commands.listing import state
 from corectl.configurations import container_config, host_config
 from corectl.each import each
+from corectl.published import exposed, published
 from corectl.session import Session
 from cored.errors import NotFound
 
@@ -183,13 +184,15 @@ def _networks(one: pb.Container) -> dict[str, Any]:
             "Aliases": list(connection.aliases) or None,
             "InterfaceName": connection.ifname,
         }
-        for port in connection.ports:
-            key = f"{port.container}/{port.protocol or 'tcp'}"
-            there = {"HostIp": port.host_ip or "0.0.0.0", "HostPort": str(port.host)}
-            ports.setdefault(key, []).append(there)
+    for number, protocol in exposed(one):
+        ports[f"{number}/{protocol}"] = None
+    for port in published(one):
+        key = f"{port.container}/{port.protocol}"
+        there = {"HostIp": port.address, "HostPort": str(port.host)}
+        ports[key] = [*(ports.get(key) or ()), there]
     first: dict[str, Any] = next(iter(networks.values()), {})
     return {
-        "Ports": ports,
+        "Ports": dict(sorted(ports.items())),
         "IPAddress": first.get("IPAddress", ""),
         "IPPrefixLen": first.get("IPPrefixLen", 0),
         "Gateway": first.get("Gateway", ""),

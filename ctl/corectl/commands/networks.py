@@ -15,7 +15,6 @@ from cored.errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
     from cored._pb.cored.workloads.v1 import networks_pb2 as pb
-    from cored._pb.cored.workloads.v1 import workloads_pb2
 
 __all__ = ["connect", "create", "disconnect", "inspect", "ls", "port", "prune", "rm", "whole"]
 
@@ -201,11 +200,12 @@ def disconnect(session: Session, network: str, container: str) -> None:
 @click.pass_obj
 def port(session: Session, container: str, private: str | None) -> None:
     """Show what ports of the host a container has."""
-    there = session.workloads.inspect(container).container.connections
-    found = [one for connection in there for one in connection.ports]
+    from corectl.published import published
+
+    found = published(session.workloads.inspect(container).container)
     if private is None:
         for one in found:
-            click.echo(f"{one.container}/{one.protocol} -> {address(one)}")
+            click.echo(f"{one.container}/{one.protocol} -> {one.place}")
         return
     number, _, protocol = private.partition("/")
     matching = [
@@ -214,13 +214,7 @@ def port(session: Session, container: str, private: str | None) -> None:
     if not matching:
         raise NotFound(f"container {container!r}: port {private}: is not published")
     for one in matching:
-        click.echo(address(one))
-
-
-def address(one: workloads_pb2.Port) -> str:
-    """Where a port is published."""
-    where = f"[{one.host_ip}]" if ":" in one.host_ip else one.host_ip or "0.0.0.0"
-    return f"{where}:{one.host}"
+        click.echo(one.place)
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, str]:
