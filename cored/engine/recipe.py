@@ -163,7 +163,8 @@ class Recipe:
             os.mkfifo(path, 0o600)
         self.share_memory()
         for bind in self.config.mounts:
-            if bind.create_source:
+            # what is there may be a file, a socket, a device
+            if bind.create_source and not Path(bind.source).exists():
                 Path(bind.source).mkdir(parents=True, exist_ok=True)
 
     def share_memory(self) -> None:

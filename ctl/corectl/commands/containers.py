@@ -84,7 +84,9 @@ def run(
         click.echo(made.id)
         return 0
     config.attached.extend(_attached(config.open_stdin, streams))
+    session.failure = lambda error: 1
     raw = check_terminal(terminal=config.terminal, interactive=config.open_stdin)
+    session.failure = exit_code
     # all that the foreground needs, and the background does not
     from corectl.attachment import Attachment
     from corectl.keys import DetachKeys
