@@ -115,13 +115,16 @@ def corectl(daemon: Daemon) -> Iterator[Callers]:
     yield callers
     for keeper in callers.keepers():
         with suppress(ProcessLookupError):
-            os.kill(keeper, signal.SIGKILL)
+            os.kill(keeper, signal.SIGTERM)
+            os.kill(keeper, signal.SIGCONT)
+    eventually(lambda: not callers.keepers())
 
 
 def test_the_second_call_is_a_workers(corectl: Callers) -> None:
     keeper = corectl.kept()
     with corectl.open(keeper, "events") as (call, worker):
-        assert os.readlink(f"/proc/{worker}/fd/1") == os.readlink(f"/proc/{call.pid}/fd/1")
+        file = os.readlink(f"/proc/{call.pid}/fd/1")
+        eventually(lambda: os.readlink(f"/proc/{worker}/fd/1") == file)
         call.terminate()
     eventually(lambda: not corectl.workers(keeper))
 
@@ -212,6 +215,27 @@ def test_a_killed_keeper_is_told_and_replaced(corectl: Callers) -> None:
     eventually(lambda: not Path(f"/proc/{worker}").exists())
     assert corectl("version").returncode == 0
     assert eventually(corectl.keepers) != [keeper]
+
+
+def test_what_a_killed_keeper_leaves_goes_with_the_next_of_any_kind(corectl: Callers) -> None:
+    keeper = corectl.kept()
+    place = corectl.place(keeper)
+    os.kill(keeper, signal.SIGKILL)
+    eventually(lambda: not corectl.keepers())
+    assert place.exists()
+    corectl.mark = uuid.uuid4().hex
+    corectl.kept()
+    assert not list(place.parent.glob(f"{place.name}*"))
+
+
+def test_many_at_once_leave_one(corectl: Callers) -> None:
+    calls = [
+        subprocess.Popen([CORECTL, "version"], stdout=subprocess.PIPE, env=corectl.environment)
+        for _ in range(20)
+    ]
+    outputs = {call.communicate(timeout=120)[0] for call in calls}
+    assert (len(outputs), {call.returncode for call in calls}) == (1, {0})
+    assert len(eventually(corectl.keepers)) == 1
 
 
 def test_a_keeper_that_hangs_is_done_without(corectl: Callers) -> None:
