@@ -200,7 +200,12 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does; a name that is not there is told with the one that was meant."""
         if ctx.resilient_parsing or args[0].startswith("-") or args[0] in self._entries:
-            return super().resolve_command(ctx, args)
+            name, command, rest = super().resolve_command(ctx, args)
+            if command is not None and any("=" in word for word in rest):
+                from corectl.truths import spelled
+
+                rest = spelled(command, rest)
+            return name, command, rest
         from corectl import suggestions
 
         groups = _GROUPS if self._entries is _ROOT else {}

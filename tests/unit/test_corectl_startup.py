@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -74,6 +75,15 @@ def test_no_daemon_is_one_clear_line(tmp_path: Path, command: str, code: int) ->
 def test_debug_shows_where(tmp_path: Path) -> None:
     done = corectl("--debug", "--address", str(tmp_path / "sock"), "ps")
     assert "Traceback" in done.stderr
+
+
+def test_a_reader_that_has_gone_is_no_trouble() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "corectl", "man"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from corectl.session import Session
 from cored.errors import (
     Cancelled,
     CoredError,
+    FailedPrecondition,
     InvalidArgument,
     NotFound,
     Unavailable,
@@ -197,7 +198,12 @@ def start(
         from corectl.each import each
 
         def begin(container: str) -> None:
-            session.workloads.start(container)
+            try:
+                session.workloads.start(container)
+            except FailedPrecondition:
+                # as docker has it: one that runs is no failure
+                if session.workloads.inspect(container).container.status != "running":
+                    raise
             click.echo(container)
 
         return each(session, containers, begin)

@@ -103,13 +103,24 @@ def _everything(session: Session, container: str, size: bool) -> dict[str, Any]:
         "Args": list(one.command[1:]),
         "State": _state(one),
         "Image": answer.image_id or one.image,
+        **{
+            key: _source(spec, path)
+            for key, path in (
+                ("ResolvConfPath", "/etc/resolv.conf"),
+                ("HostnamePath", "/etc/hostname"),
+                ("HostsPath", "/etc/hosts"),
+            )
+        },
         "LogPath": answer.log_path,
         "Name": f"/{one.name}",
         "RestartCount": one.restarts,
         "Driver": answer.snapshotter,
         "Platform": "linux",
+        "MountLabel": spec.get("linux", {}).get("mountLabel", ""),
+        "ProcessLabel": spec.get("process", {}).get("selinuxLabel", ""),
         "AppArmorProfile": spec.get("process", {}).get("apparmorProfile", ""),
         "ExecIDs": list(one.exec_ids) or None,
+        "GraphDriver": {"Name": answer.snapshotter, "Data": None},
         "HostConfig": host_config(config, answer.runtime, spec),
         "Mounts": [_mount(point) for point in one.mounts],
         "Config": container_config(config, one, spec),
@@ -119,6 +130,12 @@ def _everything(session: Session, container: str, size: bool) -> dict[str, Any]:
         (sized,) = session.workloads.containers(everyone=True, filters=[f"id={one.id}"], size=True)
         found |= {"SizeRw": sized.size_written, "SizeRootFs": sized.size_total}
     return {**found, "SnapshotKey": answer.snapshot_key, "Spec": spec or None}
+
+
+def _source(spec: dict[str, Any], target: str) -> str:
+    """What of the host is mounted there."""
+    found = (one["source"] for one in spec.get("mounts", ()) if one["destination"] == target)
+    return next(found, "")
 
 
 def _state(one: pb.Container) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,7 +24,8 @@ _COLUMNS = {"ID": "NETWORK ID", "Name": "NAME", "Driver": "DRIVER", "Scope": "SC
 _ALWAYS = {"bridge": "bridge", "host": "host", "none": "null"}
 _BUILT_IN = {
     "Id": "", "Created": "", "Scope": "local", "EnableIPv6": False, "Internal": False,
-    "Labels": {}, "IPAM": {"Config": []},
+    "Labels": {}, "IPAM": {"Config": []}, "Attachable": False, "Ingress": False, "Containers": {},
+    "Options": {},
 }  # fmt: skip
 _FILTERS = ("name", "id", "label", "driver", "type", "scope")
 
@@ -76,7 +78,7 @@ def ls(session: Session, quiet: bool, no_trunc: bool, filters: tuple[str, ...], 
     """List networks: those that were made here, and CNI's from /etc/cni/net.d."""
     known = [whole(one) for one in session.networks.all()]
     names = {one["Name"] for one in known}
-    known += [{**_BUILT_IN, "Name": n, "Driver": d} for n, d in _ALWAYS.items() if n not in names]
+    known += [one for one in _built_in() if one["Name"] not in names]
     found = [one for one in known if passes(one, filters)]
     if quiet and not form:
         for one in found:
@@ -136,7 +138,7 @@ def _fits(one: dict[str, Any], key: str, value: str) -> bool:
 def inspect(session: Session, names: Sequence[str], form: str, verbose: bool) -> int:
     """Show everything about networks, as JSON, with the containers that are in them."""
     found: list[dict[str, Any]] = []
-    code = each(session, names, lambda name: found.append(whole(session.networks.inspect(name))))
+    code = each(session, names, lambda name: found.append(_inspected(session, name)))
     if found or not form:
         output.templated(form, found)
     return code
@@ -188,8 +190,9 @@ def connect(
 @click.command()
 @click.argument("network")
 @click.argument("container")
+@click.option("-f", "--force", is_flag=True, help="As docker's; nothing has to be forced.")
 @click.pass_obj
-def disconnect(session: Session, network: str, container: str) -> None:
+def disconnect(session: Session, network: str, container: str, force: bool) -> None:
     """Take a container out of a network."""
     session.networks.disconnect(container, network)
 
@@ -223,6 +226,24 @@ def _pairs(texts: Sequence[str]) -> dict[str, str]:
         if not name:
             raise InvalidArgument("--label and --opt want a name", hint="write NAME=VALUE")
     return {name: value for name, _, value in pairs}
+
+
+def _inspected(session: Session, name: str) -> dict[str, Any]:
+    try:
+        return whole(session.networks.inspect(name))
+    except NotFound:
+        for one in _built_in():
+            if name == one["Name"] or (len(name) >= 3 and one["Id"].startswith(name)):
+                return one
+        raise
+
+
+def _built_in() -> list[dict[str, Any]]:
+    """Networks that are there without being made."""
+    return [
+        {**_BUILT_IN, "Id": sha256(name.encode()).hexdigest(), "Name": name, "Driver": driver}
+        for name, driver in _ALWAYS.items()
+    ]
 
 
 def whole(one: pb.Network) -> dict[str, Any]:
