@@ -48,6 +48,7 @@ from cored.engine.workload import (
     encoded,
 )
 from cored.errors import AlreadyExists, CoredError, FailedPrecondition, NotFound
+from cored.oci import platforms
 from cored.oci.manifest import ImageConfig
 from cored.oci.security import Host
 from cored.oci.signals import number as signal_number
@@ -143,6 +144,7 @@ class Containers:
         """Make a container and its task, not started; nothing stays of one that fails."""
         image = await self._images.resolve(config.image)
         unpacked = await self._images.unpacked(image, config.platform)
+        _of_platform(config, unpacked.config)
         chosen = await self._roots.ready(unpacked, config.snapshotter)
         async with self._ids.reserved(config.namespaces.user) as ids:
             config = replace(config, logging=self.logs.settled(config.logging))
@@ -464,8 +466,20 @@ class Containers:
         return self._root / scope.namespace() / id
 
 
+def _of_platform(config: ContainerConfig, image: ImageConfig) -> None:
+    """NotFound where an image of one platform alone is not the one that was asked for."""
+    if not config.platform or not image.platform.architecture:
+        return
+    wanted = platforms.parse(config.platform)
+    if platforms.rank(wanted, image.platform) is None:
+        raise NotFound(
+            f"image {config.image!r}: is for {platforms.format(image.platform)}, "
+            f"not for {platforms.format(wanted)}"
+        )
+
+
 def _completed(config: ContainerConfig, image: ImageConfig) -> ContainerConfig:
-    """With what the image says of its end and its health. InvalidArgument."""
+    """With what the image says of its end, its health and its ports. InvalidArgument."""
     restarts.check(config.restart, auto_remove=config.auto_remove)
     health.check(config.health)
     signal_number(config.stop_signal)
@@ -473,6 +487,7 @@ def _completed(config: ContainerConfig, image: ImageConfig) -> ContainerConfig:
     return replace(
         config,
         stop_signal=config.stop_signal or image.stop_signal,
+        exposed=tuple(dict.fromkeys((*config.exposed, *image.exposed_ports))),
         health=health.merged(config.health, theirs),
     )
 

@@ -21,7 +21,7 @@ from cored.engine.workload import Binding, ContainerConfig
 from cored.errors import InvalidArgument, NotFound, from_mount_error
 from cored.oci.manifest import ImageConfig
 from cored.oci.mounts import Bind
-from cored.oci.resources import WEIGHT, Resources, Throttle, document
+from cored.oci.resources import WEIGHT, Resources, Throttle, document, fit
 from cored.oci.security import Host
 from cored.oci.spec import SpecOptions, build, environment
 from cored.oci.users import IdRange, User, groups, resolve, simple
@@ -100,6 +100,8 @@ class Recipe:
         weights = limits.blkio_weight or any(one.kind == WEIGHT for one in limits.throttles)
         if weights and not host.blkio_weight:
             found.append("blkio weight: this kernel has none; it has no effect")
+        if config.network == "host" and config.ports and not config.publish_all:
+            found.append("published ports: the network is the host's; they have no effect")
         if config.oom_score_adj < host.oom_floor:
             found.append(f"OOM score: {host.oom_floor}, the daemon may not go below its own")
         if host.selinux is None and any(label != "disable" for label in config.security.labels):
@@ -120,6 +122,7 @@ class Recipe:
             )
         limits = self.config.resources
         document(limits)
+        fit(limits, self.host.cpus, self.host.memory_nodes)
         for size in limits.hugepage_limits:
             if size not in self.host.hugepages:
                 there = " ".join(sorted(self.host.hugepages)) or "nothing"
@@ -162,7 +165,8 @@ class Recipe:
             os.mkfifo(path, 0o600)
         self.share_memory()
         for bind in self.config.mounts:
-            if bind.create_source:
+            # what is there may be a file, a socket, a device
+            if bind.create_source and not Path(bind.source).exists():
                 Path(bind.source).mkdir(parents=True, exist_ok=True)
 
     def share_memory(self) -> None:

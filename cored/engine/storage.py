@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -13,9 +14,9 @@ from cored.abc.records import Container, ContainerStore
 from cored.abc.values import Mount
 from cored.copies import copy_tree
 from cored.engine.volumes import Catalog
-from cored.engine.workload import ContainerConfig, VolumeMount, decoded
+from cored.engine.workload import Binding, ContainerConfig, VolumeMount, decoded
 from cored.errors import FailedPrecondition, InvalidArgument, NotFound, from_mount_error
-from cored.oci.mounts import Bind
+from cored.oci.mounts import Bind, Tmpfs
 from cored.threads import finished
 
 __all__ = ["MountPoint", "Storage"]
@@ -54,6 +55,7 @@ class Storage:
 
         ``find`` answers the record for a name in ``volumes_from`` (an awaitable).
         """
+        _once(config)
         config = await self._borrowed(config, find)
         taken = {bind.target.rstrip("/") for bind in config.mounts}
         taken |= {one.target.rstrip("/") for one in config.volumes}
@@ -189,6 +191,18 @@ class Storage:
                 if one.target not in taken:
                     volumes.append(replace(one, read_only=one.read_only or mode == "ro"))
         return replace(config, mounts=tuple(binds), volumes=tuple(volumes))
+
+
+def _once(config: ContainerConfig) -> None:
+    """InvalidArgument where two things are to be mounted at the same place."""
+    seen = set()
+    lists: tuple[Sequence[Binding | VolumeMount | Tmpfs], ...]
+    lists = (config.mounts, config.volumes, config.tmpfs)
+    for one in (one for several in lists for one in several):
+        target = os.path.normpath(one.target)
+        if target in seen:
+            raise InvalidArgument(f"mount at {target!r}: there are two", hint="leave one away")
+        seen.add(target)
 
 
 def _check(wanted: VolumeMount) -> None:

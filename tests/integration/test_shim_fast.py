@@ -53,7 +53,7 @@ def test_hooks_get_the_runtimes_own_commands(counted: tuple[Zygote, Path]) -> No
     trace = zygote.place / "hooked"
     # crun dies of SIGPIPE when a hook does not read
     hook = {"path": "/bin/sh", "args": ["sh", "-c", f"cat >/dev/null; echo hooked >> {trace}"]}
-    task = zygote.task("sleep", "60", hooks={"poststart": [hook], "poststop": [hook]})
+    task = zygote.task("sleep", "1000", hooks={"poststart": [hook], "poststop": [hook]})
     task.create()
     task.start()  # it is still there when crun asks for its state, for the hook
     task.kill(9)

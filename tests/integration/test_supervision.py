@@ -18,6 +18,8 @@ import pytest
 from tests import daemons
 from tests.daemons import Daemon
 from tests.grpc_client import Client, opened
+from tests.living import glob, remove_cgroups
+from tests.patience import eventually
 from tests.tasks import (
     CREATED,
     PAUSED,
@@ -26,7 +28,7 @@ from tests.tasks import (
     UNKNOWN,
     Container,
     alive,
-    eventually,
+    kill_zygote,
     parent,
     rootfs,
 )
@@ -67,7 +69,7 @@ class Place:
         """Cgroups, runtime state and mounts of a container."""
         mounts = Path(f"/proc/{self.daemon.process.pid}/mounts").read_text()  # type: ignore[union-attr]
         return [
-            *map(str, Path("/sys/fs/cgroup").glob(f"*/{CGROUP}/{id}")),
+            *map(str, glob(Path("/sys/fs/cgroup"), f"*/{CGROUP}/{id}")),
             *map(str, (self.state / ".runtime/default").glob(id)),
             *(line for line in mounts.splitlines() if f"/default/{id}/rootfs" in line),
         ]
@@ -366,8 +368,7 @@ def test_after_a_reboot_no_pid_is_believed(place: Place) -> None:
         os.kill(pid, signal.SIGKILL)
         os.kill(shim, signal.SIGKILL)
         eventually(lambda: not alive(pid))
-        for path in Path("/sys/fs/cgroup").glob(f"*/{CGROUP}/before"):
-            path.rmdir()
+        remove_cgroups(f"*/{CGROUP}/before")
 
 
 def test_an_end_that_did_not_reach_the_disk_before_a_power_cut_is_unknown(place: Place) -> None:
@@ -385,8 +386,7 @@ def test_an_end_that_did_not_reach_the_disk_before_a_power_cut_is_unknown(place:
     assert (box.state().status, box.state().exit_status) == (STOPPED, 255)
     box.call("Delete")
     assert not (place.state / "default/before").exists()
-    for path in Path("/sys/fs/cgroup").glob(f"*/{CGROUP}/before"):
-        path.rmdir()
+    remove_cgroups(f"*/{CGROUP}/before")
 
 
 def test_a_damaged_bundle_does_not_keep_the_daemon_from_serving(place: Place) -> None:
@@ -481,10 +481,7 @@ def test_the_zygote_may_die_with_starts_under_way(place: Place) -> None:
     for number, thread in enumerate(threads):
         thread.start()
         if number in (2, 5):
-            for path in Path(f"/proc/{place.daemon.process.pid}/task").glob("*/children"):  # type: ignore[union-attr]
-                for pid in path.read_text().split():
-                    if b"zygote" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                        os.kill(int(pid), signal.SIGKILL)
+            kill_zygote(place.daemon.process.pid)  # type: ignore[union-attr]
     for thread in threads:
         thread.join()
     assert not failures

@@ -171,6 +171,21 @@ def test_it_has_the_callers_files_directory_and_environment(
     assert done.stdout == data
 
 
+@pytest.mark.parametrize("seconds", ["0", "60"])
+def test_nobody_reading_is_told_by_the_exit_code_alone(corectl: Callers, seconds: str) -> None:
+    keeper = corectl.kept()
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as nobody:
+        environment = {**corectl.environment, "CORECTL_WARM": seconds}
+        done = corectl(
+            "version", env=environment, capture_output=False, stdout=nobody, stderr=subprocess.PIPE
+        )
+    assert (done.returncode, done.stderr) == (141, b"")
+    assert corectl.keepers() == [keeper]
+    assert corectl.place(keeper).exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_reach_the_command(corectl: Callers, number: signal.Signals) -> None:
     keeper = corectl.kept()
