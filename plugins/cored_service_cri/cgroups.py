@@ -114,9 +114,9 @@ class Cgroups:
         self._rates[id] = (usage.at, usage.cpu, max(0, rate))
         return max(0, rate)
 
-    def places(self, id: str) -> dict[str, Path]:
+    def places(self, id: str) -> dict[str, str]:
         """The directories of a container's cgroup by controller ('' in version 2)."""
-        paths = {name: Path(path) for name, path in self._places.get(id, {}).items()}
+        paths = dict(self._places.get(id, {}))
         if self.v2:
             return {"": paths[""]} if "" in paths else {}
         return paths if "memory" in paths else {}

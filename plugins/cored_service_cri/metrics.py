@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cored._pb.cri.v1 import api_pb2 as pb
@@ -136,47 +138,57 @@ class Metrics:
 
     async def pods(self) -> list[pb.PodSandboxMetrics]:
         """Those of all pods that are ready, and of their running containers."""
-        ready = [pod for pod in self._registry.pods.values() if pod.state.ready]
-        return [await self._pod(pod) for pod in ready]
+        members: dict[str, list[Container]] = {
+            pod.id: [] for pod in self._registry.pods.values() if pod.state.ready
+        }
+        written: dict[str, int] = {}
+        for one in list(self._registry.containers.values()):
+            if one.pod.id in members and one.state.phase == pb.CONTAINER_RUNNING:
+                members[one.pod.id].append(one)
+                with suppress(CoredError):  # it is being removed
+                    layer = await self._filesystem.layer(one.state.snapshotter, one.id)
+                    written[one.id] = layer.size
+        ready = [pod for pod in self._registry.pods.values() if pod.id in members]
+        # one pass for all: to go to a thread and come back takes longer than to count one
+        return await asyncio.to_thread(self._counted, ready, members, written)
 
-    async def _pod(self, pod: Pod) -> pb.PodSandboxMetrics:
-        at, meta = time.time_ns(), pod.config.metadata
-        network = await asyncio.to_thread(_network, pod)
-        owner = _Owner((pod.id, "POD", "", "", meta.name, meta.namespace))
-        members = self._registry.members(pod.id)
-        return pb.PodSandboxMetrics(
-            pod_sandbox_id=pod.id,
-            metrics=owner.metrics(network, at),
-            container_metrics=[
-                await self._container(one, at)
-                for one in members
-                if one.state.phase == pb.CONTAINER_RUNNING
-            ],
-        )
+    def _counted(
+        self,
+        pods: Sequence[Pod],
+        members: Mapping[str, Sequence[Container]],
+        written: Mapping[str, int],
+    ) -> list[pb.PodSandboxMetrics]:
+        disk = os.statvfs(self._filesystem.place)
+        found = []
+        for pod in pods:
+            at, meta = time.time_ns(), pod.config.metadata
+            owner = _Owner((pod.id, "POD", "", "", meta.name, meta.namespace))
+            inside = [self._container(one, at, disk, written) for one in members[pod.id]]
+            found.append(
+                pb.PodSandboxMetrics(
+                    pod_sandbox_id=pod.id,
+                    metrics=owner.metrics(_network(pod), at),
+                    container_metrics=inside,
+                )
+            )
+        return found
 
-    async def _container(self, one: Container, at: int) -> pb.ContainerMetrics:
+    def _container(
+        self, one: Container, at: int, disk: os.statvfs_result, written: Mapping[str, int]
+    ) -> pb.ContainerMetrics:
         meta = one.pod.config.metadata
         name = one.config.metadata.name
         owner = _Owner((one.id, one.name, one.state.image, name, meta.name, meta.namespace))
         places = self._cgroups.places(one.id)
-        found = Counters()
-        if places:
-            found = await asyncio.to_thread(counters.read, places, self._cgroups.v2)
+        found = counters.read(places, self._cgroups.v2) if places else Counters()
         found.put("last_seen", at // 10**9)
         found.put("start_time_seconds", one.state.started_at // 10**9)
-        await self._disk(one, found)
+        found.put("fs_inodes_free", disk.f_favail, "")
+        found.put("fs_inodes_total", disk.f_files, "")
+        found.put("fs_limit_bytes", disk.f_blocks * disk.f_frsize, "")
+        if one.id in written:
+            found.put("fs_usage_bytes", written[one.id], "")
         return pb.ContainerMetrics(container_id=one.id, metrics=owner.metrics(found, at))
-
-    async def _disk(self, one: Container, found: Counters) -> None:
-        place = await asyncio.to_thread(os.statvfs, self._filesystem.place)
-        found.put("fs_inodes_free", place.f_favail, "")
-        found.put("fs_inodes_total", place.f_files, "")
-        found.put("fs_limit_bytes", place.f_blocks * place.f_frsize, "")
-        try:
-            layer = await self._filesystem.layer(one.state.snapshotter, one.id)
-        except CoredError:
-            return  # it is being removed
-        found.put("fs_usage_bytes", layer.size, "")
 
 
 def _network(pod: Pod) -> Counters:

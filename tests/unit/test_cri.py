@@ -72,7 +72,7 @@ def test_usage_is_read_from_cgroup_v2(tmp_path: Path) -> None:
 
 def test_metrics_are_read_from_cgroup_v2(tmp_path: Path) -> None:
     place = _cgroup_v2(tmp_path)
-    found = counters.read({"": place}, True).values
+    found = counters.read({"": str(place)}, True).values
     values = {name: samples[0][1] for name, samples in found.items()}
     assert values["container_cpu_usage_seconds_total"] == 2
     assert values["container_cpu_cfs_throttled_seconds_total"] == 3
