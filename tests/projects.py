@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from corectl.compose.materials import Store
+
 from tests.daemons import CORECTL, Daemon
 
 __all__ = ["Compose", "leftovers", "project"]
@@ -82,4 +83,4 @@ def leftovers(daemon: Daemon) -> list[str]:
     found += [row for row in daemon.ctr("snapshots", "ls").stdout.splitlines() if "Active" in row]
     # that of this daemon: others are being tested at the same time
     own = Store(f"{daemon.address}\0default", "shop").directory
-    return found + [str(own)] if own.exists() else found
+    return [*found, str(own)] if own.exists() else found
