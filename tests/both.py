@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.daemons import Daemon
+from tests.daemons import INSTALLED, Daemon
 from tests.docker import Docker
 
 __all__ = ["Both", "Outcome", "Script", "both_daemons", "compared", "scripts"]
@@ -19,8 +19,6 @@ __all__ = ["Both", "Outcome", "Script", "both_daemons", "compared", "scripts"]
 # without the networks that the machine's other programs have
 _ALONE = 'network_config_dirs = ["/nowhere"]\n'
 _DOCKER = "/usr/bin/docker"
-# the installed one: other tests have the module, this table has keepers and workers (corectl.warm)
-CORECTL = Path(sys.executable).with_name("corectl")
 _NORMAL = [
     (re.compile(r"sha256:[0-9a-f]{64}"), "<digest>"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "<id>"),
@@ -78,7 +76,7 @@ class Both:
 
     def programs(self) -> dict[str, list[str]]:
         return {
-            "corectl": [str(CORECTL), "--address", str(self.cored.address)],
+            "corectl": [*INSTALLED, "--address", str(self.cored.address)],
             "docker": [_DOCKER, "-H", self.docker.host],
         }
 
@@ -107,7 +105,8 @@ def _line(program: Sequence[str], line: str, place: Path) -> Outcome:
     words = " ".join(f"'{word}'" for word in program)
     done = subprocess.run(
         ["sh", "-c", f'd() {{ {words} "$@"; }}\n{line}'],
-        cwd=place, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+        cwd=place, env={**os.environ, "CORECTL_WARM": "5"},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
         timeout=120, check=False,
     )  # fmt: skip
     return Outcome(done.returncode, normal(done.stdout, place), bool(done.stderr), done.stderr)

@@ -49,7 +49,8 @@ class Host:
 
     ``capabilities`` are those that can be given at all. ``apparmor`` has the profiles that are
     loaded, None where there is no AppArmor; ``default_profile`` is ours, '' when it is not loaded.
-    ``ceilings`` are hard limits that cannot be raised; ``oom_floor`` the lowest score that can be.
+    ``ceilings`` are hard limits that cannot be raised; ``oom_floor`` the lowest score that can be;
+    ``cpus`` and ``memory_nodes`` have the numbers of those that can be given, none where unknown.
     """
 
     capabilities: frozenset[str] | None = None
@@ -66,6 +67,8 @@ class Host:
     blkio_weight: bool = True
     hugepages: frozenset[str] = frozenset()
     realtime: bool = True
+    cpus: tuple[int, ...] = ()
+    memory_nodes: tuple[int, ...] = ()
 
 
 def apparmor_profile(wanted: str, host: Host, *, privileged: bool) -> str:

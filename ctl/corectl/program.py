@@ -35,8 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _usage(error)
     except (KeyboardInterrupt, click.Abort):
         return _INTERRUPTED
-    except BrokenPipeError:
-        # nothing more can be said there, not even by the interpreter's last flush
+    except (BrokenPipeError, SystemExit):
+        # click makes the second of the first; nothing more can be said there, not even by the
+        # interpreter's last flush
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return _BROKEN_PIPE
     except Exception as error:

@@ -358,8 +358,8 @@ volumes: {data: }
 
 
 def test_what_is_to_run_first_has_run(compose: Compose) -> None:
-    compose.write(PREPARED)
-    compose("up", "-d")
+    compose.write(PREPARED.replace("echo made", "echo preparing; echo made"))
+    assert "shop-web-1-pre-start-1  | preparing\n" in compose("up", "-d").stderr
     logs = ("logs", "--no-log-prefix", "web")
     eventually(lambda: compose(*logs).stdout.splitlines() == ["made by one", "made by one"])
     for number in ("1", "2"):
@@ -375,6 +375,26 @@ def test_what_is_to_run_first_has_run(compose: Compose) -> None:
     compose("run", "--rm", "-T", "--entrypoint", "rm", "web", "/data/broken")
     compose("start")
     assert len(compose("exec", "-T", "web", "cat", "/data/made").stdout.splitlines()) == 3
+
+
+def test_containers_of_others_are_found_by_what_they_are_called_here(
+    compose: Compose, daemon: Daemon
+) -> None:
+    text = """
+services:
+  a: {image: busybox, command: sleep 1000, stop_signal: KILL, external_links: ["outer:db"]}
+networks: {default: {name: bridge, external: true}}
+"""
+    compose.write(text)
+    with pytest.raises(AssertionError, match="'outer': not found"):
+        compose("up", "-d")
+    daemon.corectl("run", "-d", "--name", "outer", "busybox", "sleep", "1000", check=True)
+    try:
+        compose("up", "-d")
+        assert compose("exec", "-T", "a", "ping", "-c", "1", "db").returncode == 0
+        assert "Container shop-a-1  Running\n" in compose("up", "-d").stderr
+    finally:
+        daemon.corectl("rm", "-f", "outer", check=True)
 
 
 def test_what_is_made_again_keeps_its_anonymous_volumes(compose: Compose) -> None:

@@ -79,7 +79,9 @@ def test_output_input_and_exit_code(daemon: Daemon, box: str) -> None:
 
 
 def test_what_cannot_be_run(daemon: Daemon, box: str) -> None:
-    assert daemon.corectl("exec", box, "nothing").returncode == 127
+    missing = daemon.corectl("exec", box, "nothing")
+    assert missing.returncode == 127
+    assert missing.stderr.count(b"\n") == 1
     assert daemon.corectl("exec", box, "/etc/passwd").returncode == 126
     assert daemon.corectl("exec", "nobody", "true").returncode == 1
     daemon.corectl("create", "--name", "idle", "busybox", "true", check=True)

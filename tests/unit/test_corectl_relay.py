@@ -38,10 +38,11 @@ class Ends:
     def lost(self) -> None:
         self.broken += 1
 
-    def relays(self, fifos: Fifos) -> Relays:
+    def relays(self, fifos: Fifos, *, errors_later: bool = False) -> Relays:
         return Relays(
-            fifos, stdin=self.stdin, stdout=self.stdout, stderr=self.stderr, broken=self.lost
-        )
+            fifos, stdin=self.stdin, stdout=self.stdout, stderr=self.stderr, broken=self.lost,
+            errors_later=errors_later,
+        )  # fmt: skip
 
 
 @pytest.fixture
@@ -73,6 +74,20 @@ def test_pipes_are_private(fifos: Fifos) -> None:
 def test_a_terminal_has_one_output(tmp_path: Path) -> None:
     with Fifos.make(stdin=False, terminal=True, below=tmp_path) as made:
         assert (made.stdin, made.stderr) == ("", "")
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_errors_wait_until_the_command_runs(fifos: Fifos, ends: Ends, *, started: bool) -> None:
+    with ends.relays(fifos, errors_later=True) as relays:
+        writer = os.open(fifos.stderr, os.O_WRONLY)
+        os.write(writer, b"not found")
+        os.close(writer)
+        if started:
+            os.close(os.open(fifos.stdout, os.O_WRONLY))
+            relays.begin_errors()
+            assert relays.drain(60)
+    os.close(ends.stderr)
+    assert os.read(ends.errors, 100) == (b"not found" if started else b"")
 
 
 def test_what_is_written_at_once_and_closed_arrives(fifos: Fifos, ends: Ends) -> None:

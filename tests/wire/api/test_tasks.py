@@ -553,3 +553,13 @@ def test_unknown_runtimes_are_refused(api: Client, rootfs: dict[str, Any]) -> No
     with api.refused("NOT_FOUND", r"nobody\.?-?v9", oracle="UNKNOWN"):
         Container(api, rootfs, "c").create()
     assert not api.tasks.List().tasks
+
+
+def test_an_exec_that_is_a_path_to_the_containers_files_is_not_found(container: Container) -> None:
+    container.make("sleep", "1000")
+    for exec_id in ("../config.json", "..", "a/b"):
+        with container.api.refused("NOT_FOUND", "not found"):
+            container.Start(exec_id=exec_id)
+        with container.api.refused("NOT_FOUND", "not found"):
+            container.DeleteProcess(exec_id=exec_id)
+    assert container.Start().pid
