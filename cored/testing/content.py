@@ -304,7 +304,7 @@ class ContentStoreContract:
             opening.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await opening
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while True:
                     try:
                         await (await store.writer("ref")).close()
