@@ -13,6 +13,7 @@ from cored.engine import devices, names, restarts
 from cored.engine.containers import Containers
 from cored.engine.tasks import Tasks
 from cored.engine.workload import (
+    CONFIG,
     NAME,
     ContainerView,
     RestartPolicy,
@@ -59,7 +60,7 @@ class Adjustments:
                     raise AlreadyExists(f"container name {new!r}: taken by {other.id[:12]}")
             old = record.labels.get(NAME, "")
             labels = {**record.labels, NAME: new}
-            await self._store.update(replace(record, labels=labels), ("labels",))
+            await self._store.update(replace(record, labels=labels), (f"labels.{NAME}",))
         await self._containers.networking.rename(record.id, new)
         await self._containers.tell(replace(record, labels=labels), "rename", oldName=f"/{old}")
 
@@ -69,11 +70,9 @@ class Adjustments:
         config, _ = decoded(record)
         if restart is not None:
             restarts.check(restart, auto_remove=config.auto_remove)
-            config = replace(config, restart=restart)
         resources = _merged(config.resources, limits)
-        config = replace(config, resources=resources)
-        changed = resources != decoded(record)[0].resources
-        if changed:
+        wanted = None
+        if resources != config.resources:
             throttled = await asyncio.to_thread(devices.throttled, resources.throttles)
             host = self._containers.host
             wanted = document(resources, throttled, swap=host.swap)
@@ -83,8 +82,15 @@ class Adjustments:
                 lifted = {"pids": {"limit": _MOST_PIDS}} if resources.pids_limit < 0 else {}
                 value = Typed(_RESOURCES, json.dumps({**wanted, **lifted}).encode())
                 await self._tasks.update(record.id, value, {})
-            record = _with_limits(record, wanted)
-        await self._store.update(with_config(record, config), ("spec", "extensions"))
+        # what it is now: it may have ended meanwhile, or have been put into a network
+        record = await self._store.get(record.id)
+        config = replace(decoded(record)[0], resources=resources)
+        if restart is not None:
+            config = replace(config, restart=restart)
+        paths = [f"extensions.{CONFIG}"]
+        if wanted is not None:
+            record, paths = _with_limits(record, wanted), [*paths, "spec"]
+        await self._store.update(with_config(record, config), paths)
         await self._containers.tell(record, "update")
 
     async def prune(self, filters: Sequence[str]) -> tuple[list[str], int]:

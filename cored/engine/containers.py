@@ -25,7 +25,7 @@ from cored.engine.execs import Execs
 from cored.engine.gather import whole
 from cored.engine.health import HealthChecks
 from cored.engine.images import Images, Unpacked
-from cored.engine.lives import Lives
+from cored.engine.lives import Key, Lives
 from cored.engine.logdrivers import LogDrivers
 from cored.engine.networking import Networking, exposed
 from cored.engine.recipe import Recipe, joinable
@@ -177,7 +177,11 @@ class Containers:
             snapshot_key=id,
             extensions=encoded(config, ContainerState(), unpacked.config_digest),
         )
-        record = await self._named(record, config.name)
+        try:
+            record = await self._named(record, config.name)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._discard(record))
+            raise
         try:
             await self._make(record, recipe, unpacked.chain_id, fifos)
         except BaseException as error:
@@ -268,6 +272,8 @@ class Containers:
                 await self._tasks.kill(record.id, signal_sent)
             done, _ = await asyncio.wait([watcher], timeout=patience)
             if done:
+                if self._lives.no_restart(key):  # it had ended by itself, and was to come again
+                    await self._supervision.put_off(record.id)
                 await self.tell(record, "stop")
                 return
         raise FailedPrecondition(f"container {name!r}: does not end, even by SIGKILL")
@@ -279,13 +285,24 @@ class Containers:
         """
         record = await self.find(name)
         key = (scope.namespace(), record.id)
-        watcher = self._lives.watcher(key)
-        if (watcher is not None or self._lives.restarting(key)) and not force:
+        if not force:
+            self._check_idle(key, name)
+        # whole or not at all: who asked may be cut off between one thing of it and the next
+        await whole(self._remove(record, name, force, volumes))
+
+    def _check_idle(self, key: Key, name: str) -> None:
+        if key in self._lives or self._lives.restarting(key):
             raise FailedPrecondition(
                 f"container {name!r}: is running", hint="stop it first, or use --force"
             )
-        self._lives.no_restart(key)
+
+    async def _remove(self, record: Container, name: str, force: bool, volumes: bool) -> None:
+        key = (scope.namespace(), record.id)
+        if force:
+            self._lives.no_restart(key)
         async with self._lives.gate(key):
+            if not force:
+                self._check_idle(key, name)  # somebody may have started it meanwhile
             watcher = self._lives.watcher(key)
             if watcher is not None:
                 await self._supervision.stopped_by_hand(record)
@@ -372,7 +389,7 @@ class Containers:
         mounts, _ = await asyncio.gather(
             snapshotter.prepare(record.id, chain_id), asyncio.to_thread(recipe.prepare)
         )
-        binds = await self.storage.binds(recipe.config)
+        binds = await self.storage.binds(recipe.config, recipe.place)
         await self.storage.fill(recipe.config, mounts, recipe.place)
         recipe = replace(recipe, binds=tuple(binds))
         document = await asyncio.to_thread(lambda: recipe.spec(recipe.user(mounts)))
@@ -382,7 +399,8 @@ class Containers:
         stdio = self.logs.stdio(record, recipe.place, fifos)
         try:
             rootfs = mapped(mounts, recipe.ids)
-            await self._tasks.create(record.id, rootfs=rootfs, stdio=stdio)
+            async with self.storage.parts(recipe.config, recipe.place):
+                await self._tasks.create(record.id, rootfs=rootfs, stdio=stdio)
         except CoredError as error:
             command = recipe.command[0]
             explained = await self.diagnosis.explained(record, error)
@@ -417,12 +435,13 @@ class Containers:
         await self.networking.leave(record.id)
         with suppress(NotFound):
             await self._snapshotters[record.snapshotter].remove(record.snapshot_key)
-        with suppress(NotFound):
-            await self._store.delete(record.id)
-        self.health.forget(record.id)
         await asyncio.to_thread(self._recipe(record.id, config, _NO_IMAGE).discard)
         if volumes:
             await self.storage.release(config, record.id)
+        self.health.forget(record.id)
+        # last: while it is there, somebody can try again
+        with suppress(NotFound):
+            await self._store.delete(record.id)
         self._lives.gone(key)
 
     async def _there(self, id: str) -> bool:

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -18,6 +19,7 @@ from cored.engine.networks import files
 from cored.engine.sharing import Borrowed
 from cored.engine.workload import Binding, ContainerConfig
 from cored.errors import InvalidArgument, NotFound, from_mount_error
+from cored.oci.files import text
 from cored.oci.manifest import ImageConfig
 from cored.oci.mounts import Bind
 from cored.oci.resources import WEIGHT, Resources, Throttle, document, fit
@@ -181,6 +183,9 @@ class Recipe:
         """Remove the directory; fine when it is gone."""
         if (self.place / "shm").is_mount():
             linux.unmount_all(self.place / "shm", lazy=True)
+        # where a daemon was killed that looked into the root filesystem, or created a task
+        for left in [*self.place.glob("cored-mount-*"), *self.place.glob("part-*")]:
+            linux.unmount_all(left, lazy=True)
         shutil.rmtree(self.place, ignore_errors=not self.place.exists())
 
     def user(self, rootfs: Sequence[Mount]) -> User:
@@ -191,8 +196,9 @@ class Recipe:
             return replace(known, groups=(*known.groups, *groups(more, lambda path: "")))
         try:
             with linux.mounted(rootfs, self.place) as root:
-                found = resolve(wanted, lambda path: _read(root, path))
-                added = groups(more, lambda path: _read(root, path))
+                read = partial(text, str(root))
+                found = resolve(wanted, read)
+                added = groups(more, read)
         except OSError as error:
             raise from_mount_error(f"container {self.id[:12]}: root filesystem", error) from error
         return replace(found, groups=(*found.groups, *added))
@@ -288,12 +294,3 @@ def _check_bind(bind: Binding) -> None:
         raise InvalidArgument(f"volume target {bind.target!r}: must be absolute, and not /")
     if not bind.create_source and not Path(bind.source).exists():
         raise NotFound(f"volume {bind.source!r}: no such file or directory")
-
-
-def _read(root: Path, path: str) -> str:
-    """A file of the container's, looked up as the container would; '' where there is none."""
-    try:
-        with linux.opened_below(str(root), path) as place:
-            return Path(place).read_text(errors="replace")
-    except OSError:
-        return ""

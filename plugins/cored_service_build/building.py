@@ -167,7 +167,8 @@ class Build:
             )
 
             async def run(rootfs: object, key: str) -> None:
-                exit = await self.runner.run(wanted, rootfs, (self.layers.id, key), tell)  # type: ignore[arg-type]
+                snapshot, behind = (self.layers.id, key), self.request.behind
+                exit = await self.runner.run(wanted, rootfs, snapshot, tell, behind)  # type: ignore[arg-type]
                 if exit.status:
                     raise FailedPrecondition(_failure(work, exit.status, bytes(tail)))
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from cored import scope
 from cored.errors import InvalidArgument
@@ -53,17 +53,23 @@ class Kept:
         except FileNotFoundError:
             place.mkdir()
             return {}
+        document = _index(aside)
+        if document is None:  # not all of it was on the disk when the machine went down
+            shutil.rmtree(aside)
+            place.mkdir()
+            return {}
         (aside / "tree").rename(place)
-        document = json.loads((aside / "index").read_text())
         shutil.rmtree(aside)
-        return {entry[0]: Entry(*entry) for entry in document["entries"]}
+        found = {entry[0]: Entry(*entry) for entry in document["entries"]}
+        return found if document.get("boot") == _boot() else _whole(place, found)
 
     def put(self, key: str, place: Path, entries: Sequence[Entry]) -> None:
         """Take the tree at ``place``. Blocks."""
         aside, home = place.with_suffix(".kept"), self.root / scope.namespace()
         aside.mkdir(mode=0o700)
         size = sum(entry.size for entry in entries)
-        document = {"size": size, "entries": [astuple(entry) for entry in entries]}
+        listed = [astuple(entry) for entry in entries]
+        document = {"size": size, "boot": _boot(), "entries": listed}
         (aside / "index").write_text(json.dumps(document))
         place.rename(aside / "tree")
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -88,9 +94,11 @@ class Kept:
         """When used, bytes, where; the latest used first."""
         found = []
         for path in home.iterdir() if home.is_dir() else ():
-            index = path / "index"
-            size = int(json.loads(index.read_text())["size"])
-            found.append((index.stat().st_mtime, size, path))
+            document = _index(path)
+            if document is None:
+                self._drop(path)
+                continue
+            found.append(((path / "index").stat().st_mtime, int(document["size"]), path))
         return sorted(found, reverse=True)
 
     def _limit(self, home: Path) -> None:
@@ -107,6 +115,37 @@ class Kept:
         except FileNotFoundError:
             return
         shutil.rmtree(trash)
+
+
+def _index(place: Path) -> dict[str, Any] | None:
+    """What is known of a tree; None where that is damaged."""
+    try:
+        document = json.loads((place / "index").read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _whole(place: Path, entries: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Those of a tree that a power cut has left as they were: nothing of it was synced.
+
+    A file whose data never came to the disk is shorter there; it is removed, and sent anew.
+    """
+    found = {}
+    for path, entry in entries.items():
+        try:
+            there = (place / path).lstat()
+        except FileNotFoundError:
+            continue
+        if stat.S_ISREG(entry.mode) and there.st_size != entry.size:
+            (place / path).unlink()
+            continue
+        found[path] = entry
+    return found
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 @dataclass(slots=True)

@@ -14,17 +14,18 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO
 
-from cored import linux, scope
+from cored import scope
 from cored.abc.content import ContentStore
 from cored.abc.differ import Differ
 from cored.abc.records import LeaseStore, Resource
 from cored.abc.snapshots import Snapshotter
 from cored.abc.values import Descriptor, Mount
 from cored.archive.jobs import DiffJob
-from cored.archive.place import placed
+from cored.archive.place import mounted_for_now, placed
 from cored.archive.pool import WorkerPool
-from cored.errors import AlreadyExists, NotFound, from_mount_error, from_os_error
+from cored.errors import AlreadyExists, NotFound, from_os_error
 from cored.oci import mediatypes
+from cored.threads import finished
 from cored_service_build.cache import Made
 from cored_service_build.overlays import unmarked, volatile
 from cored_service_build.values import Layer
@@ -35,16 +36,11 @@ __all__ = ["Layers", "mounted"]
 @asynccontextmanager
 async def mounted(mounts: Sequence[Mount], state: Path) -> AsyncIterator[Path]:
     """The mounts as a directory while the body runs; of overlays no mark is left."""
-    mount = linux.mounted(mounts, state)
     try:
-        place = await asyncio.to_thread(mount.__enter__)
-    except OSError as error:
-        raise from_mount_error("build: mounting a snapshot", error) from error
-    try:
-        yield place
+        async with mounted_for_now(mounts, state, "build: mounting a snapshot") as place:
+            yield place
     finally:
-        await asyncio.shield(asyncio.to_thread(mount.__exit__, None, None, None))
-        await asyncio.shield(asyncio.to_thread(unmarked, mounts))
+        await finished(unmarked, mounts)
 
 
 @dataclass(frozen=True, slots=True)

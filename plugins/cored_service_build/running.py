@@ -7,7 +7,7 @@ import json
 import shutil
 import signal
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -76,8 +76,11 @@ class Runner:
         rootfs: Sequence[Mount],
         snapshot: tuple[str, str],
         tell: Callable[[bytes], None],
+        behind: Callable[[], bool] = lambda: False,
     ) -> Exit:
         """Run to the end. ``snapshot`` is the snapshotter's id and key. CoredError.
+
+        While who is told what it writes is ``behind`` it has to wait.
 
         When cancelled the container is killed at once; nothing of it stays in any case.
         """
@@ -108,12 +111,15 @@ class Runner:
                 id=id,
                 labels={LABEL: "step"},
                 runtime="io.containerd.runc.v2",
-                spec=Typed(_SPEC, json.dumps(document).encode()),
+                spec=_spec({**document, "process": _without_env(document["process"])}),
                 snapshotter=snapshot[0],
                 snapshot_key=snapshot[1],
             )
-            async with reading(recipe.place / "output", tell, work.secrets) as fifo:
-                exit = await self._lived(record, recipe, rootfs, Stdio("", fifo, fifo))
+            output = recipe.place / "output"
+            async with reading(output, tell, work.secrets, behind) as fifo:
+                exit = await self._lived(
+                    record, recipe, rootfs, Stdio("", fifo, fifo), _spec(document)
+                )
             if stubs.missing:
                 async with placed(rootfs, self.state) as place:
                     await asyncio.to_thread(stubs.remove, Path(place.directory))
@@ -122,11 +128,16 @@ class Runner:
             await asyncio.shield(asyncio.to_thread(shutil.rmtree, recipe.place))
 
     async def _lived(
-        self, record: Container, recipe: Recipe, rootfs: Sequence[Mount], stdio: Stdio
+        self,
+        record: Container,
+        recipe: Recipe,
+        rootfs: Sequence[Mount],
+        stdio: Stdio,
+        spec: Typed,
     ) -> Exit:
         await self.containers.create(record)
         try:
-            state = await self.tasks.create(record.id, rootfs=rootfs, stdio=stdio)
+            state = await self.tasks.create(record.id, rootfs=rootfs, stdio=stdio, spec=spec)
             await self.networking.join(
                 record.id, state.pid, "", recipe.hostname, recipe.config, recipe.place
             )
@@ -159,6 +170,16 @@ class Runner:
         await self.networking.leave(id)
         with suppress(NotFound):
             await self.containers.delete(id)
+
+
+def _spec(document: Mapping[str, object]) -> Typed:
+    return Typed(_SPEC, json.dumps(document).encode())
+
+
+def _without_env(process: object) -> dict[str, object]:
+    """For the record, which is on a disk: secrets may be in the environment."""
+    assert isinstance(process, dict)
+    return {**process, "env": []}
 
 
 def _limits(work: Work) -> Resources:

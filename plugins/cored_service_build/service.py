@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from cored._pb.cored.build.v1 import build_pb2 as pb
@@ -27,6 +28,8 @@ _OUTPUTS = ("", "image", "oci", "docker", "tar")
 _BLOCK = 1 << 20
 # pieces of an archive that wait for a slow client
 _AHEAD = 8
+# bytes of steps' output that wait for one before the steps do, too
+_BEHIND = 4 << 20
 
 
 class BuildService(Service):
@@ -72,9 +75,14 @@ class BuildService(Service):
         """Everything that happens, as it does; closing it ends the build."""
         queue: asyncio.Queue[pb.BuildEvent | None] = asyncio.Queue()
         room = asyncio.Semaphore(_AHEAD)
+        waiting = 0
+        request = replace(request, behind=lambda: waiting > _BEHIND)
 
         def report(event: Any) -> None:
-            queue.put_nowait(event_message(event))
+            nonlocal waiting
+            message = event_message(event)
+            waiting += len(message.output.data)
+            queue.put_nowait(message)
 
         async def work() -> None:
             try:
@@ -96,6 +104,7 @@ class BuildService(Service):
         try:
             while (event := await queue.get()) is not None:
                 yield event
+                waiting -= len(event.output.data)
                 if event.data:
                     room.release()
             await task

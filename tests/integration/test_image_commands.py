@@ -247,7 +247,7 @@ def test_a_pull_on_a_terminal_shows_bars(space: Space, remote: Registry, tmp_pat
                 break
             seen += data
         os.close(ours)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     assert b"\x1b[" in seen
     assert b"done" in seen
     space.daemon.ctr("-n", "bars", "images", "rm", "--sync", f"{remote.host}/shown:1")
@@ -275,7 +275,7 @@ def test_an_id_stands_for_all_names(space: Space, tmp_path: Path) -> None:
 def test_an_image_in_use_is_not_removed(space: Space, busybox: Path) -> None:
     space("load", "-i", busybox)
     space("tag", "busybox", "mine:1")
-    container = space("run", "-d", "mine:1", "sleep", "100").strip()
+    container = space("run", "-d", "mine:1", "sleep", "1000").strip()
     # another name is left: nothing is lost
     assert space("rmi", "mine:1") == "Untagged: mine:1\n"
     for words in (["rmi", "busybox"], ["rmi", "-f", "busybox"]):

@@ -176,11 +176,12 @@ def test_what_is_no_container_s_name_is_asked_of_the_host_s_servers(
         server = host.world.opened(host.world.outside, V4, UDP)
         with server:
             server.bind((host.world.other, 53))
+            server.settimeout(60)  # the container takes a while to come
             words = ("--network", "asking", "busybox", "nslookup", "-type=a", "far.example.")
             with host.popen("run", "--rm", *words) as running:
                 question, sender = server.recvfrom(1000)
                 server.sendto(_answer(question, "192.0.2.9"), sender)
-                said, _ = running.communicate(timeout=30)
+                said, _ = running.communicate(timeout=60)
         assert b"192.0.2.9" in said
         assert "localhost" in Path("/etc/hosts").read_text()
         words = ("--network", "asking", "busybox", "nslookup", "localhost")

@@ -478,7 +478,7 @@ def chain(*edges: tuple[str, set[int]]) -> steps.Plan:
 
 
 def test_steps_run_together_as_far_as_their_order_allows() -> None:
-    meeting = threading.Barrier(2, timeout=20)
+    meeting = threading.Barrier(2, timeout=60)
     done: list[str] = []
 
     def perform(action: steps.Action, cancelled: threading.Event) -> str:
@@ -497,7 +497,7 @@ def test_after_a_failure_nothing_begins_and_waits_end() -> None:
 
     def perform(action: steps.Action, cancelled: threading.Event) -> str:
         if action.name == "waits":
-            assert cancelled.wait(20)
+            assert cancelled.wait(60)
             raise Cancelled
         if action.name == "fails":
             raise NotFound("gone")

