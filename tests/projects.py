@@ -72,7 +72,8 @@ def project(daemon: Daemon, place: Path) -> Iterator[Compose]:
     yield made
     if (place / "compose.yaml").exists():
         made("down", "-v", "-t", "0", "--remove-orphans")
-    assert leftovers(daemon) == []
+    left = leftovers(daemon)
+    assert left == [], left
 
 
 def leftovers(daemon: Daemon) -> list[str]:
