@@ -160,7 +160,8 @@ def _plain(file: BinaryIO) -> Iterator[bytes]:
         if len(begun) >= _BLOCK:
             break
     yield begun
-    yield from rest
+    # each piece is in the same memory as the one before
+    yield from map(bytes, rest)
 
 
 def _begins_tar(piece: bytes) -> bool:
