@@ -136,6 +136,7 @@ class Containers:
         finally:
             noticing.cancel()
             await self.health.close()
+            await self._supervision.settled()
             await self._lives.close()
             await self.execs.close()
             await asyncio.gather(noticing, return_exceptions=True)

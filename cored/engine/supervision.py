@@ -44,6 +44,8 @@ from cored.scope import Scope
 
 __all__ = ["SPEC", "Supervision"]
 
+# seconds for the ends that a daemon which stops has begun to see to
+_PATIENCE = 10.0
 SPEC = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
 
 
@@ -88,6 +90,7 @@ class Supervision:
         self._backoff = Backoff()
         # whose tasks could not be deleted: they are in the way of the next start
         self._stuck: set[Key] = set()
+        self._finishing: set[asyncio.Task[None]] = set()
         self._oom: set[Key] = set()
         self._due: list[Key] = []
 
@@ -173,14 +176,11 @@ class Supervision:
             exit = await self._tasks.wait(id)
             self.lives.remember(key, exit)
             self.health.end(id)
-            causes = await self._causes(key) if exit.status else {}
-            # the kernel takes its time with both
-            await asyncio.gather(
-                self._tried(key, self._freed(key, config)),
-                self._tried(key, self.networking.leave(id)),
-            )
-            # much may have been changed meanwhile: networks, limits, policies
-            await self._tried(key, self._after(key, exit, causes))
+            # a daemon that stops here waits: the next one could not know how it ended
+            work = asyncio.create_task(self._finish(key, config, exit), name=f"end of {id}")
+            self._finishing.add(work)
+            work.add_done_callback(self._finishing.discard)
+            await asyncio.shield(work)
         except CoredError as error:
             log.get("containers").error("end unknown", id=id, error=str(error))
             raise
@@ -188,6 +188,22 @@ class Supervision:
             self.lives.over(key)
         self.lives.settle(key, exit)
         return exit
+
+    async def _finish(self, key: Key, config: ContainerConfig, exit: Exit) -> None:
+        causes = await self._causes(key) if exit.status else {}
+        # the kernel takes its time with both
+        await asyncio.gather(
+            self._tried(key, self._freed(key, config)),
+            self._tried(key, self.networking.leave(key[1])),
+        )
+        # much may have been changed meanwhile: networks, limits, policies
+        await self._tried(key, self._after(key, exit, causes))
+
+    async def settled(self) -> None:
+        """Return when all ends that have begun have been seen to."""
+        await asyncio.sleep(0)  # some have begun just now
+        if self._finishing:
+            await asyncio.wait(self._finishing, timeout=_PATIENCE)
 
     async def _tried(self, key: Key, work: Awaitable[None]) -> None:
         """One step after an end: that it fails must not keep the others from being done."""

@@ -426,6 +426,7 @@ def test_other_users_of_the_host_do_not_get_at_a_containers_files(busybox: Path)
             assert place.exists(), place
             found = subprocess.run([*nobody, "test", "-e", place], check=False)
             assert found.returncode == 1, f"everybody gets at {place}"
+        daemon.corectl("rm", "-f", id, check=True)
 
 
 @pytest.fixture

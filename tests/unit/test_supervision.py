@@ -269,6 +269,33 @@ async def test_a_container_that_does_not_answer_keeps_no_daemon_from_coming(worl
     assert (await world.state()).exit_status == 3
 
 
+async def test_nothing_is_kept_of_those_who_do_not_wait_any_longer(world: World) -> None:
+    waiting = asyncio.create_task(world.lives.next_end(KEY))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert world.lives._waiting == {}
+
+
+async def test_a_daemon_that_stops_finishes_the_ends_that_it_has_begun(world: World) -> None:
+    scope.enter(Scope("one"))
+    record = await world.made()
+    await world.supervision.start(record)
+    leaving, go_on = asyncio.Event(), asyncio.Event()
+
+    async def leave(_: object) -> None:
+        leaving.set()
+        await go_on.wait()
+
+    world.networking.leave.side_effect = leave
+    world.tasks.ended.set_result(Exit(7, 3, 99))
+    await leaving.wait()
+    asyncio.get_running_loop().call_soon(go_on.set)
+    await world.supervision.settled()
+    await world.lives.close()
+    assert (await world.state()).exit_status == 3
+
+
 async def test_what_ended_with_the_machine_has_ended_nobody_knows_how(world: World) -> None:
     scope.enter(Scope("one"))
     record = await world.made()
