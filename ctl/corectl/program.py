@@ -35,16 +35,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _usage(error)
     except (KeyboardInterrupt, click.Abort):
         return _INTERRUPTED
-    except (BrokenPipeError, SystemExit):
-        # click makes the latter of the former; nothing more can be said there, not even by
-        # the interpreter's last flush
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return _BROKEN_PIPE
+    except BrokenPipeError:
+        return _unread()
+    except SystemExit as error:
+        # click's completion ends so, and click makes it of a broken pipe
+        return int(error.code or 0) if "_CORECTL_COMPLETE" in os.environ else _unread()
     except Exception as error:
         failed(error, debug=session.debug)
         return session.failure(error)
     finally:
         session.close()
+
+
+def _unread() -> int:
+    """Nobody reads: nothing more can be said there, not even by the interpreter's last flush."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return _BROKEN_PIPE
 
 
 def _usage(error: click.UsageError) -> int:
