@@ -8,6 +8,7 @@ import re
 import resource
 from pathlib import Path
 
+from cored import linux
 from cored.engine import apparmor
 from cored.oci import capabilities, platforms, ulimits
 from cored.oci.security import Host, SelinuxLabels
@@ -29,6 +30,7 @@ def probe(root: Path = Path("/")) -> Host:
         capabilities=given,
         kernel=_version(platform.release()),
         architecture=platforms.host().architecture,
+        x32=_x32(root),
         cgroup_v2=v2,
         apparmor=(profiles := apparmor.profiles(root)),
         default_profile=apparmor.default(profiles),
@@ -44,6 +46,12 @@ def probe(root: Path = Path("/")) -> Host:
         cpus=_numbers(cgroup, "cpus") or tuple(sorted(os.sched_getaffinity(0))),
         memory_nodes=_numbers(cgroup, "mems"),
     )  # fmt: skip
+
+
+def _x32(root: Path) -> bool:
+    """Whether programs of that ABI may run; a filter on us could kill who asks the kernel."""
+    filtered = re.search(r"^Seccomp:\s*0$", _text(root / "proc/self/status"), re.MULTILINE) is None
+    return filtered or linux.has_x32()
 
 
 def _capabilities(root: Path) -> frozenset[str]:

@@ -91,7 +91,7 @@ def layout(file: BinaryIO, wish: Wish) -> Iterator[tuple[str, BinaryIO]]:
     """The image's id, and an OCI layout with it. InvalidArgument."""
     edits = [changes.parse(line) for line in wish.changes]
     with tempfile.TemporaryFile() as packed, tempfile.TemporaryFile() as spool:
-        layer, diff_id = _layer(file, cast("BinaryIO", spool))
+        layer, diff_id = _layer(file, cast("BinaryIO", spool), wish.source)
         config = _config(wish, diff_id, edits)
         id = _digest(config)
         manifest = json.dumps(
@@ -115,15 +115,15 @@ def layout(file: BinaryIO, wish: Wish) -> Iterator[tuple[str, BinaryIO]]:
         yield id, cast("BinaryIO", packed)
 
 
-def _layer(file: BinaryIO, spool: BinaryIO) -> tuple[dict[str, object], str]:
+def _layer(file: BinaryIO, spool: BinaryIO, source: str) -> tuple[dict[str, object], str]:
     """Its descriptor and diff id; it is in ``spool``, compressed with gzip."""
     plain, packed = hashlib.sha256(), hashlib.sha256()
 
     def seen() -> Iterator[bytes]:
         first = True
-        for piece in _plain(file):
+        for piece in _plain(file, source):
             if first and not _begins_tar(piece):
-                raise InvalidArgument("archive: is no tar, compressed or not")
+                raise InvalidArgument(f"archive {source}: is no tar, compressed or not")
             first = False
             plain.update(piece)
             yield piece
@@ -140,7 +140,7 @@ def _layer(file: BinaryIO, spool: BinaryIO) -> tuple[dict[str, object], str]:
     return descriptor, f"sha256:{plain.hexdigest()}"
 
 
-def _plain(file: BinaryIO) -> Iterator[bytes]:
+def _plain(file: BinaryIO, source: str) -> Iterator[bytes]:
     """The tar; of what layers may not be compressed with, too. The first piece is a block."""
     head = file.read(_BLOCK)
     file.seek(0)
@@ -150,7 +150,7 @@ def _plain(file: BinaryIO) -> Iterator[bytes]:
                 with reader(file) as stream:
                     yield from _pieces(stream)
             except (OSError, EOFError, lzma.LZMAError) as error:
-                raise InvalidArgument(f"archive: {error}") from error
+                raise InvalidArgument(f"archive {source}: {error}") from error
             return
     sniff(head)
     rest = inflated(_pieces(file))

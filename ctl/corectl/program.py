@@ -35,16 +35,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _usage(error)
     except (KeyboardInterrupt, click.Abort):
         return _INTERRUPTED
-    except (BrokenPipeError, SystemExit):
-        # click makes the second of the first; nothing more can be said there, not even by the
-        # interpreter's last flush
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return _BROKEN_PIPE
+    except BrokenPipeError:
+        return _unread()
+    except SystemExit as error:
+        # click's completion ends so, and click makes it of a broken pipe
+        return int(error.code or 0) if "_CORECTL_COMPLETE" in os.environ else _unread()
     except Exception as error:
         failed(error, debug=session.debug)
         return session.failure(error)
     finally:
         session.close()
+
+
+def _unread() -> int:
+    """Nobody reads: nothing more can be said there, not even by the interpreter's last flush."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return _BROKEN_PIPE
 
 
 def _usage(error: click.UsageError) -> int:
@@ -54,6 +60,16 @@ def _usage(error: click.UsageError) -> int:
     context = error.ctx
     path = "corectl" if context is None else context.command_path
     inner = path.removeprefix("corectl").strip()
-    text = error.format_message().rstrip(".")
+    text = _text(error)
     say(f"{inner}: {text} (see: {path} --help)" if inner else f"{text} (see: {path} --help)")
-    return 125 if inner == "run" else 2
+    return 125 if inner.removeprefix("container ") in ("run", "create") else 2
+
+
+def _text(error: click.UsageError) -> str:
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+        from corectl import suggestions
+
+        known = [name for param in error.ctx.command.params for name in param.opts]
+        meant = suggestions.near(error.option_name, (one for one in known if one[:2] == "--"))
+        return f"No such option '{error.option_name}'{suggestions.question(meant)}"
+    return error.format_message().rstrip(".")
