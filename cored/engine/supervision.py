@@ -129,7 +129,14 @@ class Supervision:
             raise explained from error
         self._asked.pop(key, None)
         state = decoded(record)[1].after(again, time.time_ns())
-        record = await self.put(record, state)
+        try:
+            record = await self.put(record, state)
+        except NotFound:
+            # a containerd client has removed it meanwhile: nobody else would ever end its task
+            await self.end_task(record.id)
+            await self._tried(key, self.networking.leave(record.id))
+            await self._tried(key, self.storage.ended(config))
+            raise
         self.lives.begin(key, self._ending(key, record.id, config))
         if config.health is not None:
             self.health.begin(record, config.health, self._recipe(record.id, config).place)

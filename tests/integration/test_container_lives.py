@@ -18,6 +18,7 @@ from cored.client.workloads import Workloads
 from cored.errors import FailedPrecondition
 from tests import daemons
 from tests.daemons import Daemon
+from tests.grpc_client import Client, opened
 from tests.patience import eventually
 
 pytestmark = pytest.mark.root
@@ -374,3 +375,30 @@ def test_a_start_whose_client_is_cut_off_is_whole_or_has_not_happened(daemon: Da
                 calls.start(id)
             assert calls.exec(processes_pb2.ExecRequest(container=id, args=["true"])).exec_id
             calls.remove(id, force=True)
+
+
+_GONE = "/containers/delete"
+
+
+def test_nothing_runs_of_a_container_whose_record_goes_while_it_restarts(own: Daemon) -> None:
+    """As where ctr removes what was made with a restart policy."""
+    with Client(own.address, "default") as api, api.watching() as seen:
+        for milliseconds in range(90, 210, 15):
+            id = said(own, "run", "-d", "--restart", "always", "busybox", "sleep", "1000")
+            api.tasks.Kill(container_id=id, signal=9)
+            time.sleep(milliseconds / 1000)
+            api.containers.Delete(id=id)
+
+        def running() -> set[str]:
+            """What was started after its record had gone, and has not ended."""
+            told = [(envelope.topic, envelope) for envelope in seen.envelopes]
+            gone = {opened(e).id: n for n, (topic, e) in enumerate(told) if topic == _GONE}
+            late = {
+                opened(e).container_id
+                for n, (topic, e) in enumerate(told)
+                if topic == "/tasks/start" and n > gone.get(opened(e).container_id, len(told))
+            }
+            return late & {task.container_id for task in api.tasks.List().tasks}
+
+        time.sleep(1)
+        eventually(lambda: not running())
