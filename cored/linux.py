@@ -21,6 +21,7 @@ __all__ = [
     "MountLike",
     "bind_readonly",
     "clone_mapped",
+    "has_x32",
     "make_private",
     "mount",
     "mount_all",
@@ -48,6 +49,8 @@ MS_NOATIME, MS_NODIRATIME, MS_BIND, MS_REC, MS_SILENT = 1024, 2048, 4096, 16384,
 MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 17, 1 << 18, 1 << 19, 1 << 20
 MS_RELATIME, MS_STRICTATIME, MS_LAZYTIME = 1 << 21, 1 << 24, 1 << 25
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
+# the bit that makes a number of x86_64 one of x32 (asm/unistd.h)
+_X32_GETPID = 0x40000000 | 39
 
 # option -> (flags to set, flags to clear), as in mount(8), "filesystem-independent mount options"
 _FLAGS: dict[str, tuple[int, int]] = {
@@ -178,6 +181,11 @@ def syncfs(fd: int) -> None:
 def prctl(option: int, argument: int | bytes) -> None:
     """prctl(2) with one argument."""
     _checked(_LIBC.prctl(option, argument, 0, 0, 0))
+
+
+def has_x32() -> bool:
+    """Whether the kernel has amd64's third ABI: its getpid answers. A seccomp filter may kill."""
+    return os.uname().machine == "x86_64" and bool(_LIBC.syscall(_X32_GETPID) > 0)
 
 
 def make_private(path: str = "/") -> None:

@@ -7,6 +7,7 @@ import re
 import resource
 from pathlib import Path
 
+from cored import linux
 from cored.engine import apparmor
 from cored.oci import capabilities, platforms, ulimits
 from cored.oci.security import Host, SelinuxLabels
@@ -28,6 +29,7 @@ def probe(root: Path = Path("/")) -> Host:
         capabilities=given,
         kernel=_version(platform.release()),
         architecture=platforms.host().architecture,
+        x32=_x32(root),
         cgroup_v2=v2,
         apparmor=(profiles := apparmor.profiles(root)),
         default_profile=apparmor.default(profiles),
@@ -41,6 +43,12 @@ def probe(root: Path = Path("/")) -> Host:
         hugepages=_hugepages(root),
         realtime=(cgroup / "cpu/cpu.rt_period_us").exists(),
     )  # fmt: skip
+
+
+def _x32(root: Path) -> bool:
+    """Whether programs of that ABI may run; a filter on us could kill who asks the kernel."""
+    filtered = re.search(r"^Seccomp:\s*0$", _text(root / "proc/self/status"), re.MULTILINE) is None
+    return filtered or linux.has_x32()
 
 
 def _capabilities(root: Path) -> frozenset[str]:

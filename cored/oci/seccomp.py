@@ -90,9 +90,10 @@ _BY_CAPABILITY = {
     "CAP_BPF": "bpf",
     "CAP_PERFMON": "perf_event_open",
 }
-# the native one first, then those that its kernels run too
+# the native one first, then those that its kernels run too; amd64's x32, which hardly any kernel
+# has, doubles what the filter costs at each start of a container
 ARCHITECTURES = {
-    "amd64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+    "amd64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"],
     "arm64": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
     "mips64": ["SCMP_ARCH_MIPS64", "SCMP_ARCH_MIPS", "SCMP_ARCH_MIPS64N32"],
     "mips64le": ["SCMP_ARCH_MIPSEL64", "SCMP_ARCH_MIPSEL", "SCMP_ARCH_MIPSEL64N32"],
@@ -109,18 +110,23 @@ _AF_ALG, _AF_VSOCK = 38, 40
 
 
 def profile(
-    capabilities: Collection[str], architecture: str = "amd64", kernel: tuple[int, int] = (6, 0)
+    capabilities: Collection[str],
+    architecture: str = "amd64",
+    kernel: tuple[int, int] = (6, 0),
+    *,
+    x32: bool = False,
 ) -> dict[str, Any]:
     """``linux.seccomp`` for a container with these capabilities; architecture in Go's words.
 
-    One document for all that ask the same: to be read only.
+    ``x32``: the kernel may run programs of that ABI, which is amd64's. One document for all that
+    ask the same: to be read only.
     """
-    return _profile(frozenset(capabilities), architecture, kernel)
+    return _profile(frozenset(capabilities), architecture, kernel, x32)
 
 
 @lru_cache(maxsize=16)
 def _profile(
-    capabilities: frozenset[str], architecture: str, kernel: tuple[int, int]
+    capabilities: frozenset[str], architecture: str, kernel: tuple[int, int], x32: bool
 ) -> dict[str, Any]:
     names = set(_ALWAYS.split()) | set(_BY_ARCHITECTURE.get(architecture, "").split())
     if kernel >= _TRACING_SINCE:
@@ -140,9 +146,15 @@ def _profile(
         rules.append(_rule("clone", flags, _NAMESPACE_FLAGS, "SCMP_CMP_MASKED_EQ"))
         # its flags are behind a pointer: ENOSYS lets C libraries fall back to clone
         rules.append({"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": _ENOSYS})
-    filter = {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": _EPERM, "syscalls": rules}
+    filter: dict[str, Any] = {
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "defaultErrnoRet": _EPERM,
+        "syscalls": rules,
+    }
     if architecture in ARCHITECTURES:
-        filter["architectures"] = ARCHITECTURES[architecture]
+        filter["architectures"] = list(ARCHITECTURES[architecture])
+        if x32 and architecture == "amd64":
+            filter["architectures"] += ["SCMP_ARCH_X32"]
     return filter
 
 

@@ -49,12 +49,14 @@ class Host:
 
     ``capabilities`` are those that can be given at all. ``apparmor`` has the profiles that are
     loaded, None where there is no AppArmor; ``default_profile`` is ours, '' when it is not loaded.
-    ``ceilings`` are hard limits that cannot be raised; ``oom_floor`` the lowest score that can be.
+    ``x32``: the kernel may run programs of amd64's third ABI. ``ceilings`` are hard limits that
+    cannot be raised; ``oom_floor`` the lowest score that can be.
     """
 
     capabilities: frozenset[str] | None = None
     kernel: tuple[int, int] = (6, 0)
     architecture: str = "amd64"
+    x32: bool = False
     cgroup_v2: bool = False
     apparmor: frozenset[str] | None = None
     default_profile: str = ""

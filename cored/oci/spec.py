@@ -224,4 +224,4 @@ def _filter(options: SpecOptions) -> dict[str, Any] | None:
     granted = _granted(options)
     if wanted:
         return seccomp_file.adapted(wanted, granted, host.architecture, host.kernel)
-    return seccomp.profile(granted, host.architecture, host.kernel)
+    return seccomp.profile(granted, host.architecture, host.kernel, x32=host.x32)

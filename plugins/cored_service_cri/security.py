@@ -46,7 +46,7 @@ def seccomp_filter(
     if kind == pb.SecurityProfile.Unconfined:
         return None
     if kind == pb.SecurityProfile.RuntimeDefault:
-        return seccomp.profile(given, host.architecture, host.kernel)
+        return seccomp.profile(given, host.architecture, host.kernel, x32=host.x32)
     try:
         text = Path(path).read_text()
     except OSError as error:

@@ -149,6 +149,14 @@ def test_the_filter_fits_architecture_and_kernel() -> None:
     assert "architectures" not in seccomp.profile([], "unheard-of")
 
 
+def test_the_filter_knows_x32_only_where_the_kernel_may() -> None:
+    native = ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]
+    assert spec()["linux"]["seccomp"]["architectures"] == native
+    third = spec(host=Host(x32=True))["linux"]["seccomp"]
+    assert third["architectures"] == [*native, "SCMP_ARCH_X32"]
+    assert "SCMP_ARCH_X32" not in seccomp.profile([], "arm64", x32=True)["architectures"]
+
+
 def test_sockets_of_kernel_ciphers_and_hypervisors_are_left_out() -> None:
     def passes(family: int) -> bool:
         tests = {"SCMP_CMP_LT": int.__lt__, "SCMP_CMP_EQ": int.__eq__, "SCMP_CMP_GT": int.__gt__}
@@ -344,7 +352,7 @@ def test_a_host_with_everything_is_seen(tmp_path: Path) -> None:
     found = faked(
         tmp_path,
         {
-            "proc/self/status": "Name:\tx\nCapBnd:\t0000000001000001\n",
+            "proc/self/status": "CapBnd:\t0000000001000001\nSeccomp:\t2\n",
             "proc/self/oom_score_adj": "-500\n",
             "sys/fs/cgroup/cgroup.controllers": "cpu hugetlb memory\n",
             "sys/module/apparmor/parameters/enabled": "Y\n",
@@ -359,6 +367,7 @@ def test_a_host_with_everything_is_seen(tmp_path: Path) -> None:
     assert found.capabilities == {"CAP_CHOWN", "CAP_SYS_RESOURCE"}
     assert found.cgroup_v2
     assert found.swap
+    assert found.x32  # what it has cannot be asked: the filter on us might kill
     assert found.apparmor == {"cored-default", "a b"}
     assert found.default_profile == "cored-default"
     assert found.selinux == SelinuxLabels("a:b:c:s0", "d:e:f:s0")
