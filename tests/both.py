@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.daemons import Daemon
+from tests.daemons import INSTALLED, Daemon
 from tests.docker import Docker
 
 __all__ = ["Both", "Outcome", "Script", "both_daemons", "compared", "scripts"]
@@ -76,7 +75,7 @@ class Both:
 
     def programs(self) -> dict[str, list[str]]:
         return {
-            "corectl": [sys.executable, "-m", "corectl", "--address", str(self.cored.address)],
+            "corectl": [*INSTALLED, "--address", str(self.cored.address)],
             "docker": [_DOCKER, "-H", self.docker.host],
         }
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 CORECTL = (sys.executable, "-m", "corectl")
+# what a person types: answered by a keeper's worker (corectl.warm), where the above is by itself
+INSTALLED = [str(Path(sys.executable).with_name("corectl"))]
 
 
 def _answers(address: Path) -> bool:
@@ -95,8 +97,19 @@ class Daemon:
         self, *arguments: str, check: bool = False, **options: object
     ) -> subprocess.CompletedProcess[bytes]:
         """Run corectl against this daemon."""
+        return self._called(CORECTL, *arguments, check=check, **options)
+
+    def installed(
+        self, *arguments: str, check: bool = False, **options: object
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run the installed corectl against this daemon, as a person does."""
+        return self._called(INSTALLED, *arguments, check=check, **options)
+
+    def _called(
+        self, program: Sequence[str], *arguments: str, check: bool, **options: object
+    ) -> subprocess.CompletedProcess[bytes]:
         done = subprocess.run(
-            [*CORECTL, "--address", str(self.address), *arguments],
+            [*program, "--address", str(self.address), *arguments],
             **{"capture_output": True, "timeout": 120, **options},  # type: ignore[call-overload]
         )
         if check and done.returncode != 0:

@@ -17,6 +17,7 @@ _ENVIRONMENT = {
     "CORED_CERT_PATH": "Directory of ca.pem, cert.pem and key.pem.",
     "CORED_NAMESPACE": "Namespace to work in.",
     "DOCKER_CONFIG": "Directory of config.json, where logins are kept.",
+    "CORECTL_WARM": "Seconds that a process stays for the next calls (60; 0: none does).",
     "NO_COLOR": "No colours, whatever the terminal.",
 }
 _EXITS = {

@@ -94,7 +94,7 @@ def _context(place: Path, round: str) -> Path:
 
 def _cored(daemon: Daemon) -> Callable[[Path], None]:
     def build(context: Path) -> None:
-        daemon.corectl(
+        daemon.installed(
             "build", "-q", "--network", "host", "-t", "bench:1", str(context), check=True
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -36,9 +35,8 @@ def rows(rounds: int) -> list[Row]:
         ours.ctr("images", "import", str(busybox))
         docker = stack.enter_context(dockerd(stack.enter_context(daemons.containerd())))
         docker("load", "-i", str(busybox))
-        program = Path(sys.executable).parent / "corectl"
         sides: dict[str, Sequence[str]] = {
-            "ours": [str(program), "--address", str(ours.address)],
+            "ours": [*daemons.INSTALLED, "--address", str(ours.address)],
             "docker": ["/usr/bin/docker", "-H", docker.host],
         }
         if shutil.which("podman"):

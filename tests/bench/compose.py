@@ -56,7 +56,7 @@ def rows(rounds: int) -> list[Row]:
         docker("load", "-i", str(busybox))
 
         def mine(*words: str) -> None:
-            ours.corectl("compose", *words, check=True, cwd=place)
+            ours.installed("compose", *words, check=True, cwd=place)
 
         def theirs(*words: str) -> None:
             docker.compose(place, *words)

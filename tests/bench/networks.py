@@ -95,7 +95,7 @@ def _publishing(place: Path, rounds: int) -> list[Row]:
         theirs = podman(place, busybox)
         run = ("run", "--rm", "-p")
         ways: Mapping[str, Callable[[], Any]] = {
-            "corectl": lambda: ours.corectl(*run, "8080:80", "busybox", "true", check=True),
+            "corectl": lambda: ours.installed(*run, "8080:80", "busybox", "true", check=True),
             "podman": lambda: subprocess.run(
                 [*theirs, *run, "8081:80", *LIMITS, "busybox", "true"], check=True
             ),
