@@ -160,7 +160,8 @@ class LeaseStore(ABC):
     async def list(self, filters: Sequence[str] = ()) -> list[Lease]: ...
 
     @abstractmethod
-    async def add(self, id: str, resource: Resource) -> None: ...
+    async def add(self, id: str, *resources: Resource) -> None:
+        """Hold all of them, or none."""
 
     @abstractmethod
     async def discard(self, id: str, resource: Resource) -> None: ...

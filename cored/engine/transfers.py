@@ -85,7 +85,7 @@ async def _keep(leases: LeaseStore, dead: Lease) -> None:
     kept = Lease(f"interrupted-{dead.id}", {**_expiring(), _INTERRUPTED: subject})
     with suppress(AlreadyExists):  # it died here, too
         await leases.create(kept)
-    await asyncio.gather(*(leases.add(kept.id, resource) for resource in wanted))
+    await leases.add(kept.id, *wanted)
 
 
 class leased:

@@ -44,11 +44,17 @@ class Leases(LeaseStore):
     async def list(self, filters: Sequence[str] = ()) -> list[Lease]:
         return self._table.list(filters)
 
-    async def add(self, id: str, resource: Resource) -> None:
+    async def add(self, id: str, *resources: Resource) -> None:
         self._table.get(id)
-        _check(id, resource)
+        for resource in resources:
+            _check(id, resource)
         where = Scope(scope.namespace(), id)
-        await self._db.write(lambda c: hold(c, where, resource.type, resource.id))
+
+        def work(connection: sqlite3.Connection) -> None:
+            for resource in resources:
+                hold(connection, where, resource.type, resource.id)
+
+        await self._db.write(work)
 
     async def discard(self, id: str, resource: Resource) -> None:
         self._table.get(id)
