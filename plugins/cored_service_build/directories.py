@@ -10,8 +10,8 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from cored import scope
 from cored.errors import InvalidArgument
@@ -53,18 +53,27 @@ class Kept:
         except FileNotFoundError:
             place.mkdir()
             return {}
+        try:
+            _, listed = (aside / "index").read_text().split("\n", 1)
+            entries = {entry[0]: Entry(*entry) for entry in json.loads(listed)}
+        except ValueError:  # one that an older daemon wrote
+            shutil.rmtree(aside)
+            place.mkdir()
+            return {}
         (aside / "tree").rename(place)
-        document = json.loads((aside / "index").read_text())
-        shutil.rmtree(aside)
-        return {entry[0]: Entry(*entry) for entry in document["entries"]}
+        return entries
 
-    def put(self, key: str, place: Path, entries: Sequence[Entry]) -> None:
-        """Take the tree at ``place``. Blocks."""
+    def put(self, key: str, place: Path, entries: Sequence[Entry], *, changed: bool = True) -> None:
+        """Take the tree at ``place``; not ``changed``: it is what :meth:`take` found. Blocks."""
         aside, home = place.with_suffix(".kept"), self.root / scope.namespace()
-        aside.mkdir(mode=0o700)
-        size = sum(entry.size for entry in entries)
-        document = {"size": size, "entries": [astuple(entry) for entry in entries]}
-        (aside / "index").write_text(json.dumps(document))
+        index = aside / "index"
+        if changed:
+            aside.mkdir(mode=0o700, exist_ok=True)
+            size = sum(entry.size for entry in entries)
+            # the size alone in the first line: it is asked for of all trees
+            index.write_text(f"{size}\n{json.dumps([astuple(entry) for entry in entries])}")
+        else:
+            os.utime(index)
         place.rename(aside / "tree")
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._drop(home / key)  # another build's, at the same time
@@ -89,7 +98,10 @@ class Kept:
         found = []
         for path in home.iterdir() if home.is_dir() else ():
             index = path / "index"
-            size = int(json.loads(index.read_text())["size"])
+            with index.open() as file:
+                first = file.readline(32).rstrip("\n")
+            # one that an older daemon wrote is of no use
+            size = int(first) if first.isdecimal() else self.most + 1
             found.append((index.stat().st_mtime, size, path))
         return sorted(found, reverse=True)
 
@@ -117,21 +129,23 @@ class Receiving:
     key: str
     listed: Sequence[Entry]
     _entries: dict[str, Entry] = field(default_factory=dict)
+    _old: Mapping[str, Entry] = field(default_factory=dict)
     _pending: list[Entry] = field(default_factory=list)
-    _file: BinaryIO | None = None
+    _file: FileIO | None = None
     _left: int = 0
 
     def begin(self, kept: Kept) -> list[int]:
         """Make all but files' contents; which of those listed are wanted. InvalidArgument."""
         self._entries = _checked(self.listed)
-        old = kept.take(_plain(self.key), self.place)
+        old = self._old = kept.take(_plain(self.key), self.place)
         _removed(self.place, old, self._entries)
         for path, entry in self._entries.items():
             there = self.place / path
             if entry.directory:
                 if path not in old or not old[path].directory:
                     there.mkdir()
-                there.chmod(stat.S_IMODE(entry.mode))
+                if old.get(path) != entry:
+                    there.chmod(stat.S_IMODE(entry.mode))
             elif old.get(path) != entry and stat.S_ISLNK(entry.mode):
                 there.symlink_to(entry.link)
                 os.utime(there, ns=(entry.modified, entry.modified), follow_symlinks=False)
@@ -150,10 +164,9 @@ class Receiving:
         while rest:
             if self._file is None:
                 raise InvalidArgument("build context: more data than its files have")
-            part = rest[: self._left]
-            self._file.write(part)
-            self._left -= len(part)
-            rest = rest[len(part) :]
+            written = self._file.write(rest[: self._left])
+            self._left -= written
+            rest = rest[written:]
             if not self._left:
                 self._finish()
                 self._next()
@@ -162,7 +175,7 @@ class Receiving:
         """Open the next file that has a content; make those before it, which have none."""
         while self._file is None and self._pending:
             entry = self._pending[-1]
-            self._file = (self.place / entry.path).open("xb")
+            self._file = FileIO(f"{self.place}/{entry.path}", "xb")
             self._left = entry.size
             if not entry.size:
                 self._finish()
@@ -171,9 +184,9 @@ class Receiving:
         assert self._file is not None
         entry = self._pending.pop()
         os.fchmod(self._file.fileno(), stat.S_IMODE(entry.mode))
+        os.utime(self._file.fileno(), ns=(entry.modified, entry.modified))
         self._file.close()
         self._file = None
-        os.utime(self.place / entry.path, ns=(entry.modified, entry.modified))
 
     def end(self) -> None:
         """InvalidArgument when something is missing."""
@@ -191,7 +204,8 @@ class Receiving:
 
     def keep(self, kept: Kept) -> None:
         """For the next time."""
-        kept.put(_plain(self.key), self.place, list(self._entries.values()))
+        entries, changed = list(self._entries.values()), self._entries != self._old
+        kept.put(_plain(self.key), self.place, entries, changed=changed)
 
 
 def _plain(key: str) -> str:
