@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -108,16 +107,17 @@ class Builder:
 
     @asynccontextmanager
     async def build(
-        self, request: Request, report: Report, *, unnamed: bool = False
+        self, request: Request, report: Report, spool: Path, *, unnamed: bool = False
     ) -> AsyncIterator[tuple[Result, Sequence[Image]]]:
         """Build; what came of it stays as long as the body runs, and longer under its names.
 
-        ``unnamed``: it gets no name. CoredError; DeadlineExceeded.
+        ``spool`` is an empty directory, the caller's to remove. ``unnamed``: it gets no name.
+        CoredError; DeadlineExceeded.
         """
         async with leased(self.parts.leases, "build"):
             try:
                 async with asyncio.timeout(request.timeout or None):
-                    result, results = await self._built(request, report)
+                    result, results = await self._built(request, report, spool)
             except TimeoutError as error:
                 raise DeadlineExceeded(f"build: not done in {request.timeout:g} s") from error
             images: Sequence[Image] = ()
@@ -125,14 +125,13 @@ class Builder:
                 images = await results.name(result, request.tags)
             yield result, images
 
-    async def _built(self, request: Request, report: Report) -> tuple[Result, Results]:
+    async def _built(self, request: Request, report: Report, spool: Path) -> tuple[Result, Results]:
         parts = self.parts
         id, snapshots = await parts.snapshotters.choose()
         work = parts.state / "work"
         layers = Layers(id, snapshots, parts.content, parts.leases, parts.pool, parts.differ, work)
         steps = Steps(report, parts.cache, layers, self.flights, request.no_cache, self.limit)
         results = Results(parts.content, parts.image_store, id)
-        spool = Path(tempfile.mkdtemp(prefix="build-", dir=self.spool))
         try:
             request = await completed(request, steps, spool)
             builds = self._builds(request, steps, report, spool)
@@ -140,7 +139,6 @@ class Builder:
             await steps.settle()
         finally:
             await asyncio.shield(steps.end())
-            await asyncio.shield(asyncio.to_thread(shutil.rmtree, spool))
             await asyncio.shield(parts.runner.sweep())
         states = [build.state for build in builds]
         made = [await results.write(state, request) for state in states]

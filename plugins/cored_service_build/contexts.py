@@ -23,8 +23,9 @@ _T = TypeVar("_T")
 @asynccontextmanager
 async def contexts(names: Collection[str], spool: Path, kept: Kept) -> AsyncIterator[Contexts]:
     """To receive into; nothing but what is kept stays."""
-    place = Path(tempfile.mkdtemp(prefix="context-", dir=spool))
+    place = Path(tempfile.mkdtemp(prefix="build-", dir=spool))
     found = Contexts(place, names, kept)
+    found.spool.mkdir()
     try:
         yield found
     finally:
@@ -39,6 +40,8 @@ class Contexts:
     """
 
     def __init__(self, place: Path, names: Collection[str], kept: Kept) -> None:
+        self.spool = place / "spool"
+        """For other files of the build."""
         self._kept = kept
         self._places = {name: place / f"{n}" for n, name in enumerate(sorted(names))}
         self._listed: dict[str, list[Entry]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 from cored._pb.cored.build.v1 import build_pb2 as pb
@@ -27,6 +28,8 @@ _OUTPUTS = ("", "image", "oci", "docker", "tar")
 _BLOCK = 1 << 20
 # pieces of an archive that wait for a slow client
 _AHEAD = 8
+# events in one message: each costs as much as most steps that are cached
+_SEVERAL = 32
 
 
 class BuildService(Service):
@@ -62,12 +65,12 @@ class BuildService(Service):
                 if answer is not None:
                     yield answer
             value = request_value(options, await incoming.whole())
-            async with aclosing(self._events(value, options)) as events:
+            async with aclosing(self._events(value, options, incoming.spool)) as events:
                 async for event in events:
                     yield event
 
     async def _events(
-        self, request: Request, options: pb.BuildOptions
+        self, request: Request, options: pb.BuildOptions, spool: Path
     ) -> AsyncGenerator[pb.BuildEvent, None]:
         """Everything that happens, as it does; closing it ends the build."""
         queue: asyncio.Queue[pb.BuildEvent | None] = asyncio.Queue()
@@ -79,7 +82,9 @@ class BuildService(Service):
         async def work() -> None:
             try:
                 unnamed = options.output in ("oci", "docker", "tar") and not options.tags
-                async with self._builder.build(request, report, unnamed=unnamed) as (done, images):
+                builder = self._builder
+                building = builder.build(request, report, spool, unnamed=unnamed)
+                async with building as (done, images):
                     for image in images if options.push else ():
                         await self._pusher.push(
                             image, image.name, access=request.access, report=report
@@ -93,11 +98,15 @@ class BuildService(Service):
                 queue.put_nowait(None)
 
         task = asyncio.create_task(work(), name="build")
+        most = _SEVERAL if options.takes_several else 0
         try:
             while (event := await queue.get()) is not None:
+                following = _following(queue, 0 if event.data else most)
+                event.next.extend(following)
                 yield event
-                if event.data:
-                    room.release()
+                for each in (event, *following):
+                    if each.data:
+                        room.release()
             await task
         finally:
             if not task.done():
@@ -140,3 +149,15 @@ class BuildService(Service):
         if not request.keep_size:
             await asyncio.to_thread(self._builder.kept.prune, request.unused_for)
         return pb.PruneCacheResponse(removed=len(gone), freed=sum(record.size for record in gone))
+
+
+def _following(queue: asyncio.Queue[pb.BuildEvent | None], most: int) -> list[pb.BuildEvent]:
+    """What is in the queue already, up to the end of it all."""
+    found: list[pb.BuildEvent] = []
+    while len(found) < most and not queue.empty():
+        event = queue.get_nowait()
+        if event is None:
+            queue.put_nowait(None)
+            break
+        found.append(event)
+    return found
