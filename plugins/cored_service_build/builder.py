@@ -36,6 +36,7 @@ from cored_service_build.dockerfile.lint import errors_wanted, lint
 from cored_service_build.dockerfile.parser import parse
 from cored_service_build.dockerfile.scopes import platform_arguments
 from cored_service_build.elsewhere import completed
+from cored_service_build.endings import Endings
 from cored_service_build.graph import plan
 from cored_service_build.layers import Layers
 from cored_service_build.mounting import Caches
@@ -83,6 +84,7 @@ class Builder:
     memory: Memory = field(default_factory=Memory)
     caches: Caches = field(init=False)
     kept: Kept = field(init=False)
+    endings: Endings = field(default_factory=Endings)
     limit: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:

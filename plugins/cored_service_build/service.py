@@ -59,7 +59,7 @@ class BuildService(Service):
             raise InvalidArgument("build: an image without a name cannot be pushed", hint="-t")
 
         builder, names = self._builder, options.named_contexts
-        async with contexts(names, builder.spool, builder.kept) as incoming:
+        async with contexts(names, builder.spool, builder.kept, builder.endings) as incoming:
             async for request in requests:
                 answer = await received(incoming, request)
                 if answer is not None:
@@ -147,6 +147,7 @@ class BuildService(Service):
         if not request.keep_size and not request.unused_for:
             await self._builder.caches.prune()
         if not request.keep_size:
+            await self._builder.endings.wait()
             await asyncio.to_thread(self._builder.kept.prune, request.unused_for)
         return pb.PruneCacheResponse(removed=len(gone), freed=sum(record.size for record in gone))
 
