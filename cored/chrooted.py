@@ -1,7 +1,9 @@
 """Files into and out of a root filesystem, as a program: ``python -m cored.chrooted``.
 
 A process of its own changes its root first, so that no link in a container leads out of it,
-whatever the container does meanwhile. Only the standard library, and little of it.
+whatever the container does meanwhile. Only the standard library, and little of it: from then on
+nothing is imported, and nobody's name is looked up (glibc would load what the container's
+nsswitch.conf names), for both would run the container's code as the host's root.
 
     out ROOT PATH [follow|one-file-system ...]   a line of JSON (see Entry), then a tar
     in ROOT DIRECTORY [UID:GID]                  a tar from stdin, with its owners or with these
@@ -9,22 +11,29 @@ whatever the container does meanwhile. Only the standard library, and little of 
 
 from __future__ import annotations
 
+# tarfile imports some of these only when it meets an archive that they are for
+import bz2  # noqa: F401
 import errno
 import json
+import lzma  # noqa: F401
 import os
 import stat
 import sys
 import tarfile
+import zlib  # noqa: F401
 from collections.abc import Sequence
 from typing import BinaryIO
 
 _XATTR = "SCHILY.xattr."
 _KEPT = ("user.", "security.capability")
+# of a file that was there a moment ago
+_GONE = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENODEV)
 
 
 def main(arguments: Sequence[str]) -> int:
     """1 when it fails, with a line of JSON on stderr: ``errno`` and ``message``."""
     verb, root, path, *words = arguments
+    _shut_off()
     try:
         os.chroot(root)
         os.chdir("/")
@@ -38,6 +47,13 @@ def main(arguments: Sequence[str]) -> int:
         print(json.dumps({"errno": number, "message": text}), file=sys.stderr)
         return 1
     return 0
+
+
+def _shut_off() -> None:
+    """Use nothing any more that is not loaded, and no accounts: entries have numbers alone."""
+    vars(tarfile).update(pwd=None, grp=None)
+    sys.path.clear()
+    sys.meta_path.clear()
 
 
 def _out(path: str, words: Sequence[str], output: BinaryIO) -> None:
@@ -104,9 +120,18 @@ class _Writer:
             info.size = 0
             self._archive.addfile(info)
             return
-        with open(place, "rb") as file:
-            info.size = os.fstat(file.fileno()).st_size
-            self._archive.addfile(info, _Padded(file))  # type: ignore[arg-type]
+        try:
+            # what has become a link, a FIFO or a device meanwhile is not followed, nor waited for
+            fd = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno in _GONE:
+                return
+            raise
+        with open(fd, "rb") as file:
+            status = os.fstat(fd)
+            if stat.S_ISREG(status.st_mode):
+                info.size = status.st_size
+                self._archive.addfile(info, _Padded(file))  # type: ignore[arg-type]
 
     def _attributes(self, place: str, info: tarfile.TarInfo) -> None:
         try:

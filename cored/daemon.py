@@ -24,7 +24,7 @@ from types import ModuleType
 
 from cored import log
 from cored.config import Config
-from cored.directories import directory
+from cored.directories import directory, private
 from cored.errors import FailedPrecondition, PermissionDenied
 from cored.hookspecs import PluginKind
 from cored.plugins import Context, Plugins, discover, early
@@ -58,7 +58,7 @@ async def assembled(config: Config) -> AsyncIterator[Plugins]:
             "cored: needs root to mount and to make namespaces", hint="run it with sudo"
         )
     async with AsyncExitStack() as stack:
-        stack.enter_context(Lock(directory(config.root, 0o711) / "lock"))
+        stack.enter_context(Lock(private(config.root) / "lock"))
         directory(config.state, 0o711)
         plugins = make_plugins(config)
         if config.proxies():

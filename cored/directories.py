@@ -7,7 +7,7 @@ from pathlib import Path
 from cored import linux
 from cored.errors import from_os_error
 
-__all__ = ["directory", "emptied"]
+__all__ = ["directory", "emptied", "private"]
 
 
 def directory(path: Path, mode: int) -> Path:
@@ -16,6 +16,13 @@ def directory(path: Path, mode: int) -> Path:
         path.mkdir(mode=mode, parents=True, exist_ok=True)
     except OSError as error:
         raise from_os_error(f"directory {path}", error) from error
+    return path
+
+
+def private(path: Path) -> Path:
+    """A directory that nobody else looks into, also one that somebody has made for us."""
+    directory(path, 0o700)
+    path.chmod(0o700)
     return path
 
 

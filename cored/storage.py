@@ -15,7 +15,7 @@ from cored import log
 from cored.abc.snapshots import Snapshotter
 from cored.config import Config
 from cored.daemon import Lock, make_plugins, notify, settle_memory
-from cored.directories import directory
+from cored.directories import directory, private
 from cored.hookspecs import PluginKind
 from cored.rpc.server import serve
 from cored.services.content import ContentService
@@ -59,7 +59,7 @@ async def serving(config: Config) -> AsyncIterator[None]:
         return config.snapshotter
 
     async with AsyncExitStack() as stack:
-        stack.enter_context(Lock(directory(config.root, 0o711) / "lock"))
+        stack.enter_context(Lock(private(config.root) / "lock"))
         directory(config.state, 0o711)
         plugins = make_plugins(config)
         plugins.discover_rest()

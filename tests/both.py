@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,7 +105,8 @@ def _line(program: Sequence[str], line: str, place: Path) -> Outcome:
     words = " ".join(f"'{word}'" for word in program)
     done = subprocess.run(
         ["sh", "-c", f'd() {{ {words} "$@"; }}\n{line}'],
-        cwd=place, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+        cwd=place, env={**os.environ, "CORECTL_WARM": "5"},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
         timeout=120, check=False,
     )  # fmt: skip
     return Outcome(done.returncode, normal(done.stdout, place), bool(done.stderr), done.stderr)

@@ -19,7 +19,7 @@ import grpc
 
 from tests.daemons import Daemon
 from tests.grpc_client import Client, opened
-from tests.tasks import Container, alive, parent
+from tests.tasks import Container, alive, kill_zygote, parent
 
 LINES = 200
 # what a daemon's death looks like to a client, which tries again then
@@ -137,7 +137,7 @@ class Life:
 
     def _await_output(self) -> None:
         """Give the reader time to read what there is, as a client does before it deletes."""
-        end = time.monotonic() + 15
+        end = time.monotonic() + 60
         last = f"line {LINES - 1}\n".encode()
         while self.fifo and not self.killed:
             if self.output.endswith(last) or time.monotonic() > end:
@@ -222,13 +222,7 @@ class Chaos:
 
     def _kill_zygote(self) -> bool:
         assert self._daemon.process is not None
-        for path in Path(f"/proc/{self._daemon.process.pid}/task").glob("*/children"):
-            for pid in path.read_text().split():
-                with suppress(OSError):
-                    if b"zygote" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                        os.kill(int(pid), signal.SIGKILL)
-                        return True
-        return False
+        return kill_zygote(self._daemon.process.pid)
 
     def _kill_shim(self) -> bool:
         return self._kill(shim=True)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
+import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +38,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(skip)
 
 
+def pytest_sessionstart() -> None:
+    """Who runs the suite in a shell's background has SIGINT ignored, and all children would."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def private_mounts() -> None:
     """Put pytest into a mount namespace of its own: whatever a test mounts dies with it."""
@@ -47,15 +56,39 @@ def private_mounts() -> None:
         raise OSError(ctypes.get_errno(), "mount --make-rprivate /")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_links_left() -> Iterator[None]:
+    """A module leaves no bridge, and nothing else with an address, to the ones after it.
+
+    Whatever stays has a subnet of those that networks are made from, until there is none left.
+    """
+    if "CORED_TESTS_ALONE" not in os.environ:
+        yield  # others have links, too
+        return
+    before = _links()
+    yield
+    end = time.monotonic() + 60  # a bridge goes ten seconds after its last container
+    while (left := _links() - before) and time.monotonic() < end:
+        time.sleep(0.1)
+    for name in left:
+        subprocess.run(["ip", "link", "delete", name], check=False)
+    assert not left, "a test has left links"
+
+
+def _links() -> set[str]:
+    return {name for _, name in socket.if_nameindex()}
+
+
 @pytest.fixture
 def short_tmp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory whose path is short enough for unix sockets below it."""
-    import shutil
     import tempfile
+
+    from tests.living import remove
 
     path = Path(tempfile.mkdtemp(prefix="cd-", dir="/tmp"))
     yield path
-    shutil.rmtree(path)
+    remove(path)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.living import glob, remove
 
 CORECTL = (sys.executable, "-m", "corectl")
 # what a person types: answered by a keeper's worker (corectl.warm), where the above is by itself
@@ -47,7 +48,7 @@ class Daemon:
         """What it has written to stderr so far."""
         return (self.home / "log").read_text(errors="replace")
 
-    def start(self, timeout: float = 20.0, *, look_every: float = 0.02) -> None:
+    def start(self, timeout: float = 60.0, *, look_every: float = 0.02) -> None:
         assert self.process is None or self.process.poll() is not None
         with open(self.home / "log", "ab") as log:
             self.process = subprocess.Popen(
@@ -70,7 +71,7 @@ class Daemon:
         self.process.kill()
         self.process.wait()
 
-    def stop(self, timeout: float = 20.0) -> int:
+    def stop(self, timeout: float = 60.0) -> int:
         """SIGTERM; its exit status."""
         assert self.process is not None
         if self.process.poll() is None:
@@ -145,16 +146,16 @@ def home(prefix: str) -> Iterator[Path]:
             target = line.split()[1]
             if target.startswith(f"{path}/"):
                 subprocess.run(["umount", "-l", target], check=False)
-        shutil.rmtree(path)
+        remove(path)
 
 
 def _end_name_servers(home: Path) -> None:
     """Those of networks that a killed daemon left in use: they would keep the next one's ports."""
-    for file in home.glob("**/resolvers/*/pid"):
-        command = Path(f"/proc/{file.read_text().strip()}/cmdline")
-        if command.exists() and str(home).encode() in command.read_bytes():
-            with suppress(ProcessLookupError):
-                os.kill(int(file.read_text()), signal.SIGKILL)
+    for file in glob(home, "**/resolvers/*/pid"):
+        with suppress(FileNotFoundError, ProcessLookupError, ValueError):
+            pid = int(file.read_text())
+            if str(home).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
 
 
 @contextmanager

@@ -43,7 +43,7 @@ class Docker:
         """Run docker; its exit code must be ``code``."""
         done = subprocess.run(
             [_DOCKER, "-H", self.host, *words],
-            capture_output=True, text=True, timeout=60, check=False, **options,
+            capture_output=True, text=True, timeout=120, check=False, **options,
         )  # fmt: skip
         assert done.returncode == code, (words, done.stdout, done.stderr, self.log[-3000:])
         return done
@@ -52,7 +52,7 @@ class Docker:
         """Run docker-compose in a directory; what it printed."""
         done = subprocess.run(
             [_COMPOSE, "-H", self.host, "--no-ansi", *words],
-            capture_output=True, text=True, timeout=90, check=False, cwd=project,
+            capture_output=True, text=True, timeout=180, check=False, cwd=project,
         )  # fmt: skip
         assert done.returncode == 0, (words, done.stdout, done.stderr, self.log[-3000:])
         return done.stdout + done.stderr
@@ -65,7 +65,7 @@ class Docker:
         """Run a command where the ports that dockerd publishes are."""
         return subprocess.run(
             ["nsenter", "--net", "--target", str(self.process.pid), *command],
-            capture_output=True, text=True, timeout=30, check=False,
+            capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
 
     def on_a_terminal(self, *words: str) -> str:
@@ -81,7 +81,7 @@ class Docker:
                 while data := os.read(ours, 4096):
                     seen += data
             os.close(ours)
-            assert process.wait(30) == 0, seen
+            assert process.wait(60) == 0, seen
         return seen.decode(errors="replace")
 
 
@@ -106,7 +106,7 @@ def dockerd(cored: Daemon) -> Iterator[Docker]:
         )  # fmt: skip
         docker = Docker(place, process)
         try:
-            end = time.monotonic() + 30
+            end = time.monotonic() + 90
             while not (place / "sock").exists():
                 assert process.poll() is None and time.monotonic() < end, docker.log[-4000:]
                 time.sleep(0.05)
@@ -116,4 +116,4 @@ def dockerd(cored: Daemon) -> Iterator[Docker]:
                 docker("rm", "-f", *remaining)
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(90)

@@ -159,7 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _half(self, seen: Seen, body: bytes, keep: bool) -> None:
         """Hand a part of a body on, then vanish on both sides."""
-        connection = http.client.HTTPConnection(self.proxy.upstream, timeout=30)
+        connection = http.client.HTTPConnection(self.proxy.upstream, timeout=60)
         self.close_connection = True
         if keep:
             headers = {k: v for k, v in seen.headers.items() if k not in _HOP}
@@ -180,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
         connection.close()
 
     def _forward(self, seen: Seen, body: bytes, fault: Fault) -> None:
-        connection = http.client.HTTPConnection(self.proxy.upstream, timeout=30)
+        connection = http.client.HTTPConnection(self.proxy.upstream, timeout=60)
         try:
             headers = {k: v for k, v in seen.headers.items() if k not in _HOP}
             connection.request(seen.method, seen.path, body or None, headers)

@@ -95,7 +95,7 @@ class Driven(NamedTuple):
 DRIVEN: set[Driven] = set()
 """What this run of the tests has called, for the test that nothing was left out."""
 
-_TIMEOUT = 30.0
+_TIMEOUT = 60.0
 _MARKER = "/test/marker"
 # how Go's error classes end a message; containerd forgets here and there to turn them into a code
 _WORDS = {
@@ -264,6 +264,12 @@ class _Rpc:
             self._note(grpc.StatusCode.OK, filtered)
         return answer
 
+    def begin(self, *, timeout: float = 120.0, **fields: Any) -> grpc.Future:
+        """A unary call whose answer is awaited later; it goes out before whatever comes next."""
+        return self._call.future(
+            self.request(**fields), timeout=timeout, metadata=self._client.metadata
+        )
+
     def _note(self, code: grpc.StatusCode, filtered: bool) -> None:
         if not self._client.oracle:
             DRIVEN.add(Driven(*self._name, code.name, filtered, self._client.elsewhere))
@@ -287,7 +293,7 @@ class Seen:
         self._call = call
         self._got = threading.Condition()
         self._markers: set[bytes] = set()
-        self._failure: grpc.RpcError | None = None
+        self.failure: grpc.RpcError | None = None
         self._envelopes: list[Any] = []
         self.thread = threading.Thread(target=self._read, daemon=True)
         self.thread.start()
@@ -303,24 +309,24 @@ class Seen:
                     self._got.notify_all()
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.CANCELLED:
-                self._failure = error
+                self.failure = error
 
     def mark(self) -> None:
         """Return when everything that was published before has arrived."""
-        for attempt in range(200):
+        for attempt in range(400):
             # the first ones may come before the subscription stands
             event = message("containerd.events.NamespaceDelete", name=f"{id(self)}-{attempt}")
             any_ = kept("containerd.events.NamespaceDelete", event)
             self._client.events.Publish(topic=_MARKER, event=any_)
-            if self._failure is not None:
-                raise self._failure
+            if self.failure is not None:
+                raise self.failure
             with self._got:
                 if self._got.wait_for(lambda v=any_.value: v in self._markers, 0.2):
                     self._markers.clear()
                     return
         raise AssertionError("the subscription does not hear what is published")
 
-    def wait(self, *topics: str, seconds: float = 15.0) -> None:
+    def wait(self, *topics: str, seconds: float = 60.0) -> None:
         """Return when an event of each topic has come."""
         end = time.monotonic() + seconds
         with self._got:

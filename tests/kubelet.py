@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
+import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,8 +18,9 @@ from google.protobuf import message_factory
 from cored._pb.cri.v1 import api_pb2 as pb
 from tests import daemons
 from tests.daemons import Daemon
+from tests.patience import eventually
 
-__all__ = ["DRIVEN", "IMAGE", "RPCS", "Kubelet", "daemon", "eventually", "refused"]
+__all__ = ["DRIVEN", "IMAGE", "RPCS", "Kubelet", "daemon", "refused"]
 
 IMAGE = "docker.io/library/busybox:latest"
 RPCS = {
@@ -37,15 +38,7 @@ _STEADY = [
     ("grpc.use_local_subchannel_pool", 1),
 ]
 _NUMBERS = itertools.count(1)
-
-
-def eventually(what: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """The first true answer of ``what``; it is asked until then."""
-    end = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < end, "did not come to be"
-        time.sleep(0.02)
-    return found
+_NETWORKS = itertools.count()
 
 
 @contextmanager
@@ -192,17 +185,17 @@ class Kubelet:
             self.call("RemovePodSandbox", pod_sandbox_id=pod.id)
 
 
-def _network(place: Path) -> None:
+def _network(place: Path, number: int) -> None:
     place.mkdir(parents=True, exist_ok=True)
     plugins = [
         {
             "type": "bridge",
-            "bridge": "cni-test",
+            "bridge": f"cni-test{number}",
             "isGateway": True,
             "ipMasq": True,
             "ipam": {
                 "type": "host-local",
-                "ranges": [[{"subnet": "10.213.0.0/16"}]],
+                "ranges": [[{"subnet": f"10.213.{number}.0/24"}]],
                 "routes": [{"dst": "0.0.0.0/0"}],
                 "dataDir": str(place / "addresses"),
             },
@@ -216,14 +209,19 @@ def _network(place: Path) -> None:
 @contextmanager
 def daemon(busybox: Path, network: Path, *, extra: str = "") -> Iterator[tuple[Daemon, Kubelet]]:
     """A cored with busybox in Kubernetes' namespace and a network for pods, and its kubelet."""
-    _network(network)
+    number = next(_NETWORKS)
+    _network(network, number)
     config = f'network_config_dirs = ["{network}"]\n{extra}'
-    with daemons.cored(config) as running:
-        running.ctr("-n", "k8s.io", "images", "import", str(busybox))
-        kubelet = Kubelet(running.address, running.home)
-        try:
-            yield running, kubelet
-        finally:
-            if running.process is not None and running.process.poll() is None:
-                kubelet.remove_all()
-            kubelet.close()
+    try:
+        with daemons.cored(config) as running:
+            running.ctr("-n", "k8s.io", "images", "import", str(busybox))
+            kubelet = Kubelet(running.address, running.home)
+            try:
+                yield running, kubelet
+            finally:
+                if running.process is not None and running.process.poll() is None:
+                    kubelet.remove_all()
+                kubelet.close()
+    finally:
+        # the daemon did not make this network, and leaves its bridge alone
+        subprocess.run(["ip", "link", "delete", f"cni-test{number}"], capture_output=True)

@@ -6,19 +6,11 @@ import socket
 import ssl
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["Journal", "Server", "journal", "server", "until"]
-
-
-def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it does not come true"
-        time.sleep(0.02)
+__all__ = ["Journal", "Server", "journal", "server"]
 
 
 class Server:
@@ -70,7 +62,7 @@ class Server:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(30)
+            thread.join(60)
         self._listener.close()
 
     def _begin(self, work: Callable[[], None]) -> threading.Thread:

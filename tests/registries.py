@@ -94,7 +94,7 @@ http:
             ["docker-registry", "serve", str(config)], stdout=log, stderr=log
         )
     try:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
@@ -107,4 +107,4 @@ http:
         yield Registry(f"127.0.0.1:{port}", root / "data", root / "log")
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)

@@ -64,7 +64,7 @@ class Server:
         async def call() -> Any:
             return await make()
 
-        return asyncio.run_coroutine_threadsafe(call(), self.loop).result(20)
+        return asyncio.run_coroutine_threadsafe(call(), self.loop).result(60)
 
     async def start(self) -> None:
         self.server = grpc.aio.server()

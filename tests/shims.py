@@ -24,6 +24,7 @@ from cored._pb.containerd.task.v2 import shim_pb2 as pb
 from cored._pb.containerd.types import mount_pb2
 from cored._pb.ttrpc import request_pb2
 from cored.rpc.ttrpc import REQUEST, Decoder, Frame, encode
+from tests import living
 
 PATHS = [str(Path(str(module.__file__)).parents[1]) for module in (cored, coreshim)]
 BOOT = f"import sys; sys.path[:0] = {PATHS!r}; from coreshim.__main__ import main; sys.exit(main())"
@@ -63,7 +64,7 @@ class Client:
         self._socket.sendall(encode(Frame(self._stream, REQUEST, asked.SerializeToString(), 1)))
         return self._stream
 
-    def finish(self, stream: int, response: _Response, timeout: float = 30.0) -> _Response:
+    def finish(self, stream: int, response: _Response, timeout: float = 60.0) -> _Response:
         """Its answer. Refused, TimeoutError, ConnectionError."""
         end = time.monotonic() + timeout
         while stream not in self._answers:
@@ -110,7 +111,7 @@ class Task:
         request.spec.value = json.dumps(process).encode()
         self.client.call("Exec", request)
 
-    def wait(self, exec_id: str = "", timeout: float = 30.0) -> Any:
+    def wait(self, exec_id: str = "", timeout: float = 60.0) -> Any:
         stream = self.client.begin("Wait", pb.WaitRequest(id=self.id, exec_id=exec_id))
         return self.client.finish(stream, pb.WaitResponse(), timeout)
 
@@ -164,7 +165,7 @@ class Zygote:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        self.channel.settimeout(20)
+        self.channel.settimeout(60)
 
     def close(self) -> None:
         for task in self.tasks:
@@ -172,7 +173,7 @@ class Zygote:
         if self.channel is not None:
             self.channel.close()
         if self.process is not None:
-            self.process.wait(20)
+            self.process.wait(60)
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """One request to the zygote, and its answer."""
@@ -280,8 +281,7 @@ def zygote(place: Path, runtime: str = "/usr/sbin/runc", *, fast: bool = False) 
 
 def remove_cgroups() -> None:
     """Remove the cgroup that the containers' own ones were made in."""
-    for path in Path("/sys/fs/cgroup").glob(f"*/{CGROUP}"):
-        path.rmdir()
+    living.remove_cgroups(f"*/{CGROUP}")
 
 
 def read_all(path: str, into: list[bytes]) -> None:

@@ -19,7 +19,7 @@ from tests.daemons import Daemon
 __all__ = ["TCP", "UDP", "Site", "elements", "ruleset", "site"]
 
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 # busybox has no UDP: containers run the host's Python
 _PYTHON = ("-v", "/usr:/usr:ro", "-v", "/lib:/lib:ro", "-v", "/lib64:/lib64:ro")
 # says to whoever asks, by TCP or UDP, under which address it sees them
@@ -45,7 +45,7 @@ import socket, sys
 host, port, kind, family = sys.argv[1], *map(int, sys.argv[2:])
 for info in socket.getaddrinfo(host, port, family, kind):
     client = socket.socket(*info[:3])
-    client.settimeout(2)
+    client.settimeout(5)
     client.connect(info[4])
     client.send(b"hello")
     print(client.recv(100).decode())
@@ -106,7 +106,7 @@ class Site:
         """Ask a server from a network namespace ('' is the host). OSError."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with self.world.opened(netns, family, kind) as client:
-            client.settimeout(3)
+            client.settimeout(10)
             client.connect((address, port))
             client.send(b"hello")
             return client.recv(100).decode()

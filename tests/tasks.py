@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
-import time
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -128,13 +129,15 @@ def parent(pid: int) -> int:
     return int(found[1])
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """What ``condition()`` says when it is true at last."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "did not come true"
-        time.sleep(0.02)
-    return found
+def kill_zygote(daemon: int) -> bool:
+    """Kill the zygote of a daemon, by its pid; False when there is none just now."""
+    for path in Path(f"/proc/{daemon}/task").glob("*/children"):
+        with suppress(OSError):
+            for pid in path.read_text().split():
+                if b"zygote" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(int(pid), signal.SIGKILL)
+                    return True
+    return False
 
 
 def alive(pid: int) -> bool:

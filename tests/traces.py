@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.daemons import Daemon
 from tests.grpc_client import Client
+from tests.living import glob
 
 __all__ = ["more", "traces"]
 
@@ -38,7 +39,7 @@ def _found(daemon: Daemon, cgroup: str, places: tuple[Path, ...]) -> Iterator[st
     yield from (f"mount {line.split()[4]}" for line in lines)
     yield from _processes(str(daemon.home), cgroup)
     for pattern in (f"{cgroup}/*/", f"*/{cgroup}/*/"):
-        for place in Path("/sys/fs/cgroup").glob(pattern):
+        for place in glob(Path("/sys/fs/cgroup"), pattern):
             yield f"cgroup {place}"
     # not /sys/class/net, which may be that of another namespace
     yield from (f"link {name}" for _, name in socket.if_nameindex())

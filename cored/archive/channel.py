@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from threading import Condition
+from typing import Generic, TypeVar
 
 __all__ = ["Channel"]
 
+Chunk = TypeVar("Chunk", bytes, memoryview, bytes | memoryview)
 
-class Channel:
+
+class Channel(Generic[Chunk]):
     """Bytes from one producer to one consumer, at most ``depth`` chunks under way.
 
     ``put`` answers False once the consumer has lost interest. The consumer iterates; the error
@@ -18,13 +21,13 @@ class Channel:
 
     def __init__(self, depth: int) -> None:
         self._depth = depth
-        self._chunks: deque[bytes] = deque()
+        self._chunks: deque[Chunk] = deque()
         self._changed = Condition()
         self._finished = False
         self._abandoned = False
         self._error: BaseException | None = None
 
-    def put(self, chunk: bytes) -> bool:
+    def put(self, chunk: Chunk) -> bool:
         """Hand over a chunk, wait for room; False when nobody wants it any more."""
         with self._changed:
             while len(self._chunks) >= self._depth and not self._abandoned:
@@ -48,7 +51,7 @@ class Channel:
             self._chunks.clear()
             self._changed.notify_all()
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[Chunk]:
         while True:
             with self._changed:
                 while not self._chunks and not self._finished:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from io import RawIOBase
+from itertools import chain, cycle
 from types import ModuleType
+from typing import BinaryIO, cast
 
 from cored.errors import InvalidArgument
 
@@ -13,6 +16,7 @@ __all__ = ["compressed", "inflated", "is_layer", "sniff"]
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = b"\x2a\x4d\x18"  # after a byte 0x50-0x5f: a zstd frame without content
 _STEP = 256 << 10  # the most that is inflated at a time
+_READ = 64 << 10  # what the inflater of gzip copies its input into
 _OTHERS = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x04\x22\x4d\x18": "lz4"}
 
 _LAYERS = frozenset(
@@ -44,8 +48,12 @@ def sniff(head: bytes) -> str:
     return ""
 
 
-def inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The uncompressed stream, in pieces of at most 256 KiB unless it was not compressed."""
+def inflated(chunks: Iterator[bytes], kept: int = 0) -> Iterator[bytes | memoryview]:
+    """The uncompressed stream, in pieces of at most 256 KiB unless it was not compressed.
+
+    A piece stays as it is until ``kept`` more have been taken and another one is asked for: its
+    memory is used again, which costs less than new memory from the kernel every time.
+    """
     head = b""
     for chunk in chunks:
         head += chunk
@@ -53,7 +61,7 @@ def inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:
             break
     match sniff(head):
         case "gzip":
-            yield from _gunzipped(head, chunks)
+            yield from _gunzipped(chain((head,), chunks), kept)
         case "zstd":
             yield from _unzstd(head, chunks)
         case _:
@@ -62,34 +70,44 @@ def inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:
             yield from chunks
 
 
-def _gunzipped(data: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _gunzipped(chunks: Iterator[bytes], kept: int) -> Iterator[memoryview]:
     """All members of a gzip file one after the other (RFC 1952, 2.2); zero padding is fine."""
-    from isal import isal_zlib
+    from gzip import BadGzipFile
 
-    inflater = isal_zlib.decompressobj(31)
-    fresh = False  # between two members
-    while True:
-        if fresh:
-            data = data.lstrip(b"\0")
-            fresh = not data
-        piece = b""
-        if not fresh:
-            try:
-                piece = inflater.decompress(data, _STEP)
-            except isal_zlib.error as error:  # type: ignore[misc]
-                raise InvalidArgument(f"layer: broken gzip data: {error}") from error
-            if piece:
-                yield piece
-            if inflater.eof:
-                data, inflater, fresh = inflater.unused_data, isal_zlib.decompressobj(31), True
-            else:
-                data = inflater.unconsumed_tail
-        if not data and len(piece) < _STEP:  # a full piece: there may be more inside
-            data = next(chunks, b"")
-            if not data:
-                break
-    if not fresh:
-        raise InvalidArgument("layer: truncated gzip data")
+    from isal.isal_zlib import _GzipReader, error
+
+    # the reader behind isal's GzipFile, which fills the buffer that it is given; no other one does
+    reader = _GzipReader(cast(BinaryIO, _File(chunks)), _READ)
+    for buffer in cycle([memoryview(bytearray(_STEP)) for _ in range(1 + kept)]):
+        try:
+            count = reader.readinto(buffer)
+        except (error, BadGzipFile) as caught:  # type: ignore[misc]
+            raise InvalidArgument(f"layer: broken gzip data: {caught}") from caught
+        except EOFError as caught:
+            raise InvalidArgument("layer: truncated gzip data") from caught
+        if not count:
+            return
+        yield buffer[:count]
+
+
+class _File(RawIOBase):
+    """Chunks as the file that they are pieces of."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = memoryview(b"")
+
+    def readinto(self, room: memoryview) -> int:  # type: ignore[override]  # it gets no other
+        """Fill ``room`` as far as what is at hand goes; how far, 0 at the end."""
+        while not self._rest:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._rest = memoryview(chunk)
+        count = min(len(self._rest), len(room))
+        room[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
 
 
 def _unzstd(data: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -39,7 +39,7 @@ def run_diff(job: DiffJob, progress: Callable[[int], None]) -> DiffResult:
         changes = (one for one in changes if one.stat is None or not stubs.has(one.path))
     plain, packed = sha256(), sha256()
     sizes = [0, 0]
-    channel = Channel(8)
+    channel: Channel[bytes] = Channel(8)
 
     def counted() -> Iterator[bytes]:
         for chunk in channel:
@@ -65,7 +65,7 @@ def run_diff(job: DiffJob, progress: Callable[[int], None]) -> DiffResult:
     return DiffResult(digests[0], sizes[1], digests[1], sizes[0])
 
 
-def _produce(channel: Channel, chunks: Iterator[bytes]) -> None:
+def _produce(channel: Channel[bytes], chunks: Iterator[bytes]) -> None:
     try:
         pending = bytearray()
         for chunk in chunks:

@@ -75,15 +75,23 @@ class Extractor:
                     raise _broken(entry, (error.strerror or "").lower()) from error
                 error.filename = os.fsdecode(entry.name)
                 raise
-        for path in sorted(self._times):
-            mtime = self._times[path]
-            os.utime(self._tree.directory(path).fd, ns=(mtime, mtime))
+        self._set_times()
         if not self._overlay:
             return Fixups()
         return Fixups(
             tuple(sorted(self._implied)), tuple(self._links.items()),
             tuple(self._whiteouts), tuple(self._opaque),
         )  # fmt: skip
+
+    def _set_times(self) -> None:
+        for path in sorted(self._times):
+            times = (self._times[path],) * 2
+            above, _, name = path.rpartition(b"/")
+            if name:
+                parent = self._tree.directory(above)
+                os.utime(name, ns=times, dir_fd=parent.fd, follow_symlinks=False)
+            else:
+                os.utime(self._tree.root.fd, ns=times)
 
     def _add(self, entry: Entry, reader: TarReader) -> None:
         path = normal(entry.name)
@@ -99,10 +107,13 @@ class Extractor:
         if name.startswith(WHITEOUT):
             self._whiteout(entry, parent, name)
             return
+        if entry.kind == b"0":
+            self._file(entry, parent, name, reader)
+            if self._made is not None:
+                self._made.add(joined(parent.path, name))
+            return
         real = joined(parent.path, name)
         match entry.kind:
-            case b"0":
-                self._file(entry, parent, name, reader.body())
             case b"5":
                 self._directory(entry, parent, name, real)
                 return
@@ -181,9 +192,7 @@ class Extractor:
 
     # ---- the rest
 
-    def _file(
-        self, entry: Entry, parent: Directory, name: bytes, body: Iterable[memoryview]
-    ) -> None:
+    def _file(self, entry: Entry, parent: Directory, name: bytes, reader: TarReader) -> None:
         ready = (
             not (entry.uid or entry.gid or entry.mode & ~0o777)
             and self._inherited is not None
@@ -198,11 +207,8 @@ class Extractor:
         if self._links:
             self._links.pop(joined(parent.path, name), None)
         try:
-            if entry.sparse is None:
-                for piece in body:
-                    _write(fd, piece)
-            else:
-                _write_sparse(fd, entry, body)
+            if entry.size:
+                _fill(fd, entry, reader)
             if not ready:
                 os.fchown(fd, entry.uid, entry.gid)
                 os.fchmod(fd, entry.mode)  # after chown, which clears setuid and capabilities
@@ -364,6 +370,18 @@ def _numbers(entry: Entry, overlay: bool) -> tuple[int, int]:
     if overlay and entry.kind == b"3" and not major and not minor:
         raise _broken(entry, "device 0:0, which is overlay's whiteout")
     return major, minor
+
+
+def _fill(fd: int, entry: Entry, reader: TarReader) -> None:
+    if entry.sparse is not None:
+        _write_sparse(fd, entry, reader.body())
+        return
+    whole = reader.whole()
+    if whole is not None:
+        _write(fd, whole)
+        return
+    for piece in reader.body():
+        _write(fd, piece)
 
 
 def _write(fd: int, data: memoryview) -> None:

@@ -32,7 +32,7 @@ class _Arrival:
         self._progress = progress
         self._hash = hashlib.new(job.digest.partition(":")[0])
         self.size = 0
-        self.channel = Channel(_DEPTH)
+        self.channel: Channel[bytes] = Channel(_DEPTH)
         self._thread = Thread(target=self._run, name="fetch", daemon=True)
         self._error: BaseException | None = None
         self._thread.start()
@@ -74,14 +74,14 @@ class _Inflation:
         self._limits = limits
         self._hash = sha256()
         self.size = 0
-        self.channel = Channel(_DEPTH)
+        self.channel: Channel[bytes | memoryview] = Channel(_DEPTH)
         self._thread = Thread(target=self._run, name="inflate", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         error: BaseException | None = None
         try:
-            for chunk in inflated(iter(self._arrival.channel)):
+            for chunk in inflated(iter(self._arrival.channel), _DEPTH + 1):
                 self.size += len(chunk)
                 self._check()
                 self._hash.update(chunk)
@@ -140,7 +140,7 @@ def run_layer(job: LayerJob, progress: Callable[[int], None], fetcher: Fetcher) 
     return LayerResult(digest, arrival.size, diff_id, inflation.size, fixups)
 
 
-def _extracted(job: LayerJob, chunks: Iterator[bytes]) -> Fixups:
+def _extracted(job: LayerJob, chunks: Iterator[bytes | memoryview]) -> Fixups:
     stream = Stream(chunks)
     with Extractor(job.target, overlay=job.overlay, most_entries=job.limits.entries) as extractor:
         fixups = extractor.extract(TarReader(stream))

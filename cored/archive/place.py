@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cored import linux
 from cored.abc.values import Mount
 from cored.errors import from_mount_error
+from cored.threads import entered
 
-__all__ = ["Place", "direct", "mounted", "placed", "to_read"]
+__all__ = ["Place", "direct", "mounted", "mounted_for_now", "placed", "to_read"]
 
 # what divides lower directories, where it is part of a name
 _COLON = re.compile(r"(?<!\\):")
@@ -35,8 +35,8 @@ async def placed(mounts: Sequence[Mount], state: Path) -> AsyncIterator[Place]:
     if found is not None:
         yield found
     else:
-        async with _mounted(mounts, state) as directory:
-            yield Place(directory)
+        async with mounted_for_now(mounts, state) as directory:
+            yield Place(os.fspath(directory))
 
 
 @asynccontextmanager
@@ -52,8 +52,8 @@ async def mounted(mounts: Sequence[Mount], state: Path) -> AsyncIterator[str]:
     if not mounts:
         yield ""
         return
-    async with _mounted(to_read(mounts), state) as directory:
-        yield directory
+    async with mounted_for_now(to_read(mounts), state) as directory:
+        yield os.fspath(directory)
 
 
 def to_read(mounts: Sequence[Mount]) -> list[Mount]:
@@ -77,16 +77,16 @@ def _overlay_to_read(mount: Mount) -> Mount:
 
 
 @asynccontextmanager
-async def _mounted(mounts: Sequence[Mount], state: Path) -> AsyncIterator[str]:
-    mount = linux.mounted(mounts, state)
-    try:
-        place = await asyncio.to_thread(mount.__enter__)
-    except OSError as error:
-        raise from_mount_error("mounts", error) from error
-    try:
-        yield os.fspath(place)
-    finally:
-        await asyncio.to_thread(mount.__exit__, None, None, None)
+async def mounted_for_now(
+    mounts: Sequence[Mount], state: Path, what: str = "mounts"
+) -> AsyncIterator[Path]:
+    """The mounts below ``state`` for as long as the body runs; ``what`` they are, for errors."""
+    async with AsyncExitStack() as stack:
+        try:
+            place = await stack.enter_async_context(entered(linux.mounted(mounts, state)))
+        except OSError as error:
+            raise from_mount_error(what, error) from error
+        yield place
 
 
 def direct(mounts: Sequence[Mount]) -> Place | None:

@@ -8,11 +8,14 @@ __all__ = ["Stream"]
 
 
 class Stream:
-    """Bytes from an iterator of chunks; ``offset`` counts what has been taken out."""
+    """Bytes from an iterator of chunks; ``offset`` counts what has been taken out.
 
-    def __init__(self, chunks: Iterator[bytes]) -> None:
+    A chunk need not last longer than until the next one is asked for.
+    """
+
+    def __init__(self, chunks: Iterator[bytes | memoryview]) -> None:
         self._chunks = chunks
-        self._chunk = b""
+        self._chunk = memoryview(b"")
         self._at = 0
         self._before = 0  # bytes in chunks that are gone
 
@@ -27,30 +30,31 @@ class Stream:
         self._at = 0
         for chunk in self._chunks:
             if chunk:
-                self._chunk = chunk
+                self._chunk = memoryview(chunk)
                 return True
-        self._chunk = b""
+        self._chunk = memoryview(b"")
         return False
 
     def read(self, count: int) -> bytes:
         """``count`` bytes, fewer only at the end of the stream."""
         at, end = self._at, self._at + count
-        chunk = self._chunk
-        if end <= len(chunk):
+        if end <= len(self._chunk):
             self._at = end
-            return chunk[at:end]
+            return self._chunk[at:end].tobytes()
         return b"".join(self.pieces(count))
 
-    def view(self, count: int) -> memoryview | None:
-        """``count`` bytes in one piece, when they are at hand so; None otherwise."""
-        at, end = self._at, self._at + count
-        if end > len(self._chunk):
+    def view(self, count: int, passed: int = 0) -> memoryview | None:
+        """``count`` bytes in one piece, and ``passed`` more are passed over; None, and nothing is
+        taken, when they are not at hand so. It is valid until more is taken."""
+        at = self._at
+        end = at + count
+        if end + passed > len(self._chunk):
             return None
-        self._at = end
-        return memoryview(self._chunk)[at:end]
+        self._at = end + passed
+        return self._chunk[at:end]
 
     def pieces(self, count: int) -> Iterator[memoryview]:
-        """``count`` bytes as views that are valid for as long as they are held."""
+        """``count`` bytes as views, each valid until the next one is asked for."""
         while count > 0:
             have = len(self._chunk) - self._at
             if not have:
@@ -61,7 +65,7 @@ class Stream:
             at = self._at
             self._at = at + part
             count -= part
-            yield memoryview(self._chunk)[at : at + part]
+            yield self._chunk[at : at + part]
 
     def skip(self, count: int) -> int:
         """Pass over ``count`` bytes; how many there were."""

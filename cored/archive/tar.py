@@ -21,11 +21,15 @@ __all__ = ["BLOCK", "Entry", "TarReader", "shown"]
 BLOCK = 512
 # name mode uid gid size mtime checksum type link magic owner group major minor
 _HEADER = struct.Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s")
+# the same for most: name, owner and mode in one, size, mtime, checksum, type, link, magic
+_USUAL = struct.Struct("100s24s12s12s8s1s100s8s")
 _ZEROS = bytes(BLOCK)
 _EXTRA_LIMIT = 1 << 20  # for one PAX header, long name or sparse map
 _LONGEST_PATH = 4096 * 16
 _REGULAR = b"07\0"
 _BODILESS = b"123456"
+_PLAIN = frozenset((b"0", b"1", b"2", b"5"))  # types that need not be looked at twice
+_NO_DEVICE = (0, 0)
 NO_XATTRS: dict[bytes, bytes] = {}
 
 
@@ -82,15 +86,15 @@ class TarReader:
         while (entry := self._next()) is not None:
             yield entry
 
+    def whole(self) -> memoryview | None:
+        """The stored bytes of the current entry, when they are at hand in one piece."""
+        piece = self._stream.view(self._left, self._padding)
+        if piece is not None:
+            self._left = self._padding = 0
+        return piece
+
     def body(self) -> Iterator[memoryview]:
         """The stored bytes of the current entry; InvalidArgument when the archive ends early."""
-        piece = self._stream.view(self._left) if self._left else None
-        if piece is None:
-            return self._pieces()
-        self._left = 0
-        return iter((piece,))
-
-    def _pieces(self) -> Iterator[memoryview]:
         for piece in self._stream.pieces(self._left):
             self._left -= len(piece)
             yield piece
@@ -112,13 +116,25 @@ class TarReader:
 
     def _next(self) -> Entry | None:
         """The next real entry, with what the extra headers before it said."""
-        self._finish()
+        if self._left or self._padding:
+            self._finish()
+        stream = self._stream
+        start = at = stream.offset
+        block = stream.read(BLOCK)
+        entry = None if self._global else _usual(block, at)
+        if entry is None:
+            entry = self._unusual(block, start)
+        self._entry = entry
+        if entry is not None and entry.stored:
+            self._left = entry.stored
+            self._padding = -entry.stored % BLOCK
+        return entry
+
+    def _unusual(self, block: bytes, start: int) -> Entry | None:
+        """The same, from the block at ``start`` on."""
         local: pax.Records = {}
-        start = -1
+        at = start
         while True:
-            at = self._stream.offset
-            start = at if start < 0 else start
-            block = self._stream.read(BLOCK)
             if len(block) != BLOCK:
                 if block or local:
                     raise InvalidArgument(f"archive: truncated in a header at byte {at}")
@@ -139,10 +155,9 @@ class TarReader:
             elif kind == b"K":
                 local.setdefault(b"linkpath", _text(self._extra(block, at)))
             else:
-                self._entry = entry = self._made(block, local, start, at)
-                self._left = entry.stored
-                self._padding = -entry.stored % BLOCK
-                return entry
+                return self._made(block, local, start, at)
+            at = self._stream.offset
+            block = self._stream.read(BLOCK)
 
     def _extra(self, block: bytes, at: int) -> bytes:
         """The body of a header that only describes the next entry."""
@@ -160,15 +175,14 @@ class TarReader:
         (
             name, mode, uid, gid, length, mtime, _, kind, link, magic, _, _, major, minor,
         ) = _HEADER.unpack_from(block)  # fmt: skip
-        name = name.partition(b"\0")[0]
-        if block[345] and magic[:5] == b"ustar" and magic != b"ustar  \0":
-            end = 476 if block[508:] == b"tar\0" else 500  # star keeps times behind the prefix
-            name = _text(block[345:end]) + b"/" + name
+        name = _text(name)
+        if block[345]:
+            name = _prefixed(name, block, magic)
         where = _Where(name, at)
         if kind in _REGULAR:
             kind = b"5" if kind == b"\0" and name.endswith(b"/") else b"0"
         size = _number(length, at, "size")
-        device = (0, 0)
+        device = _NO_DEVICE
         if kind in b"34":
             device = (_number(major, at, "major"), _number(minor, at, "minor"))
         entry = Entry(
@@ -231,25 +245,77 @@ class TarReader:
         return [pax.integer(line, where) for line in lines[1 : 1 + 2 * count]], taken
 
 
-def _verify(block: bytes, at: int) -> None:
-    """Check the header's checksum: the sum of its bytes with the field itself as spaces.
+def _usual(block: bytes, at: int) -> Entry | None:
+    """The entry of a whole header without anything special or wrong; None for all others."""
+    if len(block) != BLOCK:
+        return None
+    name, owner, size, mtime, checksum, kind, link, magic = _USUAL.unpack_from(block)
+    if kind not in _PLAIN:
+        return None
+    try:
+        if adler32(block) & 0xFFFF != _half_adler(checksum):
+            return None
+        uid, gid, mode = _owner(owner)
+        mtime_ns = _nanoseconds(mtime)
+        stored = _value(size)
+    except ValueError:
+        return None
+    if kind != b"0":
+        stored = 0
+    elif not 0 <= stored < 1 << 63:
+        return None
+    name = name.partition(b"\0")[0]
+    if block[345]:
+        name = _prefixed(name, block, magic)
+    link = link.partition(b"\0")[0] if link[0] else b""
+    values = (
+        name, kind, mode, uid, gid, stored, mtime_ns, link, _NO_DEVICE, NO_XATTRS, stored, None, at,
+    )  # fmt: skip
+    return tuple.__new__(Entry, values)  # Entry() would take twice as long
 
-    adler32's low half is 1 + that sum modulo 65521, and much quicker than sum() over bytes.
-    """
+
+def _prefixed(name: bytes, block: bytes, magic: bytes) -> bytes:
+    """``name`` with the directories before it where the format has a field for them."""
+    if magic[:5] != b"ustar" or magic == b"ustar  \0":
+        return name
+    end = 476 if block[508:] == b"tar\0" else 500  # star keeps times behind the prefix
+    return _text(block[345:end]) + b"/" + name
+
+
+def _verify(block: bytes, at: int) -> None:
+    """Check the header's checksum: the sum of its bytes with the field itself as spaces."""
     field = block[148:156]
     said = _number(field, at, "checksum")
-    own = _sum(field)
-    if adler32(block) & 0xFFFF == (said + own - 8 * 32 + 1) % 65521 and said < 1 << 18:
+    if adler32(block) & 0xFFFF == _half_adler(field):
         return
-    plain = sum(block) - own + 8 * 32
+    plain = sum(block) - sum(field) + 8 * 32
     signed = plain - 256 * sum(1 for byte in block[:148] + block[156:] if byte > 127)
     if said not in (plain, signed):
         raise InvalidArgument(f"archive: bad header checksum at byte {at} (not a tar, or damaged)")
 
 
 @lru_cache(4096)
-def _sum(field: bytes) -> int:
-    return sum(field)
+def _half_adler(checksum: bytes) -> int:
+    """What adler32's low half is for a header with this field when it is right, -1 for never.
+
+    That is 1 + the sum of all bytes modulo 65521, and much quicker than sum(). ValueError.
+    """
+    said = _value(checksum)
+    return (said + sum(checksum) - 8 * 32 + 1) % 65521 if 0 <= said < 1 << 18 else -1
+
+
+@lru_cache(1024)
+def _owner(field: bytes) -> tuple[int, int, int]:
+    """User, group and mode out of a header's fields for mode, user and group. ValueError."""
+    mode, uid, gid = _value(field[:8]), _value(field[8:16]), _value(field[16:])
+    if not 0 <= uid < 1 << 32 or not 0 <= gid < 1 << 32:
+        raise ValueError("impossible owner")
+    return uid, gid, mode & 0o7777
+
+
+@lru_cache(4096)
+def _nanoseconds(field: bytes) -> int:
+    return _value(field) * 1_000_000_000
 
 
 def _text(field: bytes) -> bytes:

@@ -14,6 +14,7 @@ from cored.abc.network import NetworkList
 from cored.cni.calls import Call, failure
 from cored.cni.lists import VERSIONS
 from cored.errors import CoredError, DeadlineExceeded, Internal, InvalidArgument
+from cored.threads import finished
 
 __all__ = ["PATHS", "Executables"]
 
@@ -52,7 +53,8 @@ class Executables:
 
     async def _in_thread(self, type: str, call: Call) -> Mapping[str, Any] | None:
         # not asyncio's subprocesses: with uvloop children inherit what they should not
-        return await asyncio.to_thread(self.run, type, call)
+        # to the end: who is cut off undoes what it has done, and not while it does it
+        return await finished(self.run, type, call)
 
     async def versions(self, type: str) -> Sequence[str]:
         """The versions that a plugin speaks; asked once for each file."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
-from datetime import datetime
 
 from cored.abc.records import Container, ContainerStore
 from cored.abc.values import Typed
@@ -15,6 +13,7 @@ from cored.engine import devices, names, restarts
 from cored.engine.containers import Containers
 from cored.engine.tasks import Tasks
 from cored.engine.workload import (
+    CONFIG,
     NAME,
     ContainerView,
     RestartPolicy,
@@ -22,10 +21,13 @@ from cored.engine.workload import (
     with_config,
 )
 from cored.errors import AlreadyExists, CoredError, FailedPrecondition, InvalidArgument
-from cored.oci.resources import Resources, document
+from cored.moments import moment
+from cored.oci.resources import Resources, document, fit
 
 __all__ = ["Adjustments"]
 
+# the kernel has no more than this
+_MOST_PIDS = 1 << 22
 _RESOURCES = "types.containerd.io/opencontainers/runtime-spec/1/Resources"
 
 
@@ -58,7 +60,7 @@ class Adjustments:
                     raise AlreadyExists(f"container name {new!r}: taken by {other.id[:12]}")
             old = record.labels.get(NAME, "")
             labels = {**record.labels, NAME: new}
-            await self._store.update(replace(record, labels=labels), ("labels",))
+            await self._store.update(replace(record, labels=labels), (f"labels.{NAME}",))
         await self._containers.networking.rename(record.id, new)
         await self._containers.tell(replace(record, labels=labels), "rename", oldName=f"/{old}")
 
@@ -68,18 +70,27 @@ class Adjustments:
         config, _ = decoded(record)
         if restart is not None:
             restarts.check(restart, auto_remove=config.auto_remove)
-            config = replace(config, restart=restart)
         resources = _merged(config.resources, limits)
-        config = replace(config, resources=resources)
-        changed = resources != decoded(record)[0].resources
-        if changed:
+        wanted = None
+        if resources != config.resources:
             throttled = await asyncio.to_thread(devices.throttled, resources.throttles)
-            wanted = document(resources, throttled, swap=self._containers.host.swap)
+            host = self._containers.host
+            wanted = document(resources, throttled, swap=host.swap)
+            fit(resources, host.cpus, host.memory_nodes)
             if self._containers.running(record.id):
-                value = Typed(_RESOURCES, json.dumps(wanted).encode())
+                # not to be said at all is no limit for a new container, and no change for this
+                lifted = {"pids": {"limit": _MOST_PIDS}} if resources.pids_limit < 0 else {}
+                value = Typed(_RESOURCES, json.dumps({**wanted, **lifted}).encode())
                 await self._tasks.update(record.id, value, {})
-            record = _with_limits(record, wanted)
-        await self._store.update(with_config(record, config), ("spec", "extensions"))
+        # what it is now: it may have ended meanwhile, or have been put into a network
+        record = await self._store.get(record.id)
+        config = replace(decoded(record)[0], resources=resources)
+        if restart is not None:
+            config = replace(config, restart=restart)
+        paths = [f"extensions.{CONFIG}"]
+        if wanted is not None:
+            record, paths = _with_limits(record, wanted), [*paths, "spec"]
+        await self._store.update(with_config(record, config), paths)
         await self._containers.tell(record, "update")
 
     async def prune(self, filters: Sequence[str]) -> tuple[list[str], int]:
@@ -142,7 +153,7 @@ def _prunable(filters: Sequence[str]) -> Callable[[ContainerView], bool]:
         if not equals or key not in ("until", "label", "label!"):
             raise InvalidArgument(f"filter {text!r}: unknown", hint="until=, label=, label!=")
         if key == "until":
-            limit = _until(value)
+            limit = moment(value)
             tests.append(lambda view, limit=limit: view.record.created_at < limit)  # type: ignore[misc]
         else:
             there = key == "label"
@@ -155,26 +166,3 @@ def _prunable(filters: Sequence[str]) -> Callable[[ContainerView], bool]:
 
             tests.append(fits)
     return lambda view: all(test(view) for test in tests)
-
-
-def _until(text: str) -> int:
-    """A time in ns: seconds since the epoch, RFC 3339, or how long ago (10m, 1h30m)."""
-    now = time.time_ns()
-    if text.replace(".", "", 1).isdecimal():
-        return int(float(text) * 10**9)
-    units = {"h": 3600, "m": 60, "s": 1}
-    total, number = 0.0, ""
-    for letter in text:
-        if letter in units and number:
-            total, number = total + float(number) * units[letter], ""
-        elif letter.isdecimal() or letter == ".":
-            number += letter
-        else:
-            break
-    else:
-        if not number:
-            return now - int(total * 10**9)
-    try:
-        return int(datetime.fromisoformat(text).timestamp() * 10**9)
-    except ValueError as error:
-        raise InvalidArgument(f"time {text!r}: not understood", hint="10m, or RFC 3339") from error

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,8 +20,7 @@ from cored.engine.images import Images
 from cored.engine.transfers import leased, put_images
 from cored.engine.unpack import Unpacker
 from cored.engine.workload import ContainerConfig, ContainerView
-from cored.errors import InvalidArgument
-from cored.oci import mediatypes
+from cored.oci import changes, mediatypes
 from cored.oci.manifest import parse as parse_manifest
 from cored.oci.manifest import parse_config
 from cored.oci.reference import parse as parse_reference
@@ -72,7 +70,7 @@ class Committer:
     async def commit(self, name: str, wish: Wish) -> tuple[str, Descriptor]:
         """The id (docker's: the config's digest) and the manifest. InvalidArgument, NotFound."""
         reference = str(parse_reference(wish.reference)) if wish.reference else ""
-        edits = [_parsed(line) for line in wish.changes]
+        edits = [changes.parse(line) for line in wish.changes]
         view = await self._containers.view(name)
         async with leased(self._leases, "commit"):
             layer = await self._layer(view, pause=wish.pause)
@@ -101,7 +99,7 @@ class Committer:
             return await self._differ.compare(lower, upper, media_type=_LAYER, targets=places)
 
     async def _image(
-        self, view: ContainerView, layer: Descriptor, wish: Wish, edits: Sequence[_Edit]
+        self, view: ContainerView, layer: Descriptor, wish: Wish, edits: Sequence[changes.Edit]
     ) -> tuple[str, Descriptor]:
         base = await self._images.resolve(view.record.image)
         unpacked = await self._images.unpacked(base, view.config.platform)
@@ -162,79 +160,3 @@ def _config(image: Mapping[str, Any], config: ContainerConfig) -> dict[str, Any]
     if config.labels:
         found["Labels"] = {**(image.get("Labels") or {}), **config.labels}
     return found
-
-
-_Edit = Callable[[dict[str, Any]], None]
-
-
-def _parsed(line: str) -> _Edit:
-    """One instruction of a Dockerfile. InvalidArgument."""
-    word, _, rest = line.strip().partition(" ")
-    name, rest = word.upper(), rest.strip()
-    if name not in _INSTRUCTIONS or not rest:
-        raise InvalidArgument(
-            f"change {line!r}: not understood", hint=f"there is {' '.join(sorted(_INSTRUCTIONS))}"
-        )
-    return lambda config: _INSTRUCTIONS[name](config, rest)
-
-
-def _words(text: str) -> list[str]:
-    """A list in JSON, or a line for the shell."""
-    if text.startswith("["):
-        try:
-            return [str(word) for word in json.loads(text)]
-        except ValueError as error:
-            raise InvalidArgument(f"change: {text!r} is no JSON list") from error
-    return ["/bin/sh", "-c", text]
-
-
-def _pairs(text: str) -> dict[str, str]:
-    """``A=1 B="2 3"``, or the old ``A 1``."""
-    if "=" not in text.split(None, 1)[0]:
-        name, _, value = text.partition(" ")
-        return {name: value.strip()}
-    return dict(word.partition("=")[::2] for word in shlex.split(text))
-
-
-def _set(key: str, convert: Callable[[str], Any] = str) -> Callable[[dict[str, Any], str], None]:
-    def change(config: dict[str, Any], text: str) -> None:
-        config[key] = convert(text)
-
-    return change
-
-
-def _env(config: dict[str, Any], text: str) -> None:
-    values = dict(entry.partition("=")[::2] for entry in config.get("Env") or ())
-    config["Env"] = [f"{name}={value}" for name, value in {**values, **_pairs(text)}.items()]
-
-
-def _label(config: dict[str, Any], text: str) -> None:
-    config["Labels"] = {**(config.get("Labels") or {}), **_pairs(text)}
-
-
-def _expose(config: dict[str, Any], text: str) -> None:
-    ports: dict[str, object] = {word if "/" in word else f"{word}/tcp": {} for word in text.split()}
-    config["ExposedPorts"] = {**(config.get("ExposedPorts") or {}), **ports}
-
-
-def _volume(config: dict[str, Any], text: str) -> None:
-    paths = _words(text) if text.startswith("[") else text.split()
-    config["Volumes"] = {**(config.get("Volumes") or {}), **{path: {} for path in paths}}
-
-
-def _onbuild(config: dict[str, Any], text: str) -> None:
-    config["OnBuild"] = [*(config.get("OnBuild") or ()), text]
-
-
-_INSTRUCTIONS: dict[str, Callable[[dict[str, Any], str], None]] = {
-    "CMD": _set("Cmd", _words),
-    "ENTRYPOINT": _set("Entrypoint", _words),
-    "ENV": _env,
-    "EXPOSE": _expose,
-    "LABEL": _label,
-    "ONBUILD": _onbuild,
-    "STOPSIGNAL": _set("StopSignal"),
-    "USER": _set("User"),
-    "VOLUME": _volume,
-    "WORKDIR": _set("WorkingDir"),
-}

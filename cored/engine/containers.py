@@ -25,7 +25,7 @@ from cored.engine.execs import Execs
 from cored.engine.gather import whole
 from cored.engine.health import HealthChecks
 from cored.engine.images import Images, Unpacked
-from cored.engine.lives import Lives
+from cored.engine.lives import Key, Lives
 from cored.engine.logdrivers import LogDrivers
 from cored.engine.networking import Networking, exposed
 from cored.engine.recipe import Recipe, joinable
@@ -48,6 +48,7 @@ from cored.engine.workload import (
     encoded,
 )
 from cored.errors import AlreadyExists, CoredError, FailedPrecondition, NotFound
+from cored.oci import platforms
 from cored.oci.manifest import ImageConfig
 from cored.oci.security import Host
 from cored.oci.signals import number as signal_number
@@ -143,6 +144,7 @@ class Containers:
         """Make a container and its task, not started; nothing stays of one that fails."""
         image = await self._images.resolve(config.image)
         unpacked = await self._images.unpacked(image, config.platform)
+        _of_platform(config, unpacked.config)
         chosen = await self._roots.ready(unpacked, config.snapshotter)
         async with self._ids.reserved(config.namespaces.user) as ids:
             config = replace(config, logging=self.logs.settled(config.logging))
@@ -175,7 +177,11 @@ class Containers:
             snapshot_key=id,
             extensions=encoded(config, ContainerState(), unpacked.config_digest),
         )
-        record = await self._named(record, config.name)
+        try:
+            record = await self._named(record, config.name)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._discard(record))
+            raise
         try:
             await self._make(record, recipe, unpacked.chain_id, fifos)
         except BaseException as error:
@@ -266,6 +272,8 @@ class Containers:
                 await self._tasks.kill(record.id, signal_sent)
             done, _ = await asyncio.wait([watcher], timeout=patience)
             if done:
+                if self._lives.no_restart(key):  # it had ended by itself, and was to come again
+                    await self._supervision.put_off(record.id)
                 await self.tell(record, "stop")
                 return
         raise FailedPrecondition(f"container {name!r}: does not end, even by SIGKILL")
@@ -277,13 +285,24 @@ class Containers:
         """
         record = await self.find(name)
         key = (scope.namespace(), record.id)
-        watcher = self._lives.watcher(key)
-        if (watcher is not None or self._lives.restarting(key)) and not force:
+        if not force:
+            self._check_idle(key, name)
+        # whole or not at all: who asked may be cut off between one thing of it and the next
+        await whole(self._remove(record, name, force, volumes))
+
+    def _check_idle(self, key: Key, name: str) -> None:
+        if key in self._lives or self._lives.restarting(key):
             raise FailedPrecondition(
                 f"container {name!r}: is running", hint="stop it first, or use --force"
             )
-        self._lives.no_restart(key)
+
+    async def _remove(self, record: Container, name: str, force: bool, volumes: bool) -> None:
+        key = (scope.namespace(), record.id)
+        if force:
+            self._lives.no_restart(key)
         async with self._lives.gate(key):
+            if not force:
+                self._check_idle(key, name)  # somebody may have started it meanwhile
             watcher = self._lives.watcher(key)
             if watcher is not None:
                 await self._supervision.stopped_by_hand(record)
@@ -370,7 +389,7 @@ class Containers:
         mounts, _ = await asyncio.gather(
             snapshotter.prepare(record.id, chain_id), asyncio.to_thread(recipe.prepare)
         )
-        binds = await self.storage.binds(recipe.config)
+        binds = await self.storage.binds(recipe.config, recipe.place)
         await self.storage.fill(recipe.config, mounts, recipe.place)
         recipe = replace(recipe, binds=tuple(binds))
         document = await asyncio.to_thread(lambda: recipe.spec(recipe.user(mounts)))
@@ -380,7 +399,8 @@ class Containers:
         stdio = self.logs.stdio(record, recipe.place, fifos)
         try:
             rootfs = mapped(mounts, recipe.ids)
-            await self._tasks.create(record.id, rootfs=rootfs, stdio=stdio)
+            async with self.storage.parts(recipe.config, recipe.place):
+                await self._tasks.create(record.id, rootfs=rootfs, stdio=stdio)
         except CoredError as error:
             command = recipe.command[0]
             explained = await self.diagnosis.explained(record, error)
@@ -415,12 +435,13 @@ class Containers:
         await self.networking.leave(record.id)
         with suppress(NotFound):
             await self._snapshotters[record.snapshotter].remove(record.snapshot_key)
-        with suppress(NotFound):
-            await self._store.delete(record.id)
-        self.health.forget(record.id)
         await asyncio.to_thread(self._recipe(record.id, config, _NO_IMAGE).discard)
         if volumes:
             await self.storage.release(config, record.id)
+        self.health.forget(record.id)
+        # last: while it is there, somebody can try again
+        with suppress(NotFound):
+            await self._store.delete(record.id)
         self._lives.gone(key)
 
     async def _there(self, id: str) -> bool:
@@ -445,8 +466,20 @@ class Containers:
         return self._root / scope.namespace() / id
 
 
+def _of_platform(config: ContainerConfig, image: ImageConfig) -> None:
+    """NotFound where an image of one platform alone is not the one that was asked for."""
+    if not config.platform or not image.platform.architecture:
+        return
+    wanted = platforms.parse(config.platform)
+    if platforms.rank(wanted, image.platform) is None:
+        raise NotFound(
+            f"image {config.image!r}: is for {platforms.format(image.platform)}, "
+            f"not for {platforms.format(wanted)}"
+        )
+
+
 def _completed(config: ContainerConfig, image: ImageConfig) -> ContainerConfig:
-    """With what the image says of its end and its health. InvalidArgument."""
+    """With what the image says of its end, its health and its ports. InvalidArgument."""
     restarts.check(config.restart, auto_remove=config.auto_remove)
     health.check(config.health)
     signal_number(config.stop_signal)
@@ -454,6 +487,7 @@ def _completed(config: ContainerConfig, image: ImageConfig) -> ContainerConfig:
     return replace(
         config,
         stop_signal=config.stop_signal or image.stop_signal,
+        exposed=tuple(dict.fromkeys((*config.exposed, *image.exposed_ports))),
         health=health.merged(config.health, theirs),
     )
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import OrderedDict
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from cored import linux, scope
+from cored import scope
 from cored.abc.records import Container
 from cored.abc.runtime import ExecOptions, Exit, Stdio
 from cored.abc.values import Typed
@@ -19,7 +18,7 @@ from cored.engine import names
 from cored.engine.gather import whole
 from cored.engine.tasks import Tasks
 from cored.errors import CoredError, FailedPrecondition, InvalidArgument, NotFound
-from cored.oci import capabilities
+from cored.oci import capabilities, files
 from cored.oci.security import Host
 from cored.oci.users import User, groups, resolve
 from cored.scope import Scope
@@ -161,7 +160,7 @@ def _process(record: Container, config: ExecConfig, pid: int, host: Host) -> dic
 
 
 def _user(before: dict[str, Any], config: ExecConfig, pid: int) -> dict[str, Any]:
-    read = _reader(pid)
+    read = partial(files.text, f"/proc/{pid}/root")
     user = User(before.get("uid", 0), before.get("gid", 0), tuple(before.get("additionalGids", ())))
     if config.user:
         user = resolve(config.user, read)
@@ -183,16 +182,3 @@ def _capabilities(process: dict[str, Any], config: ExecConfig, host: Host) -> No
     process["capabilities"] = {
         "bounding": bounding, "effective": granted, "permitted": granted,
     }  # fmt: skip
-
-
-def _reader(pid: int) -> Callable[[str], str]:
-    """Files of the container that a process is the first one of."""
-
-    def read(path: str) -> str:
-        try:
-            with linux.opened_below(f"/proc/{pid}/root", path) as place:
-                return Path(place).read_text(errors="replace")
-        except OSError:
-            return ""
-
-    return read

@@ -18,7 +18,7 @@ from cored.abc.records import Container
 from cored.abc.snapshots import Snapshotter
 from cored.abc.values import Mount
 from cored.archive.changes import Change, between, in_upper
-from cored.archive.place import mounted, placed
+from cored.archive.place import mounted, mounted_for_now, placed
 from cored.engine.containers import Containers
 from cored.engine.names import new_id
 from cored.engine.snapshotters import Snapshotters
@@ -29,8 +29,8 @@ from cored.errors import (
     InvalidArgument,
     NotFound,
     PermissionDenied,
-    from_mount_error,
 )
+from cored.threads import finished
 
 __all__ = ["Changed", "Entry", "Files"]
 
@@ -159,9 +159,11 @@ class Files:
             Mount("bind", bind.source, bind.target, ("rbind", "ro" if bind.read_only else "rw"))
             for bind in sorted(binds, key=lambda bind: bind.target.count("/"))
         ]
-        async with self._mounted(mounts, more) as root:
-            yield root
-        await self._containers.storage.ended(config)
+        try:
+            async with self._mounted(mounts, more) as root:
+                yield root
+        finally:
+            await asyncio.shield(self._containers.storage.ended(config))
 
     @asynccontextmanager
     async def _bare(self, record: Container) -> AsyncIterator[str]:
@@ -170,30 +172,22 @@ class Files:
 
     @asynccontextmanager
     async def _mounted(self, mounts: Sequence[Mount], more: Sequence[Mount]) -> AsyncIterator[str]:
-        place = linux.mounted(mounts, self._state)
-        try:
-            root = await asyncio.to_thread(place.__enter__)
-        except OSError as error:
-            raise from_mount_error("root filesystem", error) from error
-        try:
-            # a place that the container has never been started with is not there
-            done = await asyncio.to_thread(_mount_there, root, more)
+        done: list[str] = []
+        async with mounted_for_now(mounts, self._state, "root filesystem") as root:
             try:
+                # a place that the container has never been started with is not there
+                await finished(_mount_there, root, more, done)
                 yield os.fspath(root)
             finally:
-                await asyncio.to_thread(_unmount, done)
-        finally:
-            await asyncio.to_thread(place.__exit__, None, None, None)
+                await finished(_unmount, done)
 
 
-def _mount_there(root: Path, mounts: Sequence[Mount]) -> list[str]:
-    done = []
+def _mount_there(root: Path, mounts: Sequence[Mount], done: list[str]) -> None:
     for mount in mounts:
         with suppress(FileNotFoundError), linux.opened_below(str(root), mount.target) as place:
             target = os.readlink(place)  # noqa: PTH115
             linux.mount_all([Mount(mount.type, mount.source, options=mount.options)], target)
             done.append(target)
-    return done
 
 
 def _unmount(places: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import resource
@@ -42,6 +43,8 @@ def probe(root: Path = Path("/")) -> Host:
         or (cgroup / "blkio/blkio.bfq.weight").exists(),
         hugepages=_hugepages(root),
         realtime=(cgroup / "cpu/cpu.rt_period_us").exists(),
+        cpus=_numbers(cgroup, "cpus") or tuple(sorted(os.sched_getaffinity(0))),
+        memory_nodes=_numbers(cgroup, "mems"),
     )  # fmt: skip
 
 
@@ -98,6 +101,17 @@ def _hugepages(root: Path) -> frozenset[str]:
     place = root / "sys/kernel/mm/hugepages"
     sizes = [int(e.name.split("-")[1][:-2]) for e in place.glob("hugepages-*kB")]
     return frozenset(f"{s >> 20}GB" if s >= 1 << 20 else f"{s >> 10}MB" for s in sizes)
+
+
+def _numbers(cgroup: Path, kind: str) -> tuple[int, ...]:
+    """CPUs or memory nodes of the root cgroup, of either version."""
+    places = (cgroup / f"cpuset.{kind}.effective", cgroup / f"cpuset/cpuset.{kind}")
+    text = next(filter(None, (_text(place).strip() for place in places)), "")
+    found: list[int] = []
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return tuple(found)
 
 
 def _text(path: Path) -> str:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from cored.errors import InvalidArgument
+from cored.moments import moment
 from cored.oci.digest import is_digest
 from cored.oci.reference import parse as parse_reference
 
 __all__ = ["ImageFilters", "seconds"]
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _KEYS = ("reference", "label", "label!", "dangling", "before", "since", "until")
 
 
@@ -62,7 +61,7 @@ class ImageFilters:
             case "before":
                 self.before = seconds(await created(value))
             case _:
-                self.before = _moment(value)
+                self.before = moment(value) / 10**9
 
     def pass_(self, name: str, created: str, labels: Mapping[str, str]) -> bool:
         """Whether an image fits: its record's name, its config's time and labels."""
@@ -115,21 +114,6 @@ def _pattern(text: str) -> re.Pattern[str]:
         return re.compile(made)
     except re.error as error:
         raise InvalidArgument(f"filter reference={text}: {error}") from error
-
-
-def _moment(text: str) -> float:
-    """A duration before now (24h, 90m), Unix seconds, or a date."""
-    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
-    if text and "".join(number + unit for number, unit in parts) == text:
-        return time.time() - sum(float(number) * _UNITS[unit] for number, unit in parts)
-    if text.isdecimal():
-        return float(text)
-    found = seconds(text)
-    if not found:
-        raise InvalidArgument(
-            f"filter until={text}: not a time", hint="24h, 2026-01-31, or Unix seconds"
-        )
-    return found
 
 
 def seconds(text: str) -> float:

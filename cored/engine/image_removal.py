@@ -12,6 +12,7 @@ from cored.abc.records import Container, ContainerStore, Image, ImageStore
 from cored.abc.snapshots import Snapshotter
 from cored.engine.image_details import ImageDetails, parts
 from cored.engine.images import Images
+from cored.engine.workload import image_id
 from cored.errors import FailedPrecondition, InvalidArgument, NotFound
 from cored.metadata.gc import Scheduler
 from cored.oci.chainid import chain_ids
@@ -128,13 +129,19 @@ class ImageRemoval:
     async def users(self, names: Sequence[Image]) -> list[Container]:
         """Containers that were made from an image, under whatever name it had then."""
         known = {image.name for image in names}
-        chains = set()
+        chains, ids = set(), set()
         for part in await parts(self._content, names[0].target):
+            ids.add(part.manifest.config.digest)
             if part.config is not None and part.config.diff_ids:
                 chains.add(chain_ids(part.config.diff_ids)[-1])
         found = []
         for container in await self._containers.list():
-            if container.image in known or await self._parent(container) in chains:
+            # layers may be another image's as well, and a name may have moved on
+            if id := image_id(container):
+                used = id in ids
+            else:
+                used = container.image in known or await self._parent(container) in chains
+            if used:
                 found.append(container)
         return found
 

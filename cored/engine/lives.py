@@ -29,13 +29,15 @@ class Lives:
         self._ended: OrderedDict[Key, Exit] = OrderedDict()
         self._waiting: dict[Key, list[asyncio.Future[Exit]]] = {}
         self._gates: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
+        self._pens: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
 
     def gate(self, key: Key) -> asyncio.Lock:
         """Held by who starts, stops or removes a container."""
-        lock = self._gates.get(key)
-        if lock is None:
-            lock = self._gates[key] = asyncio.Lock()
-        return lock
+        return _lock(self._gates, key)
+
+    def pen(self, key: Key) -> asyncio.Lock:
+        """Held for a moment by who changes the state in a container's record."""
+        return _lock(self._pens, key)
 
     def __contains__(self, key: Key) -> bool:
         return key in self._watchers
@@ -119,3 +121,10 @@ class Lives:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _lock(locks: WeakValueDictionary[Key, asyncio.Lock], key: Key) -> asyncio.Lock:
+    lock = locks.get(key)
+    if lock is None:
+        lock = locks[key] = asyncio.Lock()
+    return lock

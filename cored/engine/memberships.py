@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from cored import scope
@@ -11,7 +11,7 @@ from cored.engine.containers import Containers
 from cored.engine.networks import Catalog, Connections, Endpoint, UserNetwork
 from cored.engine.networks.catalog import DEFAULT
 from cored.engine.networks.values import Connection
-from cored.engine.workload import NAME, ContainerConfig, decoded, encoded
+from cored.engine.workload import CONFIG, NAME, ContainerConfig, decoded, with_config
 from cored.errors import AlreadyExists, FailedPrecondition, NotFound
 from cored.scope import Scope
 
@@ -60,7 +60,7 @@ class Memberships:
         if self._containers.running(record.id):
             names = [record.labels.get(NAME, record.id[:12]), record.id[:12]]
             await self._connections.connect(record.id, names, endpoint)
-        await self._put(record, replace(config, endpoints=(*config.endpoints, endpoint)))
+        await self._put(record.id, lambda now: replace(now, endpoints=(*now.endpoints, endpoint)))
 
     async def disconnect(self, name: str, network: str) -> None:
         """Take a container out of a network. NotFound when it is not in it."""
@@ -71,11 +71,7 @@ class Memberships:
             raise NotFound(f"container {name!r}: is not in network {network!r}")
         if self._containers.running(record.id):
             await self._connections.disconnect(record.id, found)
-        rest = tuple(one for one in config.endpoints if one.network != found)
-        first = config.network
-        if (first or DEFAULT) == found:
-            first = rest[0].network if rest else "none"
-        await self._put(record, replace(config, network=first, endpoints=rest))
+        await self._put(record.id, lambda now: _without(now, found))
 
     async def members(self, network: UserNetwork) -> Sequence[Member]:
         """Who is in a network now, in all namespaces."""
@@ -119,10 +115,19 @@ class Memberships:
                 found += [(namespace.name, one) for one in await self._store.list()]
         return found
 
-    async def _put(self, record: Container, config: ContainerConfig) -> None:
-        _, state = decoded(await self._store.get(record.id))
-        extensions: Mapping[str, object] = {**record.extensions, **encoded(config, state)}
-        await self._store.update(replace(record, extensions=extensions), ("extensions",))  # type: ignore[arg-type]
+    async def _put(self, id: str, change: Callable[[ContainerConfig], ContainerConfig]) -> None:
+        # what it is now, and nothing else: it may have ended meanwhile
+        record = await self._store.get(id)
+        config = change(decoded(record)[0])
+        await self._store.update(with_config(record, config), (f"extensions.{CONFIG}",))
+
+
+def _without(config: ContainerConfig, network: str) -> ContainerConfig:
+    rest = tuple(one for one in config.endpoints if one.network != network)
+    first = config.network
+    if (first or DEFAULT) == network:
+        first = rest[0].network if rest else "none"
+    return replace(config, network=first, endpoints=rest)
 
 
 def _names(config: ContainerConfig) -> set[str]:

@@ -17,6 +17,7 @@ from cored.engine.mount_transforms import TRANSFORMS, Roots, split
 from cored.errors import Unimplemented, from_mount_error
 from cored.metadata.activations import Activations
 from cored.scope import Scope
+from cored.threads import finished
 
 __all__ = ["MountManager"]
 
@@ -64,9 +65,7 @@ class MountManager:
             began = time.time_ns()
             place = self._root / str(number)
             try:
-                active, system = await asyncio.to_thread(
-                    self._make, place, tuple(mounts), count, temporary
-                )
+                active, system = await finished(self._make, place, tuple(mounts), count, temporary)
                 made = Activation(name, active, system, labels, began, time.time_ns())
                 await self._store.finish(made)
             except BaseException:

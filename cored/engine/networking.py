@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from ipaddress import ip_address
@@ -20,6 +21,7 @@ NONE = ("none", "private")
 SHARED = "container:"
 _GATEWAY = "host-gateway"
 _ALONE = (*NONE, "host")
+_MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
 
 
 class Networking:
@@ -34,14 +36,20 @@ class Networking:
         alone = first in _ALONE or first.startswith(SHARED)
         if alone and config.endpoints:
             raise InvalidArgument(f"network {first!r}: goes with no other network")
-        if alone and config.ports and first not in NONE:
-            raise InvalidArgument(f"network {first!r}: publishes no ports of its own")
+        if first.startswith(SHARED):
+            _shares(config)
+        if config.links and (first == "host" or first.startswith(SHARED)):
+            raise InvalidArgument(f"network {first!r}: has no links")
         for endpoint in config.endpoints:
             if endpoint.network in _ALONE or endpoint.network.startswith(SHARED):
                 raise InvalidArgument(f"network {endpoint.network!r}: goes with no other network")
-            for text in (endpoint.ip, endpoint.ip6):
-                if text:
-                    _address(text)
+            for text in filter(None, (endpoint.ip, endpoint.ip6)):
+                _address(text)
+            if endpoint.mac and not _MAC.fullmatch(endpoint.mac):
+                raise InvalidArgument(f"hardware address {endpoint.mac!r}: not understood")
+        for port in config.ports:
+            if port.host_ip:
+                _address(port.host_ip)
         for entry in config.extra_hosts:
             _host(entry)
         for text in config.dns.servers:
@@ -87,6 +95,22 @@ class Networking:
     def of(self, id: str) -> list[Connection]:
         """What a container is attached to."""
         return self.connections.of(id)
+
+
+def _shares(config: ContainerConfig) -> None:
+    """InvalidArgument for what another's network namespace leaves no room for."""
+    for said, what in (
+        (config.hostname, "a host name"),
+        (config.ports or config.publish_all, "published ports"),
+        (config.exposed, "exposed ports"),
+        (config.dns.servers or config.dns.search or config.dns.options, "name servers"),
+        (config.extra_hosts, "lines for /etc/hosts"),
+    ):
+        if said:
+            raise InvalidArgument(
+                f"network {config.network!r}: excludes {what} of one's own",
+                hint=f"give them to {config.network.removeprefix(SHARED)}",
+            )
 
 
 def _endpoints(config: ContainerConfig) -> list[Endpoint]:

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -18,9 +19,10 @@ from cored.engine.networks import files
 from cored.engine.sharing import Borrowed
 from cored.engine.workload import Binding, ContainerConfig
 from cored.errors import InvalidArgument, NotFound, from_mount_error
+from cored.oci.files import text
 from cored.oci.manifest import ImageConfig
 from cored.oci.mounts import Bind
-from cored.oci.resources import WEIGHT, Resources, Throttle, document
+from cored.oci.resources import WEIGHT, Resources, Throttle, document, fit
 from cored.oci.security import Host
 from cored.oci.spec import SpecOptions, build, environment
 from cored.oci.users import IdRange, User, groups, resolve, simple
@@ -98,6 +100,8 @@ class Recipe:
         weights = limits.blkio_weight or any(one.kind == WEIGHT for one in limits.throttles)
         if weights and not host.blkio_weight:
             found.append("blkio weight: this kernel has none; it has no effect")
+        if config.network == "host" and config.ports and not config.publish_all:
+            found.append("published ports: the network is the host's; they have no effect")
         if config.oom_score_adj < host.oom_floor:
             found.append(f"OOM score: {host.oom_floor}, the daemon may not go below its own")
         if host.selinux is None and any(label != "disable" for label in config.security.labels):
@@ -118,6 +122,7 @@ class Recipe:
             )
         limits = self.config.resources
         document(limits)
+        fit(limits, self.host.cpus, self.host.memory_nodes)
         for size in limits.hugepage_limits:
             if size not in self.host.hugepages:
                 there = " ".join(sorted(self.host.hugepages)) or "nothing"
@@ -160,7 +165,8 @@ class Recipe:
             os.mkfifo(path, 0o600)
         self.share_memory()
         for bind in self.config.mounts:
-            if bind.create_source:
+            # what is there may be a file, a socket, a device
+            if bind.create_source and not Path(bind.source).exists():
                 Path(bind.source).mkdir(parents=True, exist_ok=True)
 
     def share_memory(self) -> None:
@@ -177,6 +183,9 @@ class Recipe:
         """Remove the directory; fine when it is gone."""
         if (self.place / "shm").is_mount():
             linux.unmount_all(self.place / "shm", lazy=True)
+        # where a daemon was killed that looked into the root filesystem, or created a task
+        for left in [*self.place.glob("cored-mount-*"), *self.place.glob("part-*")]:
+            linux.unmount_all(left, lazy=True)
         shutil.rmtree(self.place, ignore_errors=not self.place.exists())
 
     def user(self, rootfs: Sequence[Mount]) -> User:
@@ -187,8 +196,9 @@ class Recipe:
             return replace(known, groups=(*known.groups, *groups(more, lambda path: "")))
         try:
             with linux.mounted(rootfs, self.place) as root:
-                found = resolve(wanted, lambda path: _read(root, path))
-                added = groups(more, lambda path: _read(root, path))
+                read = partial(text, str(root))
+                found = resolve(wanted, read)
+                added = groups(more, read)
         except OSError as error:
             raise from_mount_error(f"container {self.id[:12]}: root filesystem", error) from error
         return replace(found, groups=(*found.groups, *added))
@@ -284,12 +294,3 @@ def _check_bind(bind: Binding) -> None:
         raise InvalidArgument(f"volume target {bind.target!r}: must be absolute, and not /")
     if not bind.create_source and not Path(bind.source).exists():
         raise NotFound(f"volume {bind.source!r}: no such file or directory")
-
-
-def _read(root: Path, path: str) -> str:
-    """A file of the container's, looked up as the container would; '' where there is none."""
-    try:
-        with linux.opened_below(str(root), path) as place:
-            return Path(place).read_text(errors="replace")
-    except OSError:
-        return ""

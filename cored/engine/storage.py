@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from cored.abc.records import Container, ContainerStore
 from cored.abc.values import Mount
 from cored.copies import copy_tree
 from cored.engine.volumes import Catalog
-from cored.engine.workload import ContainerConfig, VolumeMount, decoded
+from cored.engine.workload import Binding, ContainerConfig, VolumeMount, decoded
 from cored.errors import FailedPrecondition, InvalidArgument, NotFound, from_mount_error
-from cored.oci.mounts import Bind
+from cored.oci.mounts import Bind, Tmpfs
+from cored.threads import finished
 
 __all__ = ["MountPoint", "Storage"]
 
@@ -53,6 +55,7 @@ class Storage:
 
         ``find`` answers the record for a name in ``volumes_from`` (an awaitable).
         """
+        _once(config)
         config = await self._borrowed(config, find)
         taken = {bind.target.rstrip("/") for bind in config.mounts}
         taken |= {one.target.rstrip("/") for one in config.volumes}
@@ -74,15 +77,39 @@ class Storage:
             raise
         return replace(config, volumes=tuple(found))
 
-    async def binds(self, config: ContainerConfig) -> list[Bind]:
-        """What of it is mounted; volumes are attached."""
+    async def binds(self, config: ContainerConfig, aside: Path | None = None) -> list[Bind]:
+        """What of it is mounted; volumes are attached, and parts of volumes are where
+        :meth:`parts` mounts them in ``aside``."""
         found = [
             Bind(b.source, b.target, b.read_only, b.propagation, b.shallow) for b in config.mounts
         ]
-        for one in config.volumes:
+        for number, one in enumerate(config.volumes):
             place = await self.volumes.attach(await self.volumes.get(one.name))
-            found.append(Bind(str(_below(place, one)), one.target, one.read_only))
+            source = _below(place, one)
+            if one.subpath and aside is not None:
+                source = _part(aside, number)
+            found.append(Bind(str(source), one.target, one.read_only))
         return found
+
+    @asynccontextmanager
+    async def parts(self, config: ContainerConfig, aside: Path) -> AsyncIterator[None]:
+        """Keep the parts of volumes mounted in ``aside``, for a task that is being created.
+
+        Who else has the volume may have made a link of one of them since it was looked up, which
+        the runtime would follow to anywhere on the host.
+        """
+        wanted = [
+            (self.volumes.directory(await self.volumes.get(one.name)), one, _part(aside, number))
+            for number, one in enumerate(config.volumes)
+            if one.subpath
+        ]
+        try:
+            if wanted:
+                await finished(_mount_parts, wanted)
+            yield
+        finally:
+            if wanted:
+                await finished(_unmount_parts, wanted)
 
     async def fill(self, config: ContainerConfig, rootfs: Sequence[Mount], aside: Path) -> None:
         """Copy what the image has into empty volumes; ``aside`` is for a mount of the moment."""
@@ -140,7 +167,8 @@ class Storage:
             source = ""
             with suppress(NotFound):
                 volume = await self.volumes.get(one.name)
-                source = str(_below(self.volumes.directory(volume), one))
+                # not looked up: a container that made a link of it must not be in the way of a list
+                source = str(self.volumes.directory(volume) / one.subpath)
             found.append(
                 MountPoint("volume", one.name, source, one.target, one.driver, one.read_only)
             )
@@ -165,6 +193,18 @@ class Storage:
         return replace(config, mounts=tuple(binds), volumes=tuple(volumes))
 
 
+def _once(config: ContainerConfig) -> None:
+    """InvalidArgument where two things are to be mounted at the same place."""
+    seen = set()
+    lists: tuple[Sequence[Binding | VolumeMount | Tmpfs], ...]
+    lists = (config.mounts, config.volumes, config.tmpfs)
+    for one in (one for several in lists for one in several):
+        target = os.path.normpath(one.target)
+        if target in seen:
+            raise InvalidArgument(f"mount at {target!r}: there are two", hint="leave one away")
+        seen.add(target)
+
+
 def _check(wanted: VolumeMount) -> None:
     if not wanted.target.startswith("/") or wanted.target == "/":
         raise InvalidArgument(f"volume target {wanted.target!r}: must be absolute, and not /")
@@ -180,6 +220,31 @@ def _below(place: Path, one: VolumeMount) -> Path:
     if not found.exists():
         raise NotFound(f"volume {one.name!r}: has no {one.subpath!r}")
     return found
+
+
+def _part(aside: Path, number: int) -> Path:
+    return aside / f"part-{number}"
+
+
+def _mount_parts(wanted: Sequence[tuple[Path, VolumeMount, Path]]) -> None:
+    for place, one, part in wanted:
+        try:
+            with linux.opened_below(str(place), one.subpath) as source:
+                linux.unmount_all(part, lazy=True)  # a daemon was killed here
+                if Path(source).is_dir():
+                    part.mkdir(exist_ok=True)
+                else:
+                    part.touch()
+                linux.mount_all([Mount("bind", source, options=("rbind",))], part)
+        except OSError as error:
+            raise from_mount_error(f"volume {one.name!r}: its {one.subpath!r}", error) from error
+
+
+def _unmount_parts(wanted: Sequence[tuple[Path, VolumeMount, Path]]) -> None:
+    for _, _, part in wanted:
+        linux.unmount_all(part, lazy=True)
+        with suppress(FileNotFoundError):
+            (part.rmdir if part.is_dir() else part.unlink)()
 
 
 def _fill(rootfs: Sequence[Mount], aside: Path, wanted: Sequence[tuple[str, Path]]) -> None:

@@ -33,6 +33,7 @@ from cored.engine.userns import ids_of, mapped
 from cored.engine.why import Diagnosis
 from cored.engine.workload import (
     NAME,
+    STATE,
     ContainerConfig,
     ContainerState,
     decoded,
@@ -85,6 +86,8 @@ class Supervision:
         # who wanted the end of those that are about to have it
         self._asked: dict[Key, tuple[str, float]] = {}
         self._backoff = Backoff()
+        # whose tasks could not be deleted: they are in the way of the next start
+        self._stuck: set[Key] = set()
         self._oom: set[Key] = set()
         self._due: list[Key] = []
 
@@ -104,6 +107,8 @@ class Supervision:
             # a task that was created, not started, has the streams of then
             await self.end_task(record.id)
         try:
+            if key in self._stuck:
+                await self.end_task(record.id)
             await self.storage.ready(config)
             if key in self._tasks.known() and await self._outdated(record, config):
                 fifos = joinable((await self._tasks.state(record.id)).stdio)
@@ -147,7 +152,8 @@ class Supervision:
         recipe = self._recipe(record.id, config)
         fifos = fifos if fifos.stdin or fifos.stdout or fifos.stderr else recipe.fifos
         stdio = self._logs.stdio(record, recipe.place, fifos)
-        await self._tasks.create(record.id, rootfs=mapped(mounts, ids_of(record)), stdio=stdio)
+        async with self.storage.parts(config, recipe.place):
+            await self._tasks.create(record.id, rootfs=mapped(mounts, ids_of(record)), stdio=stdio)
 
     async def _join(self, record: Container) -> None:
         """Put a created container into its networks. CoredError, as they have it."""
@@ -169,50 +175,73 @@ class Supervision:
             self.health.end(id)
             causes = await self._causes(key) if exit.status else {}
             # the kernel takes its time with both
-            await asyncio.gather(self._freed(id, config), self.networking.leave(id))
-            with suppress(NotFound):  # or the whole container
-                # much may have been changed meanwhile: networks, limits, policies
-                await self._after(key, await self._store.get(id), exit, causes)
+            await asyncio.gather(
+                self._tried(key, self._freed(key, config)),
+                self._tried(key, self.networking.leave(id)),
+            )
+            # much may have been changed meanwhile: networks, limits, policies
+            await self._tried(key, self._after(key, exit, causes))
         except CoredError as error:
-            log.get("containers").error("after the end", id=id, error=str(error))
+            log.get("containers").error("end unknown", id=id, error=str(error))
             raise
         finally:
             self.lives.over(key)
         self.lives.settle(key, exit)
         return exit
 
-    async def _freed(self, id: str, config: ContainerConfig) -> None:
-        with suppress(NotFound):  # a containerd client has deleted the task itself
-            left = Stdio()
+    async def _tried(self, key: Key, work: Awaitable[None]) -> None:
+        """One step after an end: that it fails must not keep the others from being done."""
+        try:
+            await work
+        except NotFound:
+            pass  # a containerd client has deleted the task itself, or the whole container
+        except Exception as error:
+            log.get("containers").error("after the end", id=key[1], error=repr(error))
+
+    async def _freed(self, key: Key, config: ContainerConfig) -> None:
+        id, left = key[1], Stdio()
+        self._stuck.add(key)
+        try:
             if config.terminal and config.open_stdin:  # others cannot be detached from
                 left = joinable((await self._tasks.state(id)).stdio)
             await self._tasks.delete(id)
-            _remove_left(left)
+        finally:
+            if key not in self._tasks.known():
+                self._stuck.discard(key)
+        _remove_left(left)
 
     async def _causes(self, key: Key) -> Mapping[str, int]:
         task = self._tasks.known().get(key)
-        return {} if task is None else await asyncio.to_thread(task.causes)
+        try:
+            return {} if task is None else await asyncio.to_thread(task.causes)
+        except (CoredError, OSError) as error:
+            log.get("containers").warning("causes", id=key[1], error=str(error))
+            return {}
 
-    async def _after(
-        self, key: Key, record: Container, exit: Exit, causes: Mapping[str, int]
-    ) -> None:
-        config, state = decoded(record)
-        await self.storage.ended(config, key[1])
+    async def _after(self, key: Key, exit: Exit, causes: Mapping[str, int]) -> None:
+        record = await self._store.get(key[1])
+        config, _ = decoded(record)
+        await self._tried(key, self.storage.ended(config, key[1]))
         # while no daemon was there nobody has heard of it
         oom = key in self._oom or causes.get("oom_kills", 0) > 0
         self._oom.discard(key)
-        ended = replace(
-            state, exited_at=exit.exited_at, exit_status=exit.status, oom_killed=oom,
-            causes=causes, asked=self._who_asked(key),
-        )  # fmt: skip
+        asked = self._who_asked(key)
+
+        def ended(record: Container) -> ContainerState:
+            config, state = decoded(record)
+            state = replace(
+                state, exited_at=exit.exited_at, exit_status=exit.status, oom_killed=oom,
+                causes=causes, asked=asked,
+            )  # fmt: skip
+            return replace(state, restarting=restarts.wanted(config.restart, state))
+
         if config.auto_remove:
             if exit.status:
-                await self._diagnosis.remember(with_state(record, ended))
+                await self._diagnosis.remember(with_state(record, ended(record)))
             await self._discard(record, volumes=True)
             return
-        again = restarts.wanted(config.restart, ended)
-        await self.put(record, replace(ended, restarting=again))
-        if again:
+        _, state = decoded(await self._amended(key, ended))
+        if state.restarting:
             delay = self._backoff.next(key, state.started_at, exit)
             self.lives.restart_later(key, self._again(key, delay))
 
@@ -246,11 +275,11 @@ class Supervision:
         """It could not be started: keep why, as the record says it, and free the task."""
         with suppress(CoredError):
             await self._tasks.kill(record.id, signal.SIGKILL)
-        with suppress(CoredError):
-            await self._tasks.delete(record.id)
-        await self.networking.leave(record.id)
+        key = (scope.namespace(), record.id)
         config, _ = decoded(record)
-        await self.storage.ended(config)
+        await self._tried(key, self._freed(key, replace(config, terminal=False)))
+        await self._tried(key, self.networking.leave(record.id))
+        await self._tried(key, self.storage.ended(config))
         failed = ContainerState(
             exited_at=time.time_ns(), exit_status=128, error=str(error), restarts=again,
             lives=decoded(record)[1].after(again, 0).lives,
@@ -260,16 +289,17 @@ class Supervision:
             await self._discard(record, volumes=True)
         else:
             await self.put(record, failed)
-        key = (scope.namespace(), record.id)
         self.lives.settle(key, Exit(0, failed.exit_status, failed.exited_at))
 
     async def adopt(self, record: Container) -> None:
-        """A container of an earlier daemon."""
-        config, state = decoded(record)
+        """A container of an earlier daemon; a broken one must not keep this one from coming."""
         key = (scope.namespace(), record.id)
-        known = key in self._tasks.known()
+        await self._tried(key, self._adopt(key, record))
+
+    async def _adopt(self, key: Key, record: Container) -> None:
+        config, state = decoded(record)
         self.health.recall(record.id, self._recipe(record.id, config).place)
-        if known and (await self._tasks.state(record.id)).status is not Status.CREATED:
+        if key in self._tasks.known() and await self._started(record.id):
             self.lives.begin(key, self._ending(key, record.id, config))
             if config.health is not None:
                 place = self._recipe(record.id, config).place
@@ -281,11 +311,19 @@ class Supervision:
         if state.started_at and not state.exited_at:
             now = time.time_ns()
             error = "ended with the machine"
-            state = replace(state, exited_at=now, exit_status=137, error=error)
+            state = replace(state, exited_at=now, exit_status=255, error=error)
             await self.put(record, state)
         if state.exited_at and restarts.wanted(config.restart, state, boot=True):
             await self.put(record, replace(state, restarting=True, stopped=False))
             self._due.append(key)
+
+    async def _started(self, id: str) -> bool:
+        try:
+            return (await self._tasks.state(id)).status is not Status.CREATED
+        except CoredError as error:
+            # most likely it runs, and its shim will answer later
+            log.get("containers").warning("not answering", id=id, error=str(error))
+            return True
 
     def restart_due(self) -> None:
         """Start those that :meth:`adopt` has found waiting; what others have left is cleared."""
@@ -301,16 +339,24 @@ class Supervision:
             with suppress(NotFound):
                 await self._tasks.wait(id)
                 await self._tasks.delete(id)
+        self._stuck.discard((scope.namespace(), id))
 
     async def put(self, record: Container, state: ContainerState) -> Container:
-        return await self._store.update(with_state(record, state), ("extensions",))
+        # only this: names and limits may have been changed since somebody read the record
+        return await self._store.update(with_state(record, state), (f"extensions.{STATE}",))
+
+    async def _amended(self, key: Key, change: Callable[[Container], ContainerState]) -> Container:
+        """Make the state another by what it is now: of two who do so the second sees the first."""
+        async with self.lives.pen(key):
+            record = await self._store.get(key[1])
+            return await self.put(record, change(record))
 
     async def stopped_by_hand(self, record: Container) -> None:
         """Keep that somebody wanted it to end, where its policy asks for that."""
         config, _ = decoded(record)
         if config.restart.name not in ("", "no"):
-            current = await self._store.get(record.id)
-            await self.put(current, replace(decoded(current)[1], stopped=True))
+            key = (scope.namespace(), record.id)
+            await self._amended(key, lambda now: replace(decoded(now)[1], stopped=True))
 
     def asked(self, id: str, what: str, within: float = 10.0) -> None:
         """Somebody does what may end it in so many seconds."""
@@ -324,10 +370,10 @@ class Supervision:
 
     async def put_off(self, id: str) -> None:
         """A restart that was awaited is not to come."""
-        record = await self._store.get(id)
-        state = replace(decoded(record)[1], restarting=False)
-        await self.put(record, state)
-        self.lives.settle((scope.namespace(), id), Exit(0, state.exit_status, state.exited_at))
+        key = (scope.namespace(), id)
+        record = await self._amended(key, lambda now: replace(decoded(now)[1], restarting=False))
+        _, state = decoded(record)
+        self.lives.settle(key, Exit(0, state.exit_status, state.exited_at))
 
     async def notice_oom(self) -> None:
         async for envelope in self._bus.subscribe(("topic==/tasks/oom",)):

@@ -119,8 +119,12 @@ class Tasks:
         checkpoint: str = "",
         options: Typed | None = None,
         runtime: str = "",
+        spec: Typed | None = None,
     ) -> ProcessState:
-        """Create the task of a container's record. AlreadyExists; FailedPrecondition."""
+        """Create the task of a container's record. AlreadyExists; FailedPrecondition.
+
+        ``spec`` goes before the record's: for what must not be kept.
+        """
         key = (scope.namespace(), container_id)
         record = await (await self._containers.get()).get(container_id)
         if record.spec is None:
@@ -128,7 +132,7 @@ class Tasks:
         if key in self._entries or key in self._creating:
             raise AlreadyExists(f"task {container_id!r}: already exists")
         wanted = CreateOptions(
-            spec=self._adjusted(record.spec, container_id),
+            spec=self._adjusted(spec or record.spec, container_id),
             rootfs=rootfs,
             stdio=stdio or Stdio(),
             checkpoint=checkpoint,
@@ -158,6 +162,7 @@ class Tasks:
 
     async def _start(self, id: str, exec_id: str) -> int:
         entry = self._entry(id)
+        _check_exec(id, exec_id)
         async with entry.gate(exec_id):
             pid = entry.pids[exec_id] = await entry.task.start(exec_id)
             started: events.Event = events.TaskStart(id, pid)
@@ -183,6 +188,7 @@ class Tasks:
     async def _delete(self, id: str, exec_id: str) -> Exit:
         key = (scope.namespace(), id)
         entry = self._entry(id)
+        _check_exec(id, exec_id)
         if exec_id not in entry.over:
             await self._must_have_stopped(entry, id, exec_id)
         exit = await entry.task.delete(exec_id)
@@ -375,6 +381,15 @@ class Tasks:
         for watcher in watchers:
             watcher.cancel()
         await asyncio.gather(*watchers, return_exceptions=True)
+
+
+def _check_exec(id: str, exec_id: str) -> None:
+    """NotFound for what no exec can be called: files have their names."""
+    try:
+        if exec_id:
+            check_identifier("exec", exec_id)
+    except InvalidArgument:
+        raise NotFound(f"process {exec_id!r} of task {id!r}: not found") from None
 
 
 def _check_json(what: str, spec: Typed) -> None:

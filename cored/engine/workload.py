@@ -17,6 +17,9 @@ from cored.oci.security import Namespaces, Security
 from cored.oci.ulimits import Ulimit
 
 __all__ = [
+    "CONFIG",
+    "NAME",
+    "STATE",
     "Binding",
     "ContainerConfig",
     "ContainerState",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Container, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -61,7 +61,7 @@ class Collector:
         self._events = events
         self._guard = guard
         self._log = log.get("gc")
-        self.sweepers: list[Callable[[], Awaitable[None]]] = []
+        self.sweepers: list[Callable[[], Coroutine[Any, Any, None]]] = []
         """What owners of other things do when rows of theirs may have gone."""
 
     async def run(self) -> Collected:
@@ -75,7 +75,7 @@ class Collector:
                 await self._tried(f"snapshotter {id}", self._sweep_snapshots(id, snapshotter))
             await self._tried("content store", self._sweep_content())
             for sweep in self.sweepers:
-                await sweep()
+                await self._tried("what belongs to rows", sweep())
         for node in removed:
             await self._tell(node)
         done = Collected(tuple(removed), time.monotonic() - start)
@@ -100,11 +100,11 @@ class Collector:
         return {node: explain(graph, node) for node in named(known(self._db.read), namespace, id)}
 
     async def _tried(self, what: str, sweep: Coroutine[Any, Any, None]) -> None:
-        """A backend that is away (a proxy's peer) is swept the next time."""
+        """A backend that is away (a proxy's peer), or damaged, is swept the next time."""
         try:
             await sweep
-        except CoredError as error:
-            self._log.warning("not swept", what=what, error=str(error))
+        except Exception as error:
+            self._log.warning("not swept", what=what, error=str(error) or repr(error))
 
     async def _tell(self, node: Node) -> None:
         match node.type.partition("/"):
@@ -270,7 +270,7 @@ class Scheduler:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    def also(self, sweep: Callable[[], Awaitable[None]]) -> None:
+    def also(self, sweep: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Have ``sweep`` run at the end of each collection, while requests still wait."""
         self._collector.sweepers.append(sweep)
 
@@ -306,7 +306,8 @@ class Scheduler:
                 done = await self._collector.run()
                 # never busy for more than this share of the time
                 self._pause = done.seconds / max(self._config.pause_threshold, 0.001)
-            except CoredError as error:
-                log.get("gc").error("collection failed", error=str(error))
+            except Exception as error:
+                # whatever it is (a full disk): the daemon would not collect ever again
+                log.get("gc").error("collection failed", error=str(error) or repr(error))
             await self._wanted.wait()
             await asyncio.sleep(max(self._config.schedule_delay, self._pause))

@@ -223,12 +223,28 @@ class NamespacedSnapshotter(Snapshotter):
             try:
                 await self._db.write(work, durable=not where.passing)
             except BaseException:
-                await self._backend.remove(made)
+                # who is cut off is so perhaps when the row is about to be written
+                await asyncio.shield(self._undone(where, key, made))
                 raise
         self._guard.mutated()
         if kind is Kind.ACTIVE:
             await self._events.publish(SnapshotPrepare(key, parent, self._id))
         return mounts
+
+    async def _undone(self, where: Scope, key: str, made: str) -> None:
+        """Neither row nor snapshot of a creation that failed."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            row = connection.execute(
+                f"{_SELECT} AND key = ?", (where.namespace, self._id, key)
+            ).fetchone()
+            if row is not None and _row(row).backend_key == made:  # not somebody else's
+                self._delete(connection, where, key)
+
+        try:
+            await self._db.write(work)
+        finally:
+            await self._backend.remove(made)
 
     async def _check_new(self, where: Scope, name: str) -> None:
         """AlreadyExists when the snapshot that the client is about to make is there by name.

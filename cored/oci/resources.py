@@ -9,11 +9,12 @@ from typing import Any
 
 from cored.errors import InvalidArgument
 
-__all__ = ["RATES", "WEIGHT", "Resources", "Throttle", "document"]
+__all__ = ["RATES", "WEIGHT", "Resources", "Throttle", "document", "fit"]
 
 # what a container needs to be started at all, as docker has it
 _LEAST_MEMORY = 6 << 20
 _PERIOD = 100_000
+_NANO = 1_000_000_000
 _SET = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 WEIGHT = "weight"
 RATES = {
@@ -39,6 +40,8 @@ class Throttle:
 @dataclass(frozen=True, slots=True)
 class Resources:
     """What a container may use: bytes, billionths of a CPU, microseconds; 0 and '' are no limit.
+
+    So is -1 for ``pids_limit``.
 
     ``memory_swap`` is memory and swap together, -1 without limit; ``unified`` has files of cgroup
     v2 by name.
@@ -98,9 +101,35 @@ def document(
         "hugepageLimits": pages,
         "unified": dict(wanted.unified),
     }
-    if wanted.pids_limit:
+    if wanted.pids_limit > 0:
         found["pids"] = {"limit": wanted.pids_limit}
     return {name: part for name, part in found.items() if part}
+
+
+def fit(wanted: Resources, cpus: Sequence[int], memory_nodes: Sequence[int]) -> None:
+    """See that a host with these CPUs and nodes (none: nobody knows) has what is wanted.
+
+    InvalidArgument.
+    """
+    if cpus and wanted.nano_cpus > len(cpus) * _NANO:
+        raise InvalidArgument(
+            f"CPU limit {wanted.nano_cpus / _NANO:g}: there are only {len(cpus)} CPUs here",
+            hint=f"0.01 to {len(cpus)}",
+        )
+    for what, text, there in (
+        ("CPUs", wanted.cpuset_cpus, cpus),
+        ("memory nodes", wanted.cpuset_mems, memory_nodes),
+    ):
+        if not there or not _SET.fullmatch(text):
+            continue
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            # a range may be of any length
+            if int(first) not in there or int(last or first) not in there:
+                listed = ",".join(map(str, sorted(there)))
+                raise InvalidArgument(
+                    f"{what} {text!r}: not all are here", hint=f"there is {listed}"
+                )
 
 
 def _memory(wanted: Resources) -> dict[str, Any]:
@@ -112,6 +141,8 @@ def _memory(wanted: Resources) -> dict[str, Any]:
         raise InvalidArgument("memory and swap: a limit for both needs one for memory", hint="-m")
     if 0 < swap < limit:
         raise InvalidArgument("memory and swap: their limit is below the one of memory alone")
+    if 0 < reservation < _LEAST_MEMORY:
+        raise InvalidArgument(f"memory reservation {reservation}: at least 6 MiB are needed")
     if limit and reservation > limit:
         raise InvalidArgument("memory reservation: is above the limit")
     if wanted.memory_swappiness is not None:

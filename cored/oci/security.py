@@ -50,7 +50,8 @@ class Host:
     ``capabilities`` are those that can be given at all. ``apparmor`` has the profiles that are
     loaded, None where there is no AppArmor; ``default_profile`` is ours, '' when it is not loaded.
     ``x32``: the kernel may run programs of amd64's third ABI. ``ceilings`` are hard limits that
-    cannot be raised; ``oom_floor`` the lowest score that can be.
+    cannot be raised; ``oom_floor`` the lowest score that can be; ``cpus`` and ``memory_nodes`` have
+    the numbers of those that can be given, none where unknown.
     """
 
     capabilities: frozenset[str] | None = None
@@ -68,6 +69,8 @@ class Host:
     blkio_weight: bool = True
     hugepages: frozenset[str] = frozenset()
     realtime: bool = True
+    cpus: tuple[int, ...] = ()
+    memory_nodes: tuple[int, ...] = ()
 
 
 def apparmor_profile(wanted: str, host: Host, *, privileged: bool) -> str:

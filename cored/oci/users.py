@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cored.errors import InvalidArgument
 
-__all__ = ["IdRange", "User", "groups", "resolve", "simple", "subordinate"]
+__all__ = ["IdRange", "User", "entry", "groups", "resolve", "rows", "simple", "subordinate"]
 
 _HIGHEST = 2**32 - 2
 
@@ -43,11 +43,11 @@ def groups(wanted: Sequence[str], read: Callable[[str], str]) -> tuple[int, ...]
     """Groups by number or name. ``read`` as for :func:`resolve`. InvalidArgument."""
     names: dict[str, str] = {}
     if not all(map(str.isdecimal, wanted)):
-        names = {row[0]: row[2] for row in _rows(read("/etc/group"), 3)}
+        names = {row[0]: row[2] for row in rows(read("/etc/group"), 3)}
     for name in wanted:
         if not name.isdecimal() and name not in names:
             raise InvalidArgument(f"group {name!r}: is not in the image's /etc/group")
-    return tuple(_number(names.get(name, name)) for name in wanted)
+    return tuple(_number(name if name.isdecimal() else names[name]) for name in wanted)
 
 
 def simple(text: str) -> User | None:
@@ -69,30 +69,39 @@ def resolve(text: str, read: Callable[[str], str]) -> User:
     if known is not None:
         return known
     user, _, group = text.partition(":")
-    entry = next((row for row in _rows(read("/etc/passwd"), 4) if user in (row[0], row[2])), None)
-    if entry is None and not user.isdecimal():
+    found = entry(user, rows(read("/etc/passwd"), 4))
+    if found is None and not user.isdecimal():
         raise InvalidArgument(f"user {user!r}: is not in the image's /etc/passwd")
-    name = entry[0] if entry else ""
-    uid = _number(entry[2] if entry else user)
-    gid = _number(entry[3]) if entry else 0
-    rows = _rows(read("/etc/group"), 3)
+    name = found[0] if found else ""
+    uid = _number(found[2] if found else user)
     if group:
-        found = next((row for row in rows if group in (row[0], row[2])), None)
-        if found is None and not group.isdecimal():
-            raise InvalidArgument(f"group {group!r}: is not in the image's /etc/group")
-        return User(uid, _number(found[2] if found else group))
-    member = [int(row[2]) for row in rows if len(row) > 3 and name and name in row[3].split(",")]
+        return User(uid, groups((group,), read)[0])
+    gid = int(found[3]) if found else 0
+    there = rows(read("/etc/group"), 3)
+    member = [int(row[2]) for row in there if len(row) > 3 and name and name in row[3].split(",")]
     return User(uid, gid, tuple(g for g in member if g != gid))
 
 
-def _rows(text: str, fields: int) -> list[list[str]]:
-    """The lines of a file with at least so many fields; others are broken and passed over."""
-    rows = (line.strip().split(":") for line in text.splitlines())
-    return [row for row in rows if len(row) >= fields and row[2].isdecimal()]
+def entry(name: str, rows: Sequence[Sequence[str]]) -> Sequence[str] | None:
+    """The row of a name or of a number. A number is one: not a user who is called like it."""
+    column, wanted = (2, str(_number(name))) if name.isdecimal() else (0, name)
+    return next((row for row in rows if row[column] == wanted), None)
+
+
+def rows(text: str, numbers: int) -> list[list[str]]:
+    """The lines of a file that have all fields up to ``numbers``, which are ids from the third on.
+
+    Others are broken, and passed over.
+    """
+    found = (line.strip().split(":") for line in text.splitlines())
+    return [row for row in found if len(row) >= numbers and all(map(_is_id, row[2:numbers]))]
+
+
+def _is_id(text: str) -> bool:
+    return text.isdecimal() and len(text) <= 10 and int(text) <= _HIGHEST
 
 
 def _number(text: str) -> int:
-    number = int(text)
-    if number > _HIGHEST:
+    if not _is_id(text):
         raise InvalidArgument(f"user id {text}: out of range")
-    return number
+    return int(text)

@@ -26,7 +26,7 @@ Opened = Callable[[], AbstractAsyncContextManager[Runtime]]
 
 NAMESPACE = "contract"
 # a task that hangs is a failure, not a wait; seconds, generous for machines that are busy
-PATIENCE = 30.0
+PATIENCE = 60.0
 _CGROUP = "cored-contract"
 _PREFIX = "types.containerd.io/opencontainers/runtime-spec/1"
 _ENVIRONMENT = ["PATH=/bin", "TERM=xterm"]

@@ -50,6 +50,8 @@ class Attachment:
     was left, and ``detached`` says so.
     """
 
+    _errors_later = False
+
     def __init__(
         self,
         workloads: Workloads,
@@ -83,8 +85,9 @@ class Attachment:
         """
         forwarder = Forwarder(self._name, self._send, resized=self._resize, abandon=self._abandon)
         relays = Relays(
-            self._fifos, broken=forwarder.interrupt, keys=self._keys, detached=self._detach
-        )
+            self._fifos, broken=forwarder.interrupt, keys=self._keys, detached=self._detach,
+            errors_later=self._errors_later,
+        )  # fmt: skip
         with ExitStack() as stack:
             stack.enter_context(forwarder)
             if self._raw:
@@ -97,6 +100,7 @@ class Attachment:
                 if input_first:
                     relays.begin_input()
                 pid = self._begun(start)
+                relays.begin_errors()
                 forwarder.pid = 0 if self._remote else pid
                 if not input_first:
                     relays.begin_input()
@@ -227,6 +231,8 @@ class ExecAttachment(Attachment):
     """The same with one more command in a container, which :meth:`begin` starts."""
 
     _exec_id = ""
+    # runtimes write why they could not start it there, and the daemon says it to us
+    _errors_later = True
 
     def begin(self, request: processes_pb2.ExecRequest) -> int:
         """Start it; its pid."""

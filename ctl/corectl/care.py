@@ -13,7 +13,10 @@ from cored.errors import InvalidArgument
 if TYPE_CHECKING:
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
-__all__ = ["care_options", "gpus", "health", "restart_policy"]
+__all__ = ["EVER", "care_options", "gpus", "health", "patience", "restart_policy"]
+
+EVER = (1 << 31) - 1
+"""Seconds, as long as a number goes."""
 
 
 def care_options() -> Sequence[Callable[..., Any]]:
@@ -75,6 +78,11 @@ def health(options: Mapping[str, Any]) -> pb.HealthCheck | None:
     if command:
         return pb.HealthCheck(test=["CMD-SHELL", command], **said)
     return pb.HealthCheck(**said) if any(said.values()) else None
+
+
+def patience(seconds: int | None) -> int | None:
+    """docker's -1 waits for ever with the stop of a container; None is the usual."""
+    return EVER if seconds is not None and seconds < 0 else seconds
 
 
 def gpus(text: str) -> list[str]:

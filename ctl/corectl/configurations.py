@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from corectl import output
+from corectl.care import EVER
+from corectl.published import numbers
 
 if TYPE_CHECKING:
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
@@ -38,7 +40,7 @@ def container_config(
         "Entrypoint": list(config.entrypoint.args) if config.HasField("entrypoint") else None,
         "Labels": dict(sorted(one.labels.items())),
         "StopSignal": config.stop_signal,
-        "StopTimeout": config.stop_timeout if config.HasField("stop_timeout") else None,
+        "StopTimeout": _stop_timeout(config),
     }
     if config.HasField("health"):
         check = config.health
@@ -55,9 +57,15 @@ def container_config(
     return found
 
 
+def _stop_timeout(config: pb.ContainerConfig) -> int | None:
+    if not config.HasField("stop_timeout"):
+        return None
+    return -1 if config.stop_timeout == EVER else config.stop_timeout
+
+
 def _exposed(config: pb.ContainerConfig) -> dict[str, Any]:
     found = [f"{port.container}/{port.protocol or 'tcp'}" for port in config.ports]
-    found += [port if "/" in port else f"{port}/tcp" for port in config.exposed]
+    found += [f"{port}/{protocol}" for port, protocol in numbers(config.exposed)]
     return {port: {} for port in sorted(found)}
 
 

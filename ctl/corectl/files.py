@@ -41,8 +41,11 @@ def environment(paths: Sequence[str]) -> list[str]:
     return found
 
 
-def pairs(given: Iterable[str]) -> dict[str, str]:
-    """``NAME=VALUE``, a name alone with nothing."""
+def pairs(given: Iterable[str], option: str = "") -> dict[str, str]:
+    """``NAME=VALUE``, a name alone with nothing. InvalidArgument where ``option`` has no name."""
+    given = list(given)
+    if option and (wrong := next((one for one in given if one[:1] in ("", "=")), None)) is not None:
+        raise InvalidArgument(f"--{option} '{wrong}': no name", hint="write NAME=VALUE")
     return {name: value for name, _, value in (text.partition("=") for text in given)}
 
 

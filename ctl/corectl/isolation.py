@@ -48,6 +48,7 @@ def isolation_options() -> Sequence[Callable[..., Any]]:
             for kind, (what, modes) in _SHARED.items()
         ),
         option("--cgroupns", default="", metavar="private|host", help="cgroup namespace."),
+        option("--isolation", type=click.Choice(["", "default"]), hidden=True, help="Of Windows."),
         option("--userns", default="", metavar="host|auto|USER", help="User namespace."),
     )
 

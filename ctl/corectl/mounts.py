@@ -26,6 +26,8 @@ _KEYS = {
     "tmpfs-size", "tmpfs-mode", "consistency", *_FLAGS,
 }  # fmt: skip
 _NO = ("false", "0")
+_YES = ("", "true", "1")
+_KINDS = ("bind", "volume", "tmpfs")
 _HERE = (".", "..", "~")
 
 
@@ -99,6 +101,7 @@ def mount(text: str) -> Wanted:
 
     one, several = _fields(text)
     kind = one.get("type", "volume")
+    _of_its_kind(text, kind, one)
     target = one.get("target") or one.get("destination") or one.get("dst") or ""
     source = one.get("source") or one.get("src") or ""
     if not target.startswith("/"):
@@ -153,6 +156,20 @@ def _fields(text: str) -> tuple[dict[str, str], dict[str, list[str]]]:
         one[name] = value
         several.setdefault(name, []).append(value)
     return one, several
+
+
+def _of_its_kind(text: str, kind: str, one: Mapping[str, str]) -> None:
+    """InvalidArgument for keys that are another type's, and values that say neither yes nor no."""
+    for name, value in one.items():
+        prefix = name.partition("-")[0]
+        if "-" in name and prefix in _KINDS and prefix != kind:
+            raise InvalidArgument(f"--mount '{text}': {name} is not for type {kind}")
+        if name in _FLAGS and value.lower() not in (*_NO, *_YES):
+            raise InvalidArgument(
+                f"--mount '{text}': {name} is '{value}'", hint="write true or false"
+            )
+    if kind == "tmpfs" and one.keys() & {"source", "src"}:
+        raise InvalidArgument(f"--mount '{text}': type tmpfs has no source")
 
 
 def _flag(one: Mapping[str, str], name: str) -> bool:

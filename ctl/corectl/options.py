@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 
 from corectl import files
-from corectl.care import care_options, gpus, health, restart_policy
+from corectl.care import care_options, gpus, health, patience, restart_policy
 from corectl.isolation import device, isolation_options, namespaces, security, sysctls, tmpfs
 from corectl.limits import limit_options, resources, ulimit
 from corectl.mounts import sorted_mounts
@@ -121,12 +121,12 @@ def container_config(options: Mapping[str, Any]) -> pb.ContainerConfig:
         volumes=volumes,
         volumes_from=options["volumes_from"],
         hostname=options["hostname"],
-        labels=files.pairs((*files.lines(options["label_file"]), *options["label"])),
+        labels=files.pairs((*files.lines(options["label_file"]), *options["label"]), "label"),
         annotations=files.pairs(options["annotation"]),
         restart=restart_policy(options["restart"]),
         health=health(options),
         init=options["init"],
-        stop_timeout=options["stop_timeout"],
+        stop_timeout=patience(options["stop_timeout"]),
         umask=files.mode(options["umask"]),
         cdi_devices=[*gpus(options["gpus"]), *cdi],
         exposed=files.ports(options["expose"]),

@@ -35,8 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _usage(error)
     except (KeyboardInterrupt, click.Abort):
         return _INTERRUPTED
-    except BrokenPipeError:
-        # nothing more can be said there, not even by the interpreter's last flush
+    except (BrokenPipeError, SystemExit):
+        # click makes the latter of the former; nothing more can be said there, not even by
+        # the interpreter's last flush
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return _BROKEN_PIPE
     except Exception as error:
@@ -53,6 +54,16 @@ def _usage(error: click.UsageError) -> int:
     context = error.ctx
     path = "corectl" if context is None else context.command_path
     inner = path.removeprefix("corectl").strip()
-    text = error.format_message().rstrip(".")
+    text = _text(error)
     say(f"{inner}: {text} (see: {path} --help)" if inner else f"{text} (see: {path} --help)")
-    return 125 if inner == "run" else 2
+    return 125 if inner.removeprefix("container ") in ("run", "create") else 2
+
+
+def _text(error: click.UsageError) -> str:
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+        from corectl import suggestions
+
+        known = [name for param in error.ctx.command.params for name in param.opts]
+        meant = suggestions.near(error.option_name, (one for one in known if one[:2] == "--"))
+        return f"No such option '{error.option_name}'{suggestions.question(meant)}"
+    return error.format_message().rstrip(".")

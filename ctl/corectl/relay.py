@@ -54,7 +54,8 @@ class Relays:
     The output ends are open for reading before the container is made: nothing it writes is lost,
     and nothing blocks if it never comes. ``broken`` is called, once, when nobody reads our
     standard output any more; what comes after is read and dropped. ``detached`` is when ``keys``
-    were typed.
+    were typed. With ``errors_later`` standard error waits for :meth:`begin_errors`; what is there
+    when that never comes is dropped.
     """
 
     def __init__(
@@ -67,8 +68,10 @@ class Relays:
         broken: Callable[[], None],
         keys: DetachKeys | None = None,
         detached: Callable[[], None] | None = None,
+        errors_later: bool = False,
     ) -> None:
         self._stop = _Stop()
+        self._errors_later = errors_later and bool(fifos.stderr)
         self._broken = broken
         self._outputs: list[_Output] = []
         self._input: threading.Thread | None = None
@@ -85,9 +88,14 @@ class Relays:
             )
 
     def __enter__(self) -> Self:
-        for output in self._outputs:
+        for output in self._outputs[:-1] if self._errors_later else self._outputs:
             output.thread.start()
         return self
+
+    def begin_errors(self) -> None:
+        """Pass standard error on, where it was to wait."""
+        if self._errors_later:
+            self._outputs[-1].thread.start()
 
     def begin_input(self) -> None:
         """Pass input on, once."""
@@ -101,9 +109,13 @@ class Relays:
         trace: TracebackType | None,
     ) -> None:
         self._stop.set()
+        for output in self._outputs:
+            if output.thread.ident is None:
+                output.close()
         threads = [output.thread for output in self._outputs]
-        if self._input is not None and self._input.ident is not None:
+        if self._input is not None:
             threads.append(self._input)
+        threads = [thread for thread in threads if thread.ident is not None]
         for thread in threads:
             thread.join(_GRACE)
         if not any(thread.is_alive() for thread in threads):
@@ -147,6 +159,10 @@ class _Output:
         """Seconds since the last data; 0 while our reader keeps us waiting."""
         return 0.0 if self._writing else time.monotonic() - self._moved
 
+    def close(self) -> None:
+        """Let go of a pipe that was never read."""
+        os.close(self._source)
+
     def _run(self) -> None:
         try:
             while True:
@@ -161,7 +177,7 @@ class _Output:
                 elif stop:
                     return
         finally:
-            os.close(self._source)
+            self.close()
 
     def _pass(self, data: bytes) -> None:
         self._writing = True

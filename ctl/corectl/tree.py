@@ -53,6 +53,7 @@ _ROOT = {
     "rmi": ("images:rm", "Remove images."),
     "save": ("transfers:save", "Write images to a tar."),
     "load": ("transfers:load", "Load images from a tar."),
+    "import": ("transfers:import_", "Make an image of a filesystem's tar; load an OCI layout."),
     "history": ("image_details:history", "Show the steps that made an image."),
     "image": ("", "Work with images: ls, inspect, mount, prune, ..."),
     "login": ("registries:login", "Log in to a registry."),
@@ -79,7 +80,7 @@ _BUILDER = {
 _IMAGE = {
     "build": ("builds:build", "Make an image from a Dockerfile."),
     "history": ("image_details:history", "Show the steps that made an image."),
-    "import": ("transfers:import_", "Load an OCI layout or docker-archive tar; prints names."),
+    "import": ("transfers:import_", "Make an image of a filesystem's tar; load an OCI layout."),
     "inspect": ("image_details:inspect", "Show everything about images, as JSON."),
     "load": ("transfers:load", "Load images from a tar."),
     "ls": ("images:ls", "List images."),
@@ -193,6 +194,23 @@ class LazyGroup(click.Group):
 
             attach(self.name or "", command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does; a name that is not there is told with the one that was meant."""
+        if ctx.resilient_parsing or args[0].startswith("-") or args[0] in self._entries:
+            name, command, rest = super().resolve_command(ctx, args)
+            if command is not None and any("=" in word for word in rest):
+                from corectl.truths import spelled
+
+                rest = spelled(command, rest)
+            return name, command, rest
+        from corectl import suggestions
+
+        groups = _GROUPS if self._entries is _ROOT else {}
+        meant = suggestions.commands(args[0], self._entries, groups)
+        raise click.UsageError(f"No such command '{args[0]}'{suggestions.question(meant)}", ctx)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Its commands, without importing them, and its options."""

@@ -19,7 +19,7 @@ async def _opened(context: PluginContext) -> AsyncIterator[Network]:
     from cored.cni.chain import Chain
     from cored.cni.executables import Executables
 
-    # pyroute2 is big: who has another network does not pay for it, and calls are answered meanwhile
+    # who has another network does not pay for it, and calls are answered meanwhile
     await asyncio.to_thread(import_module, "cored_network_native.caller")
     from cored_network_native.caller import Native
 

@@ -6,15 +6,16 @@ import errno
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
-
-from pyroute2 import IPRoute
+from typing import TYPE_CHECKING, Any
 
 from cored.cni.calls import Call
 from cored.cni.results import Interface, Result
 from cored.errors import FailedPrecondition, InvalidArgument, from_os_error
 from cored_network_native.kinds import Host, Kind, previous
 from cored_network_native.netlink import Link, delete_link, link
+
+if TYPE_CHECKING:
+    from pyroute2 import IPRoute
 
 __all__ = ["Bandwidth"]
 
@@ -28,6 +29,8 @@ class Bandwidth(Kind):
     keys = frozenset(_KEYS)
 
     def add(self, host: Host, call: Call) -> Result:
+        from pyroute2 import IPRoute
+
         limits, before = _limits(call), previous(call)
         if not any(limits.values()):
             return before

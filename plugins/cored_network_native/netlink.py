@@ -8,11 +8,8 @@ import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
-
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from cored.cni import namespaces
 
@@ -92,13 +89,13 @@ class Netlink:
     def links(self) -> list[Link]:
         """All interfaces."""
         message = link("", type=RTM_GETLINK)
-        return [_link(_decoded(ifinfmsg, data)) for data in self._dump(message)]
+        return [_link(_decoded("ifinfmsg", data)) for data in self._dump(message)]
 
     def addresses(self, index: int) -> list[tuple[str, int]]:
         """An interface's addresses with their prefix lengths."""
-        message = ifaddrmsg()
+        message = _kind("ifaddrmsg")()
         message["header"]["type"], message["header"]["flags"] = RTM_GETADDR, 0
-        found = (_decoded(ifaddrmsg, data) for data in self._dump(message))
+        found = (_decoded("ifaddrmsg", data) for data in self._dump(message))
         return [
             (str(one.get_attr("IFA_ADDRESS")), int(one["prefixlen"]))
             for one in found
@@ -109,7 +106,7 @@ class Netlink:
         self._socket.send(self._encoded(message, 0))
         for code, data in self._answers():
             if data:
-                return _link(_decoded(ifinfmsg, data))
+                return _link(_decoded("ifinfmsg", data))
             if code in (-errno.ENODEV, -errno.EINVAL):
                 return None
             raise OSError(-code, os.strerror(-code))
@@ -158,7 +155,7 @@ def link(
 
     Their names are in lower case; those that are None are left out.
     """
-    message = ifinfmsg()
+    message = _kind("ifinfmsg")()
     message["header"]["type"], message["header"]["flags"] = type, flags
     if up:
         message["flags"] = message["change"] = IFF_UP
@@ -183,7 +180,7 @@ def hairpin(name: str) -> Any:
 def address(index: int, text: str, prefix: int) -> Any:
     """A request that gives an interface an address; at once, without looking for duplicates."""
     family = socket.AF_INET6 if ":" in text else socket.AF_INET
-    message = ifaddrmsg()
+    message = _kind("ifaddrmsg")()
     message["header"]["type"] = RTM_NEWADDR
     message["header"]["flags"] = CREATE | REPLACE
     message["family"], message["prefixlen"], message["index"] = family, prefix, index
@@ -197,7 +194,7 @@ def address(index: int, text: str, prefix: int) -> Any:
 def route(dst: str, prefix: int, gateway: str, index: int, extra: dict[str, int]) -> Any:
     """A request that makes a route; ``dst`` '' is the default one, ``extra`` RTA_ attributes."""
     family = socket.AF_INET6 if ":" in (dst or gateway) else socket.AF_INET
-    message = rtmsg()
+    message = _kind("rtmsg")()
     message["header"]["type"] = RTM_NEWROUTE
     message["header"]["flags"] = CREATE | EXCLUSIVE
     message["family"], message["dst_len"] = family, prefix
@@ -220,8 +217,13 @@ def route(dst: str, prefix: int, gateway: str, index: int, extra: dict[str, int]
     return message
 
 
-def _decoded(kind: Any, data: bytes) -> Any:
-    message = kind(data)
+def _kind(name: str) -> Any:
+    """One of pyroute2's kinds of messages: 9 MiB, for who has a network and nobody else."""
+    return getattr(import_module(f"pyroute2.netlink.rtnl.{name}"), name)
+
+
+def _decoded(kind: str, data: bytes) -> Any:
+    message = _kind(kind)(data)
     message.decode()
     return message
 

@@ -42,21 +42,44 @@ class Bundle:
         bundle = cls(namespace, id, state / namespace / id)
         bundle.path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
         try:
-            bundle.path.mkdir(mode=0o711)
+            bundle.path.mkdir(mode=0o700)
         except FileExistsError as error:
             raise AlreadyExists(f"bundle {bundle.path}: already exists") from error
-        (bundle.path / "rootfs").mkdir(mode=0o711)
-        (bundle.path / "config.json").write_bytes(options.spec.value)
-        (bundle.path / "shim").write_text(options.runtime)
+        try:
+            bundle._fill(options, oci)
+        except BaseException:
+            # a disk that is full: the next one must not find half of it
+            shutil.rmtree(bundle.path, ignore_errors=True)
+            raise
+        return bundle
+
+    def _fill(self, options: CreateOptions, oci: OciRuntime | None) -> None:
+        self._let_in(options.spec.value)
+        (self.path / "rootfs").mkdir(mode=0o711)
+        (self.path / "config.json").write_bytes(options.spec.value)
+        (self.path / "shim").write_text(options.runtime)
         if oci is not None:
-            root = oci.root or str(state / ".runtime")
+            root = oci.root or str(self.path.parent.parent / ".runtime")
             chosen = {
-                "binary": oci.path, "root": f"{root}/{namespace}", "fast": oci.known,
+                "binary": oci.path, "root": f"{root}/{self.namespace}", "fast": oci.known,
                 "kind": oci.program, "options": oci.options, "systemd_cgroup": oci.systemd_cgroup,
                 "final": True,
             }  # fmt: skip
-            (bundle.path / "runtime").write_text(json.dumps(chosen))
-        return bundle
+            (self.path / "runtime").write_text(json.dumps(chosen))
+
+    def _let_in(self, spec: bytes) -> None:
+        """Who is root in the container's user namespace has to come by; other users of the host
+        must not, or they had the container's secrets and its setuid programs."""
+        if b'"gidMappings"' not in spec:
+            return
+        try:
+            found = [m["hostID"] for m in json.loads(spec)["linux"]["gidMappings"]
+                     if m["containerID"] == 0]  # fmt: skip
+            for group in found:
+                os.chown(self.path, -1, group)
+                self.path.chmod(0o710)
+        except (ValueError, LookupError, TypeError, OverflowError):
+            return  # the runtime will say what is wrong with it
 
     @property
     def runtime(self) -> str:

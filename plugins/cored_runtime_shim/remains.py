@@ -5,12 +5,15 @@ Everything here blocks, may be done twice, and never trusts a pid by its number 
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import os
 import select
 import shutil
 import signal
+import socket
+import stat
 import subprocess
 import time
 from collections.abc import Iterator
@@ -21,12 +24,12 @@ from typing import Any
 from cored import linux, log
 from cored.abc.runtime import Exit
 from cored_runtime_shim.bundle import Bundle, bundles
-from cored_runtime_shim.task import killed
 
-__all__ = ["end", "forget_other_boots"]
+__all__ = ["end", "forget_other_boots", "sweep_sockets"]
 
 _PATIENCE = 15.0
 _CGROUPS = Path("/sys/fs/cgroup")
+_SOCKETS = Path("/run/cored-shim")
 
 
 def end(bundle: Bundle) -> None:
@@ -55,11 +58,35 @@ def forget_other_boots(state: Path, boot: str = "") -> None:
             _sweep(bundle, processes=False)
             pid, exit = bundle.pid, _exit_before(bundle)
             if pid or exit is not None:
-                bundle.settle(exit or killed(pid))
+                # 255, as containerd: nobody has killed it, and nobody saw how it ended
+                bundle.settle(exit or Exit(pid, 255, time.time_ns()))
             else:
                 bundle.remove()
     # only now: whoever is killed before this begins again
     mark.write_text(boot)
+
+
+def sweep_sockets(place: Path = _SOCKETS) -> None:
+    """Remove the sockets of shims that were killed when nobody was there who knew of them.
+
+    They are other daemons', too: only what nobody listens on goes, and who sleeps is not woken.
+    """
+    alive = {line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines()[1:]}
+    for path in [*place.glob("*.sock"), *place.glob("*.console")]:
+        with suppress(OSError):  # it has just gone
+            about = path.lstat()
+            # younger ones may be about to listen
+            old = time.time() - about.st_mtime > 60
+            if old and stat.S_ISSOCK(about.st_mode) and str(path) not in alive and _refused(path):
+                path.unlink()
+    with suppress(OSError):  # others are in it
+        place.rmdir()
+
+
+def _refused(path: Path) -> bool:
+    """Whether nobody listens; who does so in another network is not in our /proc."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        return probe.connect_ex(str(path)) == errno.ECONNREFUSED
 
 
 def _exit_before(bundle: Bundle) -> Exit | None:

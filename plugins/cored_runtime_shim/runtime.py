@@ -47,6 +47,7 @@ class ShimRuntime(Runtime):
         self._tasks: dict[Path, ShimTask] = {}
         self._removals: set[asyncio.Task[None]] = set()
         self._finding: asyncio.Task[Mapping[tuple[str, str], Task]] | None = None
+        self._sweeping: asyncio.Task[None] | None = None
         self.sandboxes = ShimSandboxes(state / ".sandboxes", launcher, runtimes)
 
     def find(self) -> None:
@@ -59,6 +60,8 @@ class ShimRuntime(Runtime):
             self._finding.cancel()
         if self._removals:
             await asyncio.wait(self._removals)
+        if self._sweeping is not None:
+            await asyncio.wait([self._sweeping])
         for task in self._tasks.values():
             task.close()
         self.sandboxes.close()
@@ -102,6 +105,7 @@ class ShimRuntime(Runtime):
                 resting.append(task)
         found = await asyncio.gather(*map(self._recovered, others))
         tasks = {(task.namespace, task.id): task for task in (*resting, *found) if task is not None}
+        self._sweeping = asyncio.create_task(asyncio.to_thread(remains.sweep_sockets))
         log.get("runtime").info("tasks of earlier daemons", found=len(tasks), asleep=len(resting))
         return tasks
 

@@ -46,6 +46,13 @@ class Bases:
         fresh.triggers = state.triggers
         return fresh
 
+    async def close(self) -> None:
+        """Nobody wants them any more, or waits for them."""
+        tasks = list(self._found.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     async def _image(self, name: str, platform: str, request: Request) -> StageState:
         image, found = await self._resolved(name, platform, request)
         lease = scope.current().lease

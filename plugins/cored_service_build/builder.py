@@ -134,19 +134,25 @@ class Builder:
         layers = Layers(id, snapshots, parts.content, parts.leases, parts.pool, parts.differ, work)
         steps = Steps(report, parts.cache, layers, self.flights, request.no_cache, self.limit)
         results = Results(parts.content, parts.image_store, id)
+        bases = Bases(
+            id, snapshots, parts.images, parts.puller, parts.unpacker, parts.content, parts.leases
+        )
         try:
             request = await completed(request, steps, spool)
-            builds = self._builds(request, steps, report, spool)
+            builds = self._builds(request, steps, bases, report, spool)
             await together(build.run() for build in builds)
             await steps.settle()
         finally:
-            await asyncio.shield(steps.end())
+            # pulls, too: they would go on under a lease that is about to end
+            await asyncio.shield(asyncio.gather(steps.end(), bases.close()))
             await asyncio.shield(parts.runner.sweep())
         states = [build.state for build in builds]
         made = [await results.write(state, request) for state in states]
         return made[0] if len(made) == 1 else await results.index(made, states), results
 
-    def _builds(self, request: Request, steps: Steps, report: Report, spool: Path) -> list[Build]:
+    def _builds(
+        self, request: Request, steps: Steps, bases: Bases, report: Report, spool: Path
+    ) -> list[Build]:
         """One for each platform. DockerfileError."""
         parts, layers = self.parts, steps.layers
         file = parse(request.dockerfile, request.dockerfile_name)
@@ -156,10 +162,6 @@ class Builder:
             report(Told(warning.rule, warning.text, warning.where.first))
         if warnings and errors_wanted(file, request.args):
             raise file.source.error(warnings[0].where, f"{warnings[0].rule}: {warnings[0].text}")
-        bases = Bases(
-            layers.id, layers.snapshots, parts.images, parts.puller, parts.unpacker,
-            parts.content, parts.leases,
-        )  # fmt: skip
         here = _shown(platforms.host())
         wanted = [_shown(platforms.parse(each)) for each in request.platforms]
         named = {*request.contexts, *request.images} - {""}

@@ -168,8 +168,8 @@ class Build:
             )
 
             async def run(rootfs: Sequence[Mount], key: str, after: AsyncExitStack) -> None:
-                snapshot = (self.layers.id, key)
-                exit = await self.runner.run(wanted, rootfs, snapshot, tell, after)
+                snapshot, behind = (self.layers.id, key), self.request.behind
+                exit = await self.runner.run(wanted, rootfs, snapshot, tell, after, behind)
                 if exit.status:
                     raise FailedPrecondition(_failure(work, exit.status, bytes(tail)))
 

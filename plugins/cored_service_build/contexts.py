@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tarfile
 import tempfile
@@ -140,6 +141,14 @@ def extracted(archive: BinaryIO, place: Path, name: str) -> None:
 
 
 def _plain(member: tarfile.TarInfo, place: str) -> tarfile.TarInfo | None:
-    """Nothing outside the root, nobody's but root's; modes and links stay what they are."""
+    """Nothing outside the root, nobody's but root's; modes and links stay what they are.
+
+    But hard links: one to a file of the host's would give it away, and its mode to the archive.
+    """
     checked = tarfile.tar_filter(member, place)
+    if member.islnk():
+        root = Path(place).resolve()
+        target = (root / member.linkname).resolve()
+        if not target.is_relative_to(root):
+            raise tarfile.LinkOutsideDestinationError(member, os.fspath(target))
     return checked.replace(mode=member.mode, uid=0, gid=0, uname="root", gname="root", deep=False)

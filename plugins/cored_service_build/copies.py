@@ -8,11 +8,13 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cored.abc.values import Mount
 from cored.errors import FailedPrecondition
+from cored.oci import files as oci_files
 from cored.oci.users import resolve
 from cored_service_build import remote
 from cored_service_build.cache import Made
@@ -169,9 +171,8 @@ class CopyStep:
             return
         if not fetched.name and resolved(copying.root, target).is_dir():
             raise FailedPrecondition("the URL names no file", hint="name one in the target")
-        data = await asyncio.to_thread(fetched.path.read_bytes)
         alone = Copying(copying.root, copying.owner or (0, 0), copying.mode or "600")
-        alone.write(data, target, fetched.name, fetched.modified)
+        await asyncio.to_thread(alone.write, fetched.path, target, fetched.name, fetched.modified)
 
     @asynccontextmanager
     async def _brought(self, entry: i.Copy, far: Sequence[str]) -> AsyncIterator[_Brought]:
@@ -203,12 +204,5 @@ def _owner(root: Path, text: str) -> tuple[int, int]:
         return 0, 0
     if text.isdecimal():
         return int(text), int(text)
-
-    def read(path: str) -> str:
-        try:
-            return resolved(root, path).read_text(errors="replace")
-        except OSError:
-            return ""
-
-    found = resolve(text, read)
+    found = resolve(text, partial(oci_files.text, str(root)))
     return found.uid, found.gid

@@ -56,15 +56,24 @@ class Copying:
                     self.directory(os.path.dirname(target))
                 self._entry(source.place, place)
 
-    def write(self, data: bytes, target: str, name: str, mtime: int = 0) -> None:
-        """A file of these bytes at ``target``, called ``name`` where that is a directory."""
+    def write(self, data: bytes | Path, target: str, name: str, mtime: int = 0) -> None:
+        """A file of these bytes, or that file's, at ``target``; called ``name`` in a directory.
+
+        InvalidArgument for a name that would lead elsewhere: URLs and Dockerfiles are anybody's.
+        """
         place = resolved(self.root, target)
         if target.endswith("/") or place.is_dir():
+            if "/" in name or "\0" in name or name in ("", ".", ".."):
+                raise InvalidArgument(f"{name!r}: is no file's name", hint="name one in the target")
             place = self.directory(target) / name
         else:
             self.directory(os.path.dirname(target))
         self._clear(place)
-        place.write_bytes(data)
+        if isinstance(data, bytes):
+            place.write_bytes(data)
+        else:
+            with _opened(os.fspath(data), os.O_RDONLY) as old, _opened(str(place), _NEW) as new:
+                _written(old, new)
         os.chown(place, *(self.owner or (0, 0)))
         os.chmod(place, changed_mode(self.mode, 0o644))
         os.utime(place, (mtime, mtime), follow_symlinks=False)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass, field
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 from cored import scope
 from cored.errors import InvalidArgument
@@ -53,25 +54,27 @@ class Kept:
         except FileNotFoundError:
             place.mkdir()
             return {}
-        try:
-            _, listed = (aside / "index").read_text().split("\n", 1)
-            entries = {entry[0]: Entry(*entry) for entry in json.loads(listed)}
-        except ValueError:  # one that an older daemon wrote
+        document = _index(aside)
+        if document is None:  # not all of it was on the disk when the machine went down
             shutil.rmtree(aside)
             place.mkdir()
             return {}
         (aside / "tree").rename(place)
-        return entries
+        found = {entry[0]: Entry(*entry) for entry in document["entries"]}
+        if document.get("boot") == _boot():
+            return found
+        (aside / "index").unlink()
+        return _whole(place, found)
 
     def put(self, key: str, place: Path, entries: Sequence[Entry], *, changed: bool = True) -> None:
         """Take the tree at ``place``; not ``changed``: it is what :meth:`take` found. Blocks."""
         aside, home = place.with_suffix(".kept"), self.root / scope.namespace()
         index = aside / "index"
-        if changed:
+        if changed or not index.exists():
             aside.mkdir(mode=0o700, exist_ok=True)
-            size = sum(entry.size for entry in entries)
-            # the size alone in the first line: it is asked for of all trees
-            index.write_text(f"{size}\n{json.dumps([astuple(entry) for entry in entries])}")
+            head = {"size": sum(entry.size for entry in entries), "boot": _boot()}
+            listed = [astuple(entry) for entry in entries]
+            index.write_text(f"{json.dumps(head)}\n{json.dumps(listed)}")
         else:
             os.utime(index)
         place.rename(aside / "tree")
@@ -97,12 +100,11 @@ class Kept:
         """When used, bytes, where; the latest used first."""
         found = []
         for path in home.iterdir() if home.is_dir() else ():
-            index = path / "index"
-            with index.open() as file:
-                first = file.readline(32).rstrip("\n")
-            # one that an older daemon wrote is of no use
-            size = int(first) if first.isdecimal() else self.most + 1
-            found.append((index.stat().st_mtime, size, path))
+            head = _head(path)
+            if head is None:
+                self._drop(path)
+                continue
+            found.append(((path / "index").stat().st_mtime, int(head["size"]), path))
         return sorted(found, reverse=True)
 
     def _limit(self, home: Path) -> None:
@@ -119,6 +121,50 @@ class Kept:
         except FileNotFoundError:
             return
         shutil.rmtree(trash)
+
+
+def _head(place: Path) -> dict[str, Any] | None:
+    """What is known of a whole tree, the first line: it is asked for of all trees at each build."""
+    try:
+        with (place / "index").open() as file:
+            head = json.loads(file.readline(1024))
+    except (FileNotFoundError, ValueError):
+        return None
+    return head if isinstance(head, dict) and "size" in head else None
+
+
+def _index(place: Path) -> dict[str, Any] | None:
+    """The same with its entries; None where that is damaged."""
+    head = _head(place)
+    if head is None:
+        return None
+    try:
+        _, _, listed = (place / "index").read_text().partition("\n")
+        return {**head, "entries": json.loads(listed)}
+    except ValueError:
+        return None
+
+
+def _whole(place: Path, entries: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Those of a tree that a power cut has left as they were: nothing of it was synced.
+
+    A file whose data never came to the disk is shorter there; it is removed, and sent anew.
+    """
+    found = {}
+    for path, entry in entries.items():
+        try:
+            there = (place / path).lstat()
+        except FileNotFoundError:
+            continue
+        if stat.S_ISREG(entry.mode) and there.st_size != entry.size:
+            (place / path).unlink()
+            continue
+        found[path] = entry
+    return found
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 @dataclass(slots=True)

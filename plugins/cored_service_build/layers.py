@@ -8,23 +8,24 @@ import os
 import shutil
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cored import linux, scope
+from cored import scope
 from cored.abc.content import ContentStore
 from cored.abc.differ import Differ
 from cored.abc.records import LeaseStore, Resource
 from cored.abc.snapshots import Snapshotter
 from cored.abc.values import Descriptor, Mount
 from cored.archive.jobs import DiffJob
-from cored.archive.place import placed
+from cored.archive.place import mounted_for_now, placed
 from cored.archive.pool import WorkerPool
 from cored.engine.gather import together
-from cored.errors import AlreadyExists, NotFound, from_mount_error, from_os_error
+from cored.errors import AlreadyExists, NotFound, from_os_error
 from cored.oci import mediatypes
+from cored.threads import finished
 from cored_service_build.cache import Made
 from cored_service_build.drafts import Draft
 from cored_service_build.overlays import unmarked, volatile
@@ -40,15 +41,11 @@ while its changes are archived already."""
 @asynccontextmanager
 async def mounted(mounts: Sequence[Mount], state: Path) -> AsyncIterator[Path]:
     """The mounts as a directory while the body runs; of overlays no mark is left."""
-    mount = linux.mounted(mounts, state)
     try:
-        place = await asyncio.to_thread(mount.__enter__)
-    except OSError as error:
-        raise from_mount_error("build: mounting a snapshot", error) from error
-    try:
-        yield place
+        async with mounted_for_now(mounts, state, "build: mounting a snapshot") as place:
+            yield place
     finally:
-        await asyncio.shield(asyncio.to_thread(_unmounted, mount, mounts))
+        await finished(unmarked, mounts)
 
 
 async def _to_the_end(task: asyncio.Task[None]) -> None:
@@ -58,11 +55,6 @@ async def _to_the_end(task: asyncio.Task[None]) -> None:
     except asyncio.CancelledError:
         await asyncio.wait([task])
         raise
-
-
-def _unmounted(mount: AbstractContextManager[Path], mounts: Sequence[Mount]) -> None:
-    mount.__exit__(None, None, None)
-    unmarked(mounts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ __all__ = ["Masked", "reading"]
 
 _CHUNK = 1 << 16
 _MASK = b"***"
+# seconds until the next look at a reader that is behind
+_PAUSE = 0.05
 
 
 class Masked:
@@ -55,27 +57,50 @@ class Masked:
 
 @asynccontextmanager
 async def reading(
-    path: Path, tell: Callable[[bytes], None], secrets: Sequence[bytes] = ()
+    path: Path,
+    tell: Callable[[bytes], None],
+    secrets: Sequence[bytes] = (),
+    behind: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[str]:
-    """A FIFO at ``path`` whose bytes go to ``tell``; all that was written has, at the end."""
+    """A FIFO at ``path`` whose bytes go to ``tell``; all that was written has, at the end.
+
+    While who is told is ``behind`` nothing is read, and who writes waits.
+    """
     os.mkfifo(path, 0o600)
     fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
     loop = asyncio.get_running_loop()
     masked = Masked([part for s in secrets for part in (s, s.rstrip(b"\n"))], tell)
+    pause: asyncio.TimerHandle | None = None
 
-    def read() -> None:
+    def read() -> bool:
+        """One piece: who writes faster than this reads must not keep the loop from all else."""
         try:
-            while data := os.read(fd, _CHUNK):
-                masked.add(data)
+            data = os.read(fd, _CHUNK)
         except BlockingIOError:
-            return
+            return False
+        masked.add(data)
+        return True
 
-    loop.add_reader(fd, read)
+    def ready() -> None:
+        nonlocal pause
+        if behind():
+            loop.remove_reader(fd)
+            pause = loop.call_later(_PAUSE, again)
+        else:
+            read()
+
+    def again() -> None:
+        loop.add_reader(fd, ready)
+
+    loop.add_reader(fd, ready)
     try:
         yield os.fspath(path)
     finally:
+        if pause is not None:
+            pause.cancel()
         loop.remove_reader(fd)
-        read()
+        while read():
+            continue
         masked.end()
         os.close(fd)
         path.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ import json
 import shutil
 import signal
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from cored.oci.mounts import Bind, Tmpfs
 from cored.oci.resources import Resources
 from cored.oci.security import Host
 from cored.oci.values import Platform
+from cored.threads import finished
 from cored_service_build.outputs import reading
 from cored_service_build.overlays import beneath, unmarked
 from cored_service_build.stubs import Stubs
@@ -76,8 +77,11 @@ class Runner:
         snapshot: tuple[str, str],
         tell: Callable[[bytes], None],
         after: AsyncExitStack,
+        behind: Callable[[], bool] = lambda: False,
     ) -> Exit:
         """Run to the end. ``snapshot`` is the snapshotter's id and key. CoredError.
+
+        While who is told what it writes is ``behind`` it has to wait.
 
         When cancelled the container is killed at once. What is left of it when it has ended goes
         with ``after``; of one that has failed it is gone already, and all that it wrote is told.
@@ -99,20 +103,21 @@ class Runner:
         )
         recipe = Recipe(id, config, _NO_IMAGE, self.state / id, self.host, binds=tuple(work.binds))
         self.networking.check(config)
-        after.push_async_callback(_removed, recipe.place)
-        await asyncio.to_thread(recipe.prepare)
-        document, stubs = await asyncio.to_thread(_described, recipe, rootfs, self.state)
+        after.push_async_callback(finished, _removed, recipe.place)
+        await finished(recipe.prepare)
+        document, stubs = await finished(_described, recipe, rootfs, self.state)
         record = Container(
             id=id,
             labels={LABEL: "step"},
             runtime="io.containerd.runc.v2",
-            spec=Typed(_SPEC, json.dumps(document).encode()),
+            spec=_spec({**document, "process": _without_env(document["process"])}),
             snapshotter=snapshot[0],
             snapshot_key=snapshot[1],
         )
-        output = reading(recipe.place / "output", tell, work.secrets)
+        output = reading(recipe.place / "output", tell, work.secrets, behind)
         fifo = await after.enter_async_context(output)
-        exit = await self._lived(record, recipe, rootfs, Stdio("", fifo, fifo), after)
+        stdio = Stdio("", fifo, fifo)
+        exit = await self._lived(record, recipe, rootfs, stdio, _spec(document), after)
         if exit.status or direct(rootfs) is None:
             await after.pop_all().aclose()
         if stubs.missing:
@@ -127,11 +132,12 @@ class Runner:
         recipe: Recipe,
         rootfs: Sequence[Mount],
         stdio: Stdio,
+        spec: Typed,
         after: AsyncExitStack,
     ) -> Exit:
         await self.containers.create(record)
         after.push_async_callback(self._ended, record.id, rootfs)
-        state = await self.tasks.create(record.id, rootfs=rootfs, stdio=stdio)
+        state = await self.tasks.create(record.id, rootfs=rootfs, stdio=stdio, spec=spec)
         await self.networking.join(
             record.id, state.pid, "", recipe.hostname, recipe.config, recipe.place
         )
@@ -143,7 +149,7 @@ class Runner:
             await asyncio.shield(self.remove(id))
         except ResourceExhausted:
             self.leftover.add((scope.namespace(), id))
-        await asyncio.shield(asyncio.to_thread(unmarked, rootfs))
+        await finished(unmarked, rootfs)
 
     async def sweep(self) -> None:
         """Remove what could not be removed before: a failed step has given room back."""
@@ -176,8 +182,18 @@ def _described(
         raise from_mount_error("build: mounting a snapshot", error) from error
 
 
-async def _removed(place: Path) -> None:
-    await asyncio.shield(asyncio.to_thread(shutil.rmtree, place, ignore_errors=not place.exists()))
+def _removed(place: Path) -> None:
+    shutil.rmtree(place, ignore_errors=not place.exists())
+
+
+def _spec(document: Mapping[str, object]) -> Typed:
+    return Typed(_SPEC, json.dumps(document).encode())
+
+
+def _without_env(process: object) -> dict[str, object]:
+    """For the record, which is on a disk: secrets may be in the environment."""
+    assert isinstance(process, dict)
+    return {**process, "env": []}
 
 
 def _limits(work: Work) -> Resources:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ _BLOCK = 1 << 20
 _AHEAD = 8
 # events in one message: each costs as much as most steps that are cached
 _SEVERAL = 32
+# bytes of steps' output that wait for one before the steps do, too
+_BEHIND = 4 << 20
 
 
 class BuildService(Service):
@@ -75,9 +78,14 @@ class BuildService(Service):
         """Everything that happens, as it does; closing it ends the build."""
         queue: asyncio.Queue[pb.BuildEvent | None] = asyncio.Queue()
         room = asyncio.Semaphore(_AHEAD)
+        waiting = 0
+        request = replace(request, behind=lambda: waiting > _BEHIND)
 
         def report(event: Any) -> None:
-            queue.put_nowait(event_message(event))
+            nonlocal waiting
+            message = event_message(event)
+            waiting += len(message.output.data)
+            queue.put_nowait(message)
 
         async def work() -> None:
             try:
@@ -105,6 +113,7 @@ class BuildService(Service):
                 event.next.extend(following)
                 yield event
                 for each in (event, *following):
+                    waiting -= len(each.output.data)
                     if each.data:
                         room.release()
             await task

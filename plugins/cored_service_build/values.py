@@ -19,7 +19,8 @@ class Request:
     ``remotes`` URLs of contexts. ``inside``: the Dockerfile is in the main context.
 
     ``ssh`` are sockets by id; ``secrets`` contents, which nothing may keep or show. ``allow`` are
-    the rights that RUN may ask for: security.insecure, device, device=NAME.
+    the rights that RUN may ask for: security.insecure, device, device=NAME. ``behind`` answers
+    whether who is told of the build does not come after with reading.
     """
 
     dockerfile: str
@@ -45,6 +46,7 @@ class Request:
     ignore: str = ""
     add_hosts: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
+    behind: Callable[[], bool] = lambda: False
 
     @property
     def epoch(self) -> int | None:

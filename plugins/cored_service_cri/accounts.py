@@ -9,6 +9,7 @@ from pathlib import Path
 from cored import linux
 from cored.abc.values import Mount
 from cored.errors import from_mount_error
+from cored.oci.files import text
 
 __all__ = ["Accounts"]
 
@@ -34,15 +35,6 @@ class Accounts:
 def _accounts(rootfs: Sequence[Mount], place: Path) -> tuple[str, str]:
     try:
         with linux.mounted(rootfs, place) as root:
-            return _read(root, "/etc/passwd"), _read(root, "/etc/group")
+            return text(str(root), "/etc/passwd"), text(str(root), "/etc/group")
     except OSError as error:
         raise from_mount_error("root filesystem of a container", error) from error
-
-
-def _read(root: Path, path: str) -> str:
-    """A file of the container's, looked up as the container would; '' where there is none."""
-    try:
-        with linux.opened_below(str(root), path) as found:
-            return Path(found).read_text(errors="replace")
-    except OSError:
-        return ""

@@ -82,6 +82,7 @@ class Cgroups:
         """It has ended."""
         self._places.pop(id, None)
         self._rates.pop(id, None)
+        self._rates.pop(f"pod {id}", None)
 
     def oom_killed(self, id: str) -> bool:
         """Whether the kernel has killed anything in it for want of memory."""
@@ -91,14 +92,18 @@ class Cgroups:
         name = "memory.events" if self.v2 else "memory.oom_control"
         return _pairs(f"{place}/{name}").get("oom_kill", 0) > 0
 
-    def usage(self, id: str) -> Usage | None:
-        """What a container uses now; None when it has no cgroup (any more). Blocks shortly."""
-        memory = self._place(id, "memory")
+    def usage(self, id: str, *, above: bool = False) -> Usage | None:
+        """What a container uses now, or all in the cgroup above its one; None when it has no cgroup
+        (any more). Blocks shortly."""
+        places = self._places.get(id) or {}
+        if above:
+            places = {key: path.rpartition("/")[0] for key, path in places.items()}
+        memory = places.get("" if self.v2 else "memory")
         # one look tells whether it is there
         text = memory and _text(f"{memory}/{'memory.current' if self.v2 else _V1_USED}")
         if not memory or not text:
             return None
-        return _usage_v2(memory) if self.v2 else self._usage_v1(id, memory, int(text))
+        return _usage_v2(memory) if self.v2 else _usage_v1(places, memory, int(text))
 
     def nano_cores(self, id: str, usage: Usage) -> int:
         """The CPU that it used a second since it was last asked for, in billionths."""
@@ -116,40 +121,31 @@ class Cgroups:
             return {"": paths[""]} if "" in paths else {}
         return paths if "memory" in paths else {}
 
-    def parent(self, id: str) -> str:
-        """A name for the cgroup that a container's is in, for :meth:`usage`; '' for none."""
-        places = self._places.get(id)
-        if places is None:
-            return ""
-        above = {key: path.rpartition("/")[0] for key, path in places.items()}
-        name = f"parent of {above.get('memory', above.get('', '/'))}"
-        self._places[name] = above
-        return name
-
     def _place(self, id: str, controller: str) -> str | None:
         paths = self._places.get(id)
         return None if paths is None else paths.get("" if self.v2 else controller)
 
-    def _usage_v1(self, id: str, memory: str, used: int) -> Usage:
-        cpu, pids = self._place(id, "cpuacct"), self._place(id, "pids")
-        stat = _pairs(f"{memory}/memory.stat")
-        limit = _limit(f"{memory}/memory.limit_in_bytes")
-        # without swap accounting there is neither
-        swap = _limit(f"{memory}/memory.memsw.limit_in_bytes")
-        both = _number(f"{memory}/memory.memsw.usage_in_bytes")
-        return Usage(
-            at=time.time_ns(),
-            cpu=_number(f"{cpu}/cpuacct.usage") if cpu else 0,
-            memory=used,
-            inactive_file=stat.get("total_inactive_file", 0),
-            rss=stat.get("total_rss", 0),
-            faults=stat.get("total_pgfault", 0),
-            major_faults=stat.get("total_pgmajfault", 0),
-            limit=limit,
-            swap=max(0, both - used),
-            swap_limit=max(0, swap - limit) if swap and limit else 0,
-            pids=_number(f"{pids}/pids.current") if pids else 0,
-        )
+
+def _usage_v1(places: Mapping[str, str], memory: str, used: int) -> Usage:
+    cpu, pids = places.get("cpuacct"), places.get("pids")
+    stat = _pairs(f"{memory}/memory.stat")
+    limit = _limit(f"{memory}/memory.limit_in_bytes")
+    # without swap accounting there is neither
+    swap = _limit(f"{memory}/memory.memsw.limit_in_bytes")
+    both = _number(f"{memory}/memory.memsw.usage_in_bytes")
+    return Usage(
+        at=time.time_ns(),
+        cpu=_number(f"{cpu}/cpuacct.usage") if cpu else 0,
+        memory=used,
+        inactive_file=stat.get("total_inactive_file", 0),
+        rss=stat.get("total_rss", 0),
+        faults=stat.get("total_pgfault", 0),
+        major_faults=stat.get("total_pgmajfault", 0),
+        limit=limit,
+        swap=max(0, both - used),
+        swap_limit=max(0, swap - limit) if swap and limit else 0,
+        pids=_number(f"{pids}/pids.current") if pids else 0,
+    )
 
 
 def _usage_v2(place: str) -> Usage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import tarfile
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from google.protobuf import json_format
 
+from cored.engine.gather import whole
 from cored.engine.tasks import Tasks
 from cored.errors import CoredError, FailedPrecondition, from_os_error
 from cored_service_cri.values import Container
@@ -23,11 +25,19 @@ async def archive(tasks: Tasks, one: Container, location: Path) -> None:
 
     FailedPrecondition without criu, and whatever the runtime says.
     """
+    # to its end: who asked may be cut off, and the container would stay frozen
+    await whole(_archive(tasks, one, location))
+
+
+async def _archive(tasks: Tasks, one: Container, location: Path) -> None:
     await tasks.pause(one.id)
     try:
-        with tempfile.TemporaryDirectory(prefix="checkpoint-", dir=location.parent) as place:
+        place = await asyncio.to_thread(tempfile.mkdtemp, prefix="checkpoint-", dir=location.parent)
+        try:
             await _checkpoint(tasks, one.id, place)
             await asyncio.to_thread(_pack, one, Path(place), location)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, place)
     except OSError as error:
         raise from_os_error(f"checkpoint {location}", error) from error
     finally:
@@ -53,6 +63,12 @@ def _pack(one: Container, images: Path, location: Path) -> None:
     description = images / "container.json"
     description.write_text(json.dumps(about))
     new = location.with_name(f".{location.name}.new")
-    with tarfile.open(new, "w") as file:
-        file.add(images, "checkpoint")
-    new.replace(location)
+    new.unlink(missing_ok=True)
+    try:
+        # all that the container has in its memory is in there
+        private = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(private, "wb") as file, tarfile.open(fileobj=file, mode="w") as packed:
+            packed.add(images, "checkpoint")
+        new.replace(location)
+    finally:
+        new.unlink(missing_ok=True)

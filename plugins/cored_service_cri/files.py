@@ -20,7 +20,7 @@ _SHM = 64 << 20
 def prepare(place: Path, pod: Pod) -> None:
     """Make the directory and its files. Blocks."""
     try:
-        place.mkdir(mode=0o711, parents=True)
+        place.mkdir(mode=0o700, parents=True)
         host = pod.host_network
         name = os.uname().nodename if host or not pod.config.hostname else pod.config.hostname
         (place / "hostname").write_text(f"{name}\n")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from cored._pb.cri.v1 import api_pb2 as pb
 from cored.errors import InvalidArgument
+from cored.oci import users
 from cored.oci.users import User
 
 __all__ = ["resolve"]
@@ -26,8 +25,7 @@ def resolve(
     if asked_user:
         name = context.run_as_username or str(context.run_as_user.value)
     name = name or "0"
-    rows, groups = _rows(passwd, 4), _rows(group, 3)
-    entry = next((row for row in rows if name in (row[0], row[2])), None)
+    entry, groups = users.entry(name, users.rows(passwd, 4)), users.rows(group, 3)
     if entry is None and not name.isdecimal():
         raise InvalidArgument(f"user {name!r}: is not in the image's /etc/passwd")
     uid = int(entry[2]) if entry else int(name)
@@ -35,21 +33,9 @@ def resolve(
     if context.HasField("run_as_group"):
         gid = context.run_as_group.value
     elif group_name:
-        gid = _gid(group_name, groups)
+        gid = users.groups((group_name,), lambda path: group)[0]
     more: list[int] = []
     if context.supplemental_groups_policy == pb.Merge and entry:
         more = [int(r[2]) for r in groups if len(r) > 3 and entry[0] in r[3].split(",")]
     more += context.supplemental_groups
     return User(uid, gid, tuple(dict.fromkeys([gid, *more])))
-
-
-def _gid(name: str, groups: Sequence[Sequence[str]]) -> int:
-    found = next((row for row in groups if name in (row[0], row[2])), None)
-    if found is None and not name.isdecimal():
-        raise InvalidArgument(f"group {name!r}: is not in the image's /etc/group")
-    return int(found[2] if found else name)
-
-
-def _rows(text: str, fields: int) -> list[list[str]]:
-    rows = (line.strip().split(":") for line in text.splitlines())
-    return [row for row in rows if len(row) >= fields and row[2].isdecimal()]

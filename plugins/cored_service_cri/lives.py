@@ -26,6 +26,7 @@ __all__ = ["Lives"]
 
 _START_ERROR = 128
 _KILL_PATIENCE = 60.0
+_PAUSE = 1.0
 
 
 class Lives:
@@ -52,7 +53,13 @@ class Lives:
     async def recover(self) -> None:
         """What became of the containers meanwhile."""
         for one in list(self._registry.containers.values()):
-            await self._adopt(one)
+            try:
+                await self._adopt(one)
+            except CoredError as error:
+                # one that is broken must not keep the others from being served
+                log.get("cri").error("not taken over", container=one.id, error=str(error))
+                if (NAMESPACE, one.id) in self._tasks.known():
+                    self._watch(one.id)
         await self._output.recover(self._registry.containers)
 
     async def close(self) -> None:
@@ -148,10 +155,15 @@ class Lives:
     async def _ending(self, id: str) -> None:
         """Wait for the end, keep how it was, and free the task."""
         try:
-            exit = await self._tasks.wait(id)
-            killed = exit.status == 128 + signal.SIGKILL and self._cgroups.oom_killed(id)
-            with suppress(NotFound):  # another client has deleted it
+            exit = await self._waited(id)
+            killed = exit.status == 128 + signal.SIGKILL and await self._oom_killed(id)
+            try:
                 await self._tasks.delete(id)
+            except NotFound:
+                pass  # another client has deleted it
+            except CoredError as error:
+                # kubelet must hear of the end; when it removes the container this is tried again
+                log.get("cri").error("task not deleted", container=id, error=str(error))
             self._output.close(id)
             self._cgroups.forget(id)
             one = self._registry.containers.get(id)
@@ -162,6 +174,28 @@ class Lives:
             log.get("cri").info("a container has gone", container=id, error=str(error))
         finally:
             self._watchers.pop(id, None)
+
+    async def _waited(self, id: str) -> Exit:
+        """How it ended, also when its shim cannot be asked for a while. NotFound."""
+        while True:
+            try:
+                return await self._tasks.wait(id)
+            except NotFound:
+                raise
+            except CoredError as error:
+                log.get("cri").error("cannot wait", container=id, error=str(error))
+                await asyncio.sleep(_PAUSE)
+
+    async def _oom_killed(self, id: str) -> bool:
+        """Its shim knows, too: a cgroup of systemd's may have gone with its last process."""
+        if self._cgroups.oom_killed(id):
+            return True
+        task = self._tasks.known().get((NAMESPACE, id))
+        try:
+            causes = await asyncio.to_thread(task.causes) if task is not None else {}
+        except (OSError, ValueError):
+            return False
+        return causes.get("oom_kills", 0) > 0
 
     async def _failed(self, one: Container, error: CoredError) -> None:
         """It could not be started: keep why, and free the task."""

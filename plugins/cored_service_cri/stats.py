@@ -80,8 +80,7 @@ class Stats:
         found = []
         for one in wanted:
             links = [] if one.host_network else interfaces(one.state.pid)
-            parent = self._cgroups.parent(one.id) if one.config.linux.cgroup_parent else ""
-            usage = self._cgroups.usage(parent or one.id)
+            usage = self._cgroups.usage(one.id, above=bool(one.config.linux.cgroup_parent))
             inside = [self._cgroups.usage(member.id) for member in running[one.id]]
             found.append(_Counts(usage, links, inside))
         return found

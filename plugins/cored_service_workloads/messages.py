@@ -74,6 +74,7 @@ def container_message(view: ContainerView) -> pb.Container:
         health=_health(view.health) if view.health is not None else None,
         exec_ids=view.execs,
         networks=_networks(view),
+        exposed=view.config.exposed,
     )
 
 

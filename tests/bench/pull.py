@@ -60,9 +60,9 @@ def rows(
         remote = stack.enter_context(registry(scratch / "registry"))
         reference = _pushed(remote, layout)
         pulls: dict[str, Callable[[], Cost]] = {
-            "cored": lambda: _cored(stack.enter_context(daemons.cored()), reference),
+            "cored": lambda: _cored(_settled(stack.enter_context(daemons.cored())), reference),
             "containerd": lambda: _containerd(
-                stack.enter_context(daemons.containerd(program=containerd)), reference
+                _settled(stack.enter_context(daemons.containerd(program=containerd))), reference
             ),
             "podman": lambda: _podman(_made(scratch), reference),
             "umoci": lambda: _umoci(_made(scratch), reference),
@@ -114,6 +114,17 @@ def _pushed(remote: Registry, layout: Path) -> str:
         check=True,
     )  # fmt: skip
     return reference
+
+
+def _settled(daemon: Daemon) -> Daemon:
+    """Wait until a daemon has started: what it still does after its first answer is no pull's."""
+    assert daemon.process is not None
+    roots = [daemon.process.pid]
+    before, used = (-1.0, -1.0), _times(roots)
+    while used != before:
+        time.sleep(1)
+        before, used = used, _times(roots)
+    return daemon
 
 
 def _cored(daemon: Daemon, reference: str) -> Cost:

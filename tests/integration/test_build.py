@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import hashlib
 import http.server
@@ -21,6 +22,7 @@ import pytest
 from tests import daemons
 from tests.builds import Shop
 from tests.daemons import CORECTL, Daemon
+from tests.living import glob
 
 pytestmark = pytest.mark.root
 
@@ -236,14 +238,18 @@ def test_secrets_reach_no_layer_cache_or_log(shop: Shop) -> None:
     secret = f"very-secret-{time.time_ns()}"
     context = shop.context(
         "FROM busybox\nRUN --mount=type=secret,id=s cat /run/secrets/s; echo; echo shown\n"
+        "RUN --mount=type=secret,id=s,env=TOKEN echo $TOKEN; echo 1\n"
     )
     told = shop.build(
         context, "-t", "secret:1", "--secret", "id=s,env=GIVEN",
         env={**os.environ, "GIVEN": secret},
     )  # fmt: skip
     assert "***" in told and secret not in told
+    forms = [secret]
+    for shift in range(3):  # as specs are in the metadata store
+        forms.append(base64.b64encode(b"x" * shift + secret.encode()).decode()[4:-4])
     found = subprocess.run(
-        ["grep", "-rlaF", secret, str(shop.daemon.home)],
+        ["grep", "-rlaF", *(part for form in forms for part in ("-e", form)), shop.daemon.home],
         capture_output=True,
         text=True,
         check=False,
@@ -410,8 +416,8 @@ def test_a_cancelled_build_stops_at_once_and_keeps_what_finished(
     shop: Shop, slow: subprocess.Popen[bytes]
 ) -> None:
     slow.send_signal(2)
-    slow.wait(10)
-    end = time.monotonic() + 10
+    slow.wait(60)
+    end = time.monotonic() + 60
     while "sleep 1000" in subprocess.run(
         ["ctr", "-a", str(shop.daemon.address), "tasks", "ls"], capture_output=True, text=True,
         check=True,
@@ -465,7 +471,7 @@ def test_a_killed_daemon_keeps_what_was_finished_and_leaves_nothing_else(
     shop: Shop, slow: subprocess.Popen[bytes]
 ) -> None:
     shop.daemon.kill()
-    slow.wait(20)
+    slow.wait(60)
     shop.daemon.start()
     shop("builder", "ls")  # answered when the builder has cleaned up
     assert _containers(shop) == []
@@ -561,10 +567,10 @@ CMD ["httpd", "-f", "-p", "8080", "-h", "/usr/src/app"]
     ]
     shop("run", "-d", "--name", "server", "-p", "127.0.0.1:18080:8080", "server:1")
     try:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while True:
             try:
-                with urllib.request.urlopen("http://127.0.0.1:18080/", timeout=5) as answer:
+                with urllib.request.urlopen("http://127.0.0.1:18080/", timeout=60) as answer:
                     assert answer.read() == b"hello again"
                 break
             except OSError:
@@ -589,7 +595,7 @@ def test_a_full_disk_fails_the_step_and_leaves_the_cache_sound(
             assert "No space left" in shop.build(context, code=1)
             copied = shop.context("FROM busybox\nCOPY large /\n", {"large": os.urandom(64 << 20)})
             assert "no space left" in shop.build(copied, code=1).lower()
-            assert not list((short_tmp / "root").rglob("large"))
+            assert not glob(short_tmp / "root", "**/large")
             (context / "Dockerfile").write_text("FROM busybox\nRUN echo kept > /kept\nRUN true\n")
             assert "cached  [2/3] RUN echo kept > /kept" in shop.build(context, "--explain")
             assert "damaged" not in shop("content", "check")

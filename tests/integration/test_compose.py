@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.daemons import Daemon
+from tests.patience import eventually
 from tests.projects import Compose, leftovers, project
 
 pytestmark = pytest.mark.root
@@ -70,7 +70,7 @@ def test_an_application_comes_up_in_the_order_of_its_conditions(compose: Compose
     inside = "cat /etc/greeting /run/secrets/token; stat -c %a /etc/greeting; echo; ls /hooked"
     assert compose("exec", "web", "sh", "-c", inside).stdout == "hello\nhidden400\n\n/hooked\n"
     assert re.fullmatch(r"0\.0\.0\.0:\d+\n", compose("port", "db", "8080").stdout)
-    assert "init-1  | ready" in compose("logs").stdout
+    eventually(lambda: "init-1  | ready" in compose("logs").stdout)
     assert compose("ps", "--services").stdout.split() == ["db", "web"]
     assert "shop" in compose("ls").stdout
     assert "busybox" in compose("images").stdout
@@ -179,13 +179,6 @@ def test_files_are_copied(compose: Compose, tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text() == "copied\n"
 
 
-def wait_for(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def test_attached_lines_have_names_and_ctrl_c_stops_all(compose: Compose) -> None:
     compose.write(
         """
@@ -277,7 +270,8 @@ def test_two_ups_at_once_and_two_projects_do_not_hurt_each_other(compose: Compos
         _, errors = one.communicate(timeout=120)
         assert one.returncode == 0, errors
     assert sorted(compose.ps()) == ["shop-db-1", "shop-init-1", "shop-web-1"]
-    assert compose("-p", "other", "exec", "web", "wget", "-qO-", "db:8080/index").stdout == "data\n"
+    asked = ("-p", "other", "exec", "web", "wget", "-qO-", "db:8080/index")
+    assert compose(*asked).stdout == "data\n"
     compose("-p", "other", "down", "-v", "-t", "0")
     assert len(compose.ps()) == 3
 
@@ -319,19 +313,30 @@ configs:
 """
 
 
+def served(compose: Compose, url: str) -> None:
+    """Wait until somebody listens there, as web sees it."""
+    asked = ("exec", "-T", "web", "wget", "-qO-", f"{url}cgi-bin/notes")
+    command = compose.command(*asked)
+    options = {"cwd": compose.place, "env": compose.environ, "stdin": subprocess.DEVNULL}
+    eventually(lambda: subprocess.run(command, **options).returncode == 0)  # type: ignore[call-overload]
+
+
 def test_the_classic_pair_keeps_its_data(compose: Compose) -> None:
     """A web application writes into a database; after stop, up, down and up it is there."""
     compose.write(CLASSIC)
     notes = ("exec", "-T", "web", "wget", "-qO-", "http://web/cgi-bin/notes")
     compose("up", "-d")
+    served(compose, "http://web/")
     compose(*notes, "--post-data=first")
     assert compose(*notes).stdout == "first\n"
     compose("stop")
     compose("up", "-d")
+    served(compose, "http://web/")
     assert compose(*notes).stdout == "first\n"
     compose(*notes, "--post-data=second")
     compose("down")
     compose("up", "-d", "--wait")
+    served(compose, "http://web/")
     assert compose(*notes).stdout == "first\nsecond\n"
 
 
@@ -353,10 +358,10 @@ volumes: {data: }
 
 
 def test_what_is_to_run_first_has_run(compose: Compose) -> None:
-    compose.write(PREPARED)
-    compose("up", "-d")
-    made = compose("logs", "--no-log-prefix", "web").stdout.splitlines()
-    assert made == ["made by one", "made by one"]
+    compose.write(PREPARED.replace("echo made", "echo preparing; echo made"))
+    assert "shop-web-1-pre-start-1  | preparing\n" in compose("up", "-d").stderr
+    logs = ("logs", "--no-log-prefix", "web")
+    eventually(lambda: compose(*logs).stdout.splitlines() == ["made by one", "made by one"])
     for number in ("1", "2"):
         compose("exec", "-T", "--index", number, "web", "ls", "/scratch/mine")
     compose("stop")
@@ -370,6 +375,26 @@ def test_what_is_to_run_first_has_run(compose: Compose) -> None:
     compose("run", "--rm", "-T", "--entrypoint", "rm", "web", "/data/broken")
     compose("start")
     assert len(compose("exec", "-T", "web", "cat", "/data/made").stdout.splitlines()) == 3
+
+
+def test_containers_of_others_are_found_by_what_they_are_called_here(
+    compose: Compose, daemon: Daemon
+) -> None:
+    text = """
+services:
+  a: {image: busybox, command: sleep 1000, stop_signal: KILL, external_links: ["outer:db"]}
+networks: {default: {name: bridge, external: true}}
+"""
+    compose.write(text)
+    with pytest.raises(AssertionError, match="'outer': not found"):
+        compose("up", "-d")
+    daemon.corectl("run", "-d", "--name", "outer", "busybox", "sleep", "1000", check=True)
+    try:
+        compose("up", "-d")
+        assert compose("exec", "-T", "a", "ping", "-c", "1", "db").returncode == 0
+        assert "Container shop-a-1  Running\n" in compose("up", "-d").stderr
+    finally:
+        daemon.corectl("rm", "-f", "outer", check=True)
 
 
 def test_what_is_made_again_keeps_its_anonymous_volumes(compose: Compose) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemons import Daemon
+from tests.patience import eventually
 from tests.projects import Compose, project
 from tests.registries import registry
 
@@ -38,18 +40,28 @@ def compose(daemon: Daemon, tmp_path: Path) -> Iterator[Compose]:
 
 
 def test_containers_are_watched_and_waited_for(compose: Compose) -> None:
+    compose("up", "-d")
     events = compose.begin("events", "--json", "two")
     assert events.stdout is not None
     try:
-        compose("up", "-d")
-        seen = [json.loads(events.stdout.readline()) for _ in range(2)]
+        # what it tells of shows that it is there
+        while not select.select([events.stdout], [], [], 0.2)[0]:
+            compose("pause", "two")
+            compose("unpause", "two")
+        compose("up", "-d", "--force-recreate", "two")
+        seen = []
+        while not seen or seen[-1]["action"] != "start":
+            seen.append(json.loads(events.stdout.readline()))
     finally:
         events.send_signal(signal.SIGINT)
         events.communicate(timeout=60)
-    assert [one["action"] for one in seen] == ["create", "start"]
+    actions = [one["action"] for one in seen]
+    assert actions[0] in ("pause", "unpause")
+    assert [one for one in actions if one in ("create", "start")] == ["create", "start"]
     assert {one["service"] for one in seen} == {"two"}
+    eventually(lambda: "begun" in compose("logs", "one").stdout)
     waiting = compose.begin("wait", "one")
-    compose("stop", "one")
+    compose("stop", "-t", "60", "one")
     out, errors = waiting.communicate(timeout=60)
     assert (waiting.returncode, out) == (7, "7\n"), errors
     compose("pause", "two")

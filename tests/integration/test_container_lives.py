@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from cored.client.workloads import Workloads
 from cored.errors import FailedPrecondition
 from tests import daemons
 from tests.daemons import Daemon
+from tests.patience import eventually
 
 pytestmark = pytest.mark.root
 
@@ -34,13 +35,6 @@ def said(daemon: Daemon, *arguments: str) -> str:
 def looked(daemon: Daemon, name: str) -> dict[str, Any]:
     (found,) = json.loads(said(daemon, "inspect", name))
     return dict(found)
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -63,8 +57,8 @@ def test_a_failing_container_is_started_again_as_often_as_its_policy_says(daemon
         "-c",
         "echo x; exit 3",
     )
-    until(lambda: looked(daemon, "fails")["RestartCount"] == 2)
-    until(lambda: looked(daemon, "fails")["State"]["Status"] == "exited")
+    eventually(lambda: looked(daemon, "fails")["RestartCount"] == 2)
+    eventually(lambda: looked(daemon, "fails")["State"]["Status"] == "exited")
     assert looked(daemon, "fails")["State"]["ExitCode"] == 3
     assert said(daemon, "logs", "fails") == "x\nx\nx"
     daemon.corectl("rm", "fails", check=True)
@@ -72,7 +66,7 @@ def test_a_failing_container_is_started_again_as_often_as_its_policy_says(daemon
 
 def test_success_is_no_failure(daemon: Daemon) -> None:
     run(daemon, "--name", "succeeds", "--restart", "on-failure", "busybox", "true")
-    until(lambda: looked(daemon, "succeeds")["State"]["Status"] == "exited")
+    eventually(lambda: looked(daemon, "succeeds")["State"]["Status"] == "exited")
     assert looked(daemon, "succeeds")["RestartCount"] == 0
     daemon.corectl("rm", "succeeds", check=True)
 
@@ -86,15 +80,15 @@ def test_a_container_that_was_stopped_stays_so(daemon: Daemon) -> None:
     # what ends by itself comes back
     daemon.corectl("exec", "always", "kill", "-9", "1")
     daemon.ctr("tasks", "kill", "-s", "SIGKILL", looked(daemon, "always")["Id"])
-    until(lambda: looked(daemon, "always")["State"]["Pid"] not in (0, pid))
+    eventually(lambda: looked(daemon, "always")["State"]["Pid"] not in (0, pid))
     daemon.corectl("rm", "-f", "always", check=True)
 
 
 def test_a_restart_that_is_awaited_is_shown_and_can_be_called_off(daemon: Daemon) -> None:
     run(daemon, "--name", "loops", "--restart", "always", "busybox", "false")
-    until(lambda: looked(daemon, "loops")["RestartCount"] >= 4)
-    until(lambda: looked(daemon, "loops")["State"]["Status"] == "restarting")
-    assert "Restarting (1)" in said(daemon, "ps", "--filter", "name=loops")
+    eventually(lambda: looked(daemon, "loops")["RestartCount"] >= 4)
+    eventually(lambda: "Restarting (1)" in said(daemon, "ps", "--filter", "name=loops"))
+    eventually(lambda: looked(daemon, "loops")["State"]["Status"] == "restarting")
     daemon.corectl("stop", "loops", check=True)
     assert looked(daemon, "loops")["State"]["Status"] == "exited"
     daemon.corectl("rm", "loops", check=True)
@@ -111,7 +105,7 @@ def test_policies_outlive_the_daemon(own: Daemon) -> None:
     for name, pid in pids.items():
         assert looked(own, name)["State"]["Pid"] == pid
     # docker's: always means also after a stop, once the daemon is another
-    until(lambda: looked(own, "always-ended")["State"]["Running"])
+    eventually(lambda: looked(own, "always-ended")["State"]["Running"])
     assert not looked(own, "no-ended")["State"]["Running"]
     assert not looked(own, "unless-stopped-ended")["State"]["Running"]
 
@@ -121,7 +115,7 @@ def test_what_ends_while_the_daemon_is_down_is_started_when_it_is_back(own: Daem
     own.kill()
     time.sleep(1.5)
     own.start()
-    until(lambda: looked(own, "ends")["RestartCount"] >= 1)
+    eventually(lambda: looked(own, "ends")["RestartCount"] >= 1)
 
 
 @pytest.mark.parametrize(
@@ -150,10 +144,10 @@ def test_health_is_checked_and_told(daemon: Daemon) -> None:
         *("--name", "well", "--health-cmd", "cat /ok", "--health-interval", "100ms"),
         *("--health-retries", "2", "busybox", "sh", "-c", "touch /ok; sleep 1000"),
     )
-    until(lambda: looked(daemon, "well")["State"]["Health"]["Status"] == "healthy")
+    eventually(lambda: looked(daemon, "well")["State"]["Health"]["Status"] == "healthy")
     assert "(healthy)" in said(daemon, "ps", "--filter", "health=healthy")
     daemon.corectl("exec", "well", "rm", "/ok", check=True)
-    until(lambda: looked(daemon, "well")["State"]["Health"]["Status"] == "unhealthy")
+    eventually(lambda: looked(daemon, "well")["State"]["Health"]["Status"] == "unhealthy")
     health = looked(daemon, "well")["State"]["Health"]
     assert health["FailingStreak"] >= 2
     assert len(health["Log"]) <= 5
@@ -172,7 +166,7 @@ def test_a_check_that_hangs_is_ended(daemon: Daemon) -> None:
         *("--name", "hangs", "--health-cmd", "sleep 1000", "--health-interval", "50ms"),
         *("--health-timeout", "100ms", "--health-retries", "1", "busybox", "sleep", "1000"),
     )
-    until(lambda: looked(daemon, "hangs")["State"]["Health"]["Status"] == "unhealthy")
+    eventually(lambda: looked(daemon, "hangs")["State"]["Health"]["Status"] == "unhealthy")
     log = looked(daemon, "hangs")["State"]["Health"]["Log"]
     assert log[0]["ExitCode"] == -1
     assert "exceeded timeout" in log[0]["Output"]
@@ -185,12 +179,12 @@ def test_health_goes_on_under_the_next_daemon(own: Daemon) -> None:
         *("--name", "well", "--health-cmd", "true", "--health-interval", "100ms"),
         *("busybox", "sleep", "1000"),
     )
-    until(lambda: looked(own, "well")["State"]["Health"]["Status"] == "healthy")
+    eventually(lambda: looked(own, "well")["State"]["Health"]["Status"] == "healthy")
     own.kill()
     own.start()
     health = looked(own, "well")["State"]["Health"]
     assert health["Status"] == "healthy"
-    until(lambda: looked(own, "well")["State"]["Health"]["Log"] != health["Log"])
+    eventually(lambda: looked(own, "well")["State"]["Health"]["Log"] != health["Log"])
 
 
 def test_pause_and_unpause(daemon: Daemon) -> None:
@@ -287,7 +281,7 @@ def test_what_a_container_starts_with(daemon: Daemon, tmp_path: Path) -> None:
     assert found["Spec"]["annotations"]["x.y"] == "z"
     assert found["Config"]["Labels"] == {"one": "1"}
     assert found["Path"] == "sh"
-    until(lambda: daemon.corectl("exec", "dressed", "test", "-e", "/new").returncode == 0)
+    eventually(lambda: daemon.corectl("exec", "dressed", "test", "-e", "/new").returncode == 0)
     assert said(daemon, "exec", "dressed", "sh", "-c", "echo $A $B") == "1 2 3"
     assert said(daemon, "exec", "dressed", "stat", "-c", "%a", "/new") == "640"
     assert said(daemon, "exec", "dressed", "cat", "/proc/1/comm") == "docker-init"
@@ -303,14 +297,14 @@ def test_namespaces_of_another_container(daemon: Daemon) -> None:
     run(daemon, "--name", "private", "busybox", "sleep", "1000")
     refused = daemon.corectl("run", "--ipc", "container:private", "busybox", "true")
     assert b"--ipc shareable" in refused.stderr
-    until(lambda: daemon.corectl("exec", "first", "test", "-s", "/dev/shm/f").returncode == 0)
+    eventually(lambda: daemon.corectl("exec", "first", "test", "-s", "/dev/shm/f").returncode == 0)
     shared = ("--rm", "--pid", "container:first", "--ipc", "container:first", "busybox")
     assert "sleep 1000" in said(daemon, "run", *shared, "ps")
     assert said(daemon, "run", *shared, "cat", "/dev/shm/f") == "shared"
     # a second start finds the first one's namespaces of then
     daemon.corectl("create", "--name", "second", *shared[1:], "cat", "/dev/shm/f", check=True)
     daemon.corectl("restart", "-t", "0", "first", check=True)
-    until(lambda: daemon.corectl("exec", "first", "test", "-s", "/dev/shm/f").returncode == 0)
+    eventually(lambda: daemon.corectl("exec", "first", "test", "-s", "/dev/shm/f").returncode == 0)
     daemon.corectl("start", "second", check=True)
     daemon.corectl("wait", "second", check=True)
     daemon.corectl("start", "-a", "second", check=True)

@@ -7,12 +7,12 @@ import os
 import pty
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.daemons import CORECTL, Daemon
+from tests.patience import eventually
 
 pytestmark = pytest.mark.root
 
@@ -59,12 +59,9 @@ def test_ctrl_c_stops_the_container(daemon: Daemon, command: list[str]) -> None:
     running = subprocess.Popen(
         cli(daemon, "run", "--rm", "busybox", *command), stderr=subprocess.DEVNULL
     )
-    end = time.monotonic() + 20
-    while "RUNNING" not in daemon.ctr("tasks", "ls").stdout:
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    eventually(lambda: "RUNNING" in daemon.ctr("tasks", "ls").stdout)
     running.send_signal(signal.SIGINT)
-    assert running.wait(40) >= 128
+    assert running.wait(60) >= 128
     assert not leftovers(daemon)
 
 
@@ -89,16 +86,18 @@ def test_a_terminal_is_a_terminal(daemon: Daemon) -> None:
             break
         seen += data
     os.close(ours)
-    assert running.wait(30) == 5
+    assert running.wait(60) == 5
     assert b"from-42" in seen
     assert b"/dev/pts" in seen or b"/dev/console" in seen
 
 
 def test_a_detached_container_can_be_followed(daemon: Daemon) -> None:
-    script = "for i in 1 2 3; do echo line $i; sleep 0.2; done; exit 3"
+    script = "while [ ! -e /go ]; do sleep 0.1; done;"
+    script += "for i in 1 2 3; do echo line $i; sleep 0.2; done; exit 3"
     made = daemon.corectl("run", "-d", "--name", "talker", "busybox", "sh", "-c", script)
     assert made.returncode == 0
     assert "talker" in daemon.corectl("ps").stdout.decode()
+    daemon.corectl("exec", "talker", "touch", "/go", check=True)
     logs = daemon.corectl("logs", "-f", "talker").stdout.decode()
     assert logs == "line 1\nline 2\nline 3\n"
     assert daemon.corectl("wait", "talker").stdout.split() == [b"3"]

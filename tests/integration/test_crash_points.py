@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from cored.client.channel import Channel
 from cored.errors import CoredError
 from tests import daemons, images
 from tests.daemons import Daemon
+from tests.patience import eventually
 from tests.plain_registry import PlainRegistry, plain_registry
 
 pytestmark = pytest.mark.root
@@ -146,7 +148,7 @@ def killed(daemon: Daemon, api: Api, registry: PlainRegistry, step: int) -> bool
         api.pull(registry.reference("app"))
     except (CoredError, OSError):
         assert daemon.process is not None
-        assert daemon.process.wait(20) == -signal.SIGKILL
+        assert daemon.process.wait(60) == -signal.SIGKILL
         return True
     finally:
         die_at(daemon, _NEVER)
@@ -231,6 +233,13 @@ def test_a_pull_survives_a_crash_at_every_step() -> None:
     assert kinds >= {"_commit", "rename", "replace", "mkdir", "job"}
 
 
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:  # it is a blob by now
+        return 0
+
+
 def test_half_a_layer_is_not_fetched_again() -> None:
     with plain_registry(IMAGE) as registry, crashing() as daemon:
         process = daemon.process
@@ -243,7 +252,7 @@ def test_half_a_layer_is_not_fetched_again() -> None:
                 return
             place = daemon.home / "root/content_store.local/ingest"
             size = len(IMAGE.blobs[large])
-            _until(lambda: any(f.stat().st_size >= size // 4 for f in place.glob("*/data")))
+            eventually(lambda: any(_size(file) >= size // 4 for file in place.glob("*/data")))
             process.kill()
             process.wait()
             raise ConnectionAbortedError("its workers get no more")
@@ -251,7 +260,7 @@ def test_half_a_layer_is_not_fetched_again() -> None:
         registry.half_way = die
         with asked(daemon) as api, pytest.raises((CoredError, OSError)):
             api.pull(registry.reference("app"))
-        assert process.wait(20) == -signal.SIGKILL
+        assert process.wait(60) == -signal.SIGKILL
         daemon.start()
         with asked(daemon) as api:
             api.check()
@@ -262,15 +271,6 @@ def test_half_a_layer_is_not_fetched_again() -> None:
             again = [start for digest, start in registry.requests if digest == large]
             assert again == ([offset] if offset < len(IMAGE.blobs[large]) else [])
             whole(api)
-
-
-def _until(condition: Any) -> None:
-    import time
-
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_what_came_for_a_pull_that_nobody_repeats_goes_with_its_lease() -> None:

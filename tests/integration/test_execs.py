@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,15 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.daemons import CORECTL, Daemon
+from tests.patience import eventually
 
 pytestmark = pytest.mark.root
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 class Terminal:
@@ -51,7 +44,7 @@ class Terminal:
             if not data:
                 break
             self.seen += data
-        return self.process.wait(30)
+        return self.process.wait(60)
 
 
 @contextmanager
@@ -86,7 +79,9 @@ def test_output_input_and_exit_code(daemon: Daemon, box: str) -> None:
 
 
 def test_what_cannot_be_run(daemon: Daemon, box: str) -> None:
-    assert daemon.corectl("exec", box, "nothing").returncode == 127
+    missing = daemon.corectl("exec", box, "nothing")
+    assert missing.returncode == 127
+    assert missing.stderr.count(b"\n") == 1
     assert daemon.corectl("exec", box, "/etc/passwd").returncode == 126
     assert daemon.corectl("exec", "nobody", "true").returncode == 1
     daemon.corectl("create", "--name", "idle", "busybox", "true", check=True)
@@ -109,7 +104,7 @@ def test_user_directory_environment_and_rights(daemon: Daemon, box: str) -> None
 
 def test_a_detached_command_goes_on(daemon: Daemon, box: str) -> None:
     daemon.corectl("exec", "-d", box, "sh", "-c", "sleep 0.3; touch /detached", check=True)
-    until(lambda: daemon.corectl("exec", box, "test", "-e", "/detached").returncode == 0)
+    eventually(lambda: daemon.corectl("exec", box, "test", "-e", "/detached").returncode == 0)
 
 
 def test_a_terminal(daemon: Daemon, box: str) -> None:
@@ -126,9 +121,9 @@ def test_execs_end_with_their_container_and_are_shown_while_they_run(daemon: Dae
         [*CORECTL, "--address", str(daemon.address), "exec", "short", "sleep", "1000"]
     )
     shown = ("inspect", "-f", "{{len .ExecIDs}}", "short")
-    until(lambda: daemon.corectl(*shown).stdout.strip() == b"1")
+    eventually(lambda: daemon.corectl(*shown).stdout.strip() == b"1")
     daemon.corectl("rm", "-f", "short", check=True)
-    assert running.wait(20) == 137
+    assert running.wait(60) == 137
 
 
 def test_detach_keys_leave_a_container_that_can_be_attached_again(
@@ -184,7 +179,7 @@ def joined(daemon: Daemon, name: str, count: int) -> None:
     """Wait until so many have attached to it."""
     told = ("events", "--since", "1m", "--until", "0s", "--filter", "event=attach",
             "--filter", f"container={name}")  # fmt: skip
-    until(lambda: len(daemon.corectl(*told).stdout.splitlines()) == count)
+    eventually(lambda: len(daemon.corectl(*told).stdout.splitlines()) == count)
 
 
 def test_input_stays_open_when_who_attached_to_a_background_container_goes(daemon: Daemon) -> None:
@@ -195,7 +190,7 @@ def test_input_stays_open_when_who_attached_to_a_background_container_goes(daemo
             process.stdin.write(text)
             process.stdin.close()
             process.stdin = None
-            until(lambda text=text: text in daemon.corectl("logs", "cat").stdout)
+            eventually(lambda text=text: text in daemon.corectl("logs", "cat").stdout)
             process.kill()
     assert daemon.corectl("inspect", "-f", "{{.State.Status}}", "cat").stdout == b"running\n"
     daemon.corectl("rm", "-f", "cat", check=True)

@@ -408,6 +408,26 @@ def test_output_need_not_be_kept(daemon: Daemon) -> None:
     daemon.corectl("rm", "unkept", check=True)
 
 
+def test_other_users_of_the_host_do_not_get_at_a_containers_files(busybox: Path) -> None:
+    nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    with daemons.cored() as daemon:
+        daemon.ctr("images", "import", str(busybox))
+        script = "cp /bin/busybox /data/root; chmod 4755 /data/root; sleep 1000"
+        id = daemon.corectl(
+            "run", "-d", "-v", "mine:/data", "busybox", "sh", "-c", script, check=True
+        ).stdout.decode().strip()  # fmt: skip
+        assert subprocess.run([*nobody, "test", "-x", daemon.home], check=False).returncode == 0
+        bundle = daemon.home / "state/runtime.shim/default" / id
+        (volume,) = json.loads(daemon.corectl("volume", "inspect", "mine").stdout)
+        for place in (
+            bundle / "config.json", bundle / "rootfs/bin/busybox",
+            Path(volume["Mountpoint"]) / "root", daemon.home / "root/metadata.db",
+        ):  # fmt: skip
+            assert place.exists(), place
+            found = subprocess.run([*nobody, "test", "-e", place], check=False)
+            assert found.returncode == 1, f"everybody gets at {place}"
+
+
 @pytest.fixture
 def subordinate_ids(private_mounts: None, tmp_path: Path) -> Iterator[None]:
     """/etc/subuid and /etc/subgid of our own."""

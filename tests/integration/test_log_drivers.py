@@ -12,7 +12,8 @@ import pytest
 
 from tests import daemons
 from tests.daemons import Daemon
-from tests.logservices import Journal, journal, server, until
+from tests.logservices import Journal, journal, server
+from tests.patience import eventually
 
 pytestmark = pytest.mark.root
 # shims sleep between any two lines
@@ -24,7 +25,7 @@ journal = "{journal}"
 [plugins.runtime.shim]
 idle = 0.05
 """
-SLOW = "for n in 1 2 3 4 5 6; do echo $n; sleep 0.3; done; sleep 100"
+SLOW = "for n in 1 2 3 4 5 6; do echo $n; sleep 0.3; done; sleep 1000"
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +56,9 @@ def test_the_journal_gets_every_line_while_no_daemon_is_there(
     words = ["run", "-d", "--name", "kept", "--log-driver", "journald", "-l", "team=red"]
     more = ["--log-opt", "tag={{.Name}}/{{.ImageName}}", "--log-opt", "labels=team"]
     id = said(daemon, *words, *more, "-e", "X=1", "busybox", "sh", "-c", SLOW).strip()
-    until(lambda: len(of(entries, "kept")) >= 2)
+    eventually(lambda: len(of(entries, "kept")) >= 2)
     daemon.kill()
-    until(lambda: len(of(entries, "kept")) == 6)
+    eventually(lambda: len(of(entries, "kept")) == 6)
     daemon.start()
     assert [one["MESSAGE"] for one in of(entries, "kept")] == [b"%d" % n for n in range(1, 7)]
     assert of(entries, "kept")[-1] == {
@@ -81,7 +82,7 @@ def test_a_syslog_server_gets_both_streams_and_logs_say_where_they_are(daemon: D
         command = ["busybox", "sh", "-c", "echo out; sleep 0.5; echo err >&2"]
         done = daemon.corectl(*words, *more, *command)
         assert (done.stdout, done.stderr) == (b"out\n", b"err\n")
-        until(lambda: len(there.lines) == 2)
+        eventually(lambda: len(there.lines) == 2)
         assert sorted(line[:6] for line in there.lines) == ["<139>1", "<142>1"]
         refused = daemon.corectl("logs", "sent")
         assert refused.returncode == 1
@@ -96,16 +97,16 @@ def test_a_syslog_server_gets_both_streams_and_logs_say_where_they_are(daemon: D
 
 def test_local_is_what_the_configuration_says_compact_and_whole(daemon: Daemon) -> None:
     words = ["run", "-d", "--name", "here", "-l", "team=blue", "--log-opt", "max-size=20k"]
-    said(daemon, *words, "busybox", "sh", "-c", "seq 1 30000; sleep 100")
+    said(daemon, *words, "busybox", "sh", "-c", "seq 1 30000; sleep 1000")
     found = json.loads(said(daemon, "inspect", "here"))[0]
     assert found["HostConfig"]["LogConfig"] == {
         "Type": "local", "Config": {"max-file": "300", "max-size": "20k", "labels": "team"},
     }  # fmt: skip
     expected = "".join(f"{n}\n" for n in range(1, 30001))
-    until(lambda: said(daemon, "logs", "-n", "1", "here") == "30000\n")
+    eventually(lambda: said(daemon, "logs", "-n", "1", "here") == "30000\n")
     assert said(daemon, "logs", "here") == expected
     place = Path(found["LogPath"])
-    until(lambda: len(list(place.parent.glob("log.local.*.gz"))) > 20)
+    eventually(lambda: len(list(place.parent.glob("log.local.*.gz"))) > 20)
     assert said(daemon, "logs", "here") == expected
     daemon.kill()
     daemon.start()
@@ -130,7 +131,7 @@ def test_anybodys_shim_has_our_drivers_too(daemon: Daemon, entries: Journal) -> 
     runtime = shutil.which("containerd-shim-runc-v2") or "containerd-shim-runc-v2"
     words = ["run", "--name", "alien", "--runtime", runtime, "--log-driver", "journald"]
     assert said(daemon, *words, "busybox", "echo", "x") == "x\n"
-    until(lambda: of(entries, "alien"))
+    eventually(lambda: of(entries, "alien"))
     assert said(daemon, "logs", "alien") == "x\n"
     said(daemon, "rm", "alien")
 

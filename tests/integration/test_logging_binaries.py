@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests import shims
+from tests import patience, shims
 from tests.shims import Refused, Zygote
 
 pytestmark = pytest.mark.root
@@ -38,10 +37,7 @@ def logger(tmp_path: Path) -> Path:
 
 
 def eventually(path: Path, text: str) -> None:
-    end = time.monotonic() + 10
-    while text not in (path.read_text() if path.exists() else ""):
-        assert time.monotonic() < end, path.read_text()
-        time.sleep(0.02)
+    patience.eventually(lambda: path.exists() and text in path.read_text())
 
 
 def test_a_logger_gets_both_streams_and_its_arguments(runc: Zygote, logger: Path) -> None:

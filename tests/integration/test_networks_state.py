@@ -18,6 +18,7 @@ from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 from cored.client.channel import Channel
 from cored.client.workloads import Workloads
 from cored.testing.worlds import world
+from tests import daemons
 from tests.sites import TCP, Site, ruleset, site
 
 pytestmark = pytest.mark.root
@@ -203,11 +204,12 @@ def test_containers_get_out_where_the_host_forwards_nothing_by_default(host: Sit
             subprocess.run([program, "-P", "FORWARD", "DROP"], check=True)
         host.serve("behind", "--network", "lan", "-p", "8080:80")
         with world.server(world.outside, 80, TCP) as server:
+            server.settimeout(60)  # containers take a while to come
             for address in (world.other, world.other6):
                 words = ("--network", "lan", "busybox", "nc", "-w", "5", address, "80")
                 with host.popen("run", "--rm", *words) as running:
                     server.accept()[0].close()
-                    assert running.wait(20) == 0
+                    assert running.wait(60) == 0
         if host.native:  # the executable firewall lets nothing new in here
             assert host.answer(world.outside, world.host, 8080) == world.other
             assert host.answer(world.outside, world.host6, 8080) == world.other6
@@ -227,6 +229,31 @@ def test_containers_get_out_where_the_host_forwards_nothing_by_default(host: Sit
         for program in ("iptables", "ip6tables"):
             subprocess.run([program, "-P", "FORWARD", "ACCEPT"], check=True)
         host("network", "create", "--ipv6", "lan")
+
+
+def test_daemons_on_one_host_have_each_their_bridge(host: Site, busybox: Path) -> None:
+    if not host.native:
+        pytest.skip("executables keep what is theirs apart, and remove no bridge")
+
+    def bridges() -> set[str]:
+        return {one["ifname"] for one in host.world.ip("", "link", "show", "type", "bridge")}
+
+    host.serve("mine")
+    before = bridges()
+    with daemons.cored() as other:
+        other.corectl("load", "-i", str(busybox), check=True)
+        run = ("run", "-d", "--name", "theirs", "busybox", "sleep", "1000")
+        other.corectl(*run, check=True)
+        (added,) = bridges() - before
+        mine = host.inspect("mine")["networks"]["bridge"]["addresses"][0].partition("/")[0]
+        # what one has in its network is out of the other's reach
+        asked = ("exec", "theirs", "nc", "-w", "2", mine, "80")
+        assert other.corectl(*asked, input=b"hello").returncode != 0
+        other.corectl("rm", "-f", "theirs", check=True)
+    # it goes with its daemon, and the other's stays
+    assert bridges() == before and added not in before
+    assert host.answer("", mine, 80)
+    host.remove("mine")
 
 
 def _shim(pid: int) -> list[int]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests import daemons
-from tests.logservices import until
+from tests.patience import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -194,12 +194,12 @@ def test_a_log_driver_of_its_own_writes_on_without_the_daemon(
         done = daemon.corectl(*with_it, "loud-place=/nowhere", "busybox", "true")
         assert b"loud-place: must be a directory" in done.stderr
         more = [f"loud-place={tmp_path}", "--log-opt", f"mode={mode}"]
-        script = "for n in 1 2 3 4 5; do echo line $n; sleep 0.3; done; echo bye >&2; sleep 100"
+        script = "for n in 1 2 3 4 5; do echo line $n; sleep 0.3; done; echo bye >&2; sleep 1000"
         daemon.corectl(*with_it, *more, "busybox", "sh", "-c", script, check=True)
         written = tmp_path / "loud"
-        until(lambda: written.exists() and b"LINE 1" in written.read_bytes())
+        eventually(lambda: written.exists() and b"LINE 1" in written.read_bytes())
         daemon.kill()
-        until(lambda: b"BYE" in written.read_bytes())
+        eventually(lambda: b"BYE" in written.read_bytes())
         daemon.start()
         lines = [f"stdout: LINE {n}" for n in range(1, 6)] + ["stderr: BYE"]
         assert written.read_text().splitlines() == lines

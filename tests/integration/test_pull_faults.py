@@ -9,9 +9,9 @@ import json
 import os
 import re
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,8 @@ import pytest
 from tests import images
 from tests.daemons import Daemon, cored
 from tests.faults import Fault, Proxy, proxy
+from tests.living import glob
+from tests.patience import eventually
 from tests.registries import Registry, registry
 from tests.tokens import TokenServer, token_server
 
@@ -45,7 +47,7 @@ def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def daemon(certs: Path, private_mounts: None) -> Iterator[Daemon]:
-    registry = "timeout = 1\nattempts = 3\nconnections = 2\n"
+    registry = "timeout = 4\nattempts = 3\nconnections = 2\n"
     config = f'registry_config_dirs = ["{certs}"]\n[registry]\n{registry}'
     with cored(config) as running:
         yield running
@@ -62,7 +64,7 @@ def made(remote: Registry, name: str, scratch: Path, *, shared: bytes = b"") -> 
 def blobs(daemon: Daemon) -> dict[str, str]:
     """All blobs of the store: the name that each has, and the digest that it should have."""
     found = {}
-    for path in (daemon.home / "root").glob("**/blobs/sha256/**/*"):
+    for path in glob(daemon.home / "root", "**/blobs/sha256/**/*"):
         if path.is_file() and len(path.name) >= 60:
             found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
@@ -232,7 +234,7 @@ def test_a_daemon_that_dies_in_the_middle_goes_on_where_it_was(
     with cored() as daemon:
         pulling = threading.Thread(target=pull, args=(daemon, faulty, "dying", "dying"))
         pulling.start()
-        wait_for(lambda: ingested(daemon) >= 1_500_000)
+        eventually(lambda: ingested(daemon) >= 1_500_000)
         daemon.kill()
         pulling.join()
         daemon.start()
@@ -246,17 +248,11 @@ def test_a_daemon_that_dies_in_the_middle_goes_on_where_it_was(
 
 
 def ingested(daemon: Daemon) -> int:
-    return max(
-        (p.stat().st_size for p in (daemon.home / "root").glob("**/ingest/*/data")), default=0
-    )
-
-
-def wait_for(done: object, timeout: float = 20.0) -> None:
-    assert callable(done)
-    end = time.monotonic() + timeout
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    sizes = [0]
+    for path in glob(daemon.home / "root", "**/ingest/*/data"):
+        with suppress(FileNotFoundError):  # it is a blob by now
+            sizes.append(path.stat().st_size)
+    return max(sizes)
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +283,7 @@ def test_secrets_are_nowhere_to_be_read(
                 kwargs={"check": True, "env": {**os.environ, "DOCKER_CONFIG": str(tmp_path)}},
             )
             pulling.start()
-            wait_for(lambda: ingested(daemon) > 0)
+            eventually(lambda: ingested(daemon) > 0)
             tree = processes(daemon)
             pulling.join()
             bearer = [

@@ -53,8 +53,8 @@ def ingest(tmp_path: Path) -> Path:
     return tmp_path / "ingest"
 
 
-def route(host: str, *, path: str = PATH, **headers: str) -> Route:
-    return Route(f"http://{host}{path}", tuple(headers.items()), connect=1.0, read=0.5)
+def route(host: str, *, path: str = PATH, read: float = 30.0, **headers: str) -> Route:
+    return Route(f"http://{host}{path}", tuple(headers.items()), connect=30.0, read=read)
 
 
 def fetch(
@@ -77,7 +77,7 @@ def ranges(faulty: Proxy) -> list[str]:
 def test_a_connection_that_breaks_is_gone_on_with(faulty: Proxy, ingest: Path) -> None:
     faulty.on("GET", "", Fault(cut=3_000_000))
     faulty.on("GET", "", Fault(stall=2_000_000))
-    fetch(ingest, route(faulty.host))
+    fetch(ingest, route(faulty.host, read=2.0))
     starts = [int(r[6:-1]) for r in ranges(faulty)[1:]]
     assert len(starts) == 2
     assert 0 < starts[0] <= 3_000_000 < starts[1] <= 5_000_000
@@ -124,7 +124,7 @@ def test_what_does_not_work_is_said(
 ) -> None:
     faulty.on("GET", "", fault, -1)
     with pytest.raises(error, match=f"layer x.*{said}"):
-        fetch(ingest, route(faulty.host))
+        fetch(ingest, route(faulty.host, read=30.0 if fault.stall is None else 1.0))
 
 
 def test_a_part_that_was_not_asked_for_is_not_taken(faulty: Proxy, ingest: Path) -> None:

@@ -87,10 +87,17 @@ def certs(tmp_path: Path) -> Path:
     return path
 
 
-async def at(certs: Path, host: str, name: str = "team/app:1", user: str = "") -> Session:
-    registry = Registry([certs], RegistryConfig(timeout=1.0))
+async def at(
+    certs: Path, host: str, name: str = "team/app:1", user: str = "", *, timeout: float = 30.0
+) -> Session:
+    registry = Registry([certs], RegistryConfig(timeout=timeout))
     known = known_user(Credentials(user, "pass-word") if user else None)
     return await registry.session(parse(f"{host}/{name}"), known)
+
+
+def _patience(fault: Fault) -> float:
+    """Seconds for a next byte: few only where none will come."""
+    return 30.0 if fault.stall is None else 2.0
 
 
 def hosts(certs: Path, name: str, text: str) -> None:
@@ -198,7 +205,7 @@ async def test_what_a_mirror_cannot_do_the_registry_does(
     )
     digest = await push(await at(certs, server.host, "mirrored/app:1"), tmp_path)
     faulty.on("GET", "", fault, -1)
-    session = await at(certs, "origin.example", "mirrored/app:1")
+    session = await at(certs, "origin.example", "mirrored/app:1", timeout=_patience(fault))
     assert (await resolve(session)).descriptor.digest == digest
     assert await small_blob(session, CONFIG_AT) == CONFIG
     # one that does not answer properly is not asked again
@@ -309,7 +316,7 @@ async def test_a_manifest_that_does_not_come_whole_is_said(
 ) -> None:
     await push(await at(certs, server.host, "whole/app:1"), tmp_path)
     faulty.on("GET", "manifests", fault, -1)
-    registry = Registry([certs], RegistryConfig(timeout=0.3, attempts=2))
+    registry = Registry([certs], RegistryConfig(timeout=_patience(fault), attempts=2))
     with pytest.raises(error, match=said):
         await resolve(await registry.session(parse(f"{faulty.host}/whole/app:1")))
 

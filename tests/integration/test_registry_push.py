@@ -49,7 +49,7 @@ def faulty(server: registries.Registry) -> Iterator[Proxy]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[Registry]:
-    async with Registry.opened([], RegistryConfig(timeout=3.0, attempts=3)) as registry:
+    async with Registry.opened([], RegistryConfig(timeout=30.0, attempts=3)) as registry:
         yield registry
 
 

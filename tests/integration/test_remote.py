@@ -7,27 +7,21 @@ import os
 import signal
 import subprocess
 import tarfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.daemons import CORECTL
+from tests.living import glob
+from tests.patience import eventually
 from tests.remote import Remote, Wire, remote
 from tests.screens import screen
 
 pytestmark = pytest.mark.root
 
 BIG = 12 << 20
-
-
-def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.05)
-    assert condition()
 
 
 @contextmanager
@@ -105,7 +99,7 @@ def test_a_terminal_is_resized_and_left_and_joined_again(there: Remote) -> None:
         assert second.ends() == 5
     there.corectl("rm", "left")
     # the pipes that the first one has left on the daemon's host
-    until(lambda: not list((there.daemon.home / "state").glob("**/corectl-*")))
+    eventually(lambda: not glob(there.daemon.home / "state", "**/corectl-*"))
 
 
 def test_exec_with_a_terminal(there: Remote, box: str) -> None:
@@ -158,7 +152,7 @@ def test_a_command_whose_client_is_gone_does_not_hang(there: Remote, box: str) -
         wire.cut()
         assert b"connection lost" in running.stderr.read()
         assert running.wait(60) == 1
-    until(lambda: not there.corectl("exec", box, "cat", "/finished", check=False).returncode)
+    eventually(lambda: not there.corectl("exec", box, "cat", "/finished", check=False).returncode)
 
 
 def test_files_go_both_ways(there: Remote, box: str, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,9 @@ import pytest
 
 from tests import daemons
 from tests.daemons import Daemon
+from tests.living import glob
+from tests.patience import eventually
+from tests.tasks import kill_zygote
 
 pytestmark = pytest.mark.root
 IMAGE = "docker.io/library/busybox:latest"
@@ -88,20 +90,17 @@ def test_a_shim_that_is_killed_takes_its_container_along_and_says_so(daemon: Dae
     daemon.ctr("run", "-d", IMAGE, "orphan", "sleep", "1000")
     pid = pid_of(daemon, "orphan")
     os.kill(parent(pid), signal.SIGKILL)
-    end = time.monotonic() + 10
-    while Path(f"/proc/{pid}").exists():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    assert "STOPPED" in daemon.ctr("tasks", "ls").stdout
+    eventually(lambda: not Path(f"/proc/{pid}").exists())
+    eventually(lambda: "STOPPED" in daemon.ctr("tasks", "ls").stdout)
     assert "exit code 137" in daemon.ctr("tasks", "rm", "orphan").stderr
     daemon.ctr("containers", "rm", "orphan")
 
 
 def test_nothing_of_a_container_stays(daemon: Daemon) -> None:
-    before = set(Path("/sys/fs/cgroup").glob("*/default/gone*/cgroup.procs"))
+    before = set(glob(Path("/sys/fs/cgroup"), "*/default/gone*/cgroup.procs"))
     for number in range(3):
         daemon.ctr("run", "--rm", IMAGE, f"gone{number}", "true")
-    assert set(Path("/sys/fs/cgroup").glob("*/default/gone*/cgroup.procs")) == before
+    assert set(glob(Path("/sys/fs/cgroup"), "*/default/gone*/cgroup.procs")) == before
     assert not list((daemon.home / "state/runtime.shim/default").iterdir())
     assert not list((daemon.home / "state/runtime.shim/.runtime/default").iterdir())
     mounts = Path(f"/proc/{daemon.process.pid}/mounts").read_text()  # type: ignore[union-attr]
@@ -109,10 +108,8 @@ def test_nothing_of_a_container_stays(daemon: Daemon) -> None:
 
 
 def test_the_zygote_may_die(daemon: Daemon) -> None:
-    children = Path(f"/proc/{daemon.process.pid}/task").glob("*/children")  # type: ignore[union-attr]
-    for pid in " ".join(path.read_text() for path in children).split():
-        if b"zygote" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            os.kill(int(pid), signal.SIGKILL)
+    assert daemon.process is not None
+    assert kill_zygote(daemon.process.pid)
     assert daemon.ctr("run", "--rm", IMAGE, "after", "echo", "again").stdout == "again\n"
 
 

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any as Anything
@@ -20,6 +19,7 @@ from cored._pb.containerd.types import introspection_pb2 as types_pb2
 from tests import daemons, shims
 from tests.daemons import Daemon
 from tests.grpc_client import Client
+from tests.living import remove_cgroups
 
 pytestmark = pytest.mark.root
 IMAGE = "docker.io/library/busybox:latest"
@@ -142,7 +142,7 @@ def test_our_shim_tells_containerd_of_its_runtime() -> None:
 def test_runcs_options_choose_program_and_place(daemon: Daemon, short_tmp: Path) -> None:
     daemon.ctr(
         *("run", "-d", "--runc-binary", "crun", "--runc-root", str(short_tmp)),
-        *(IMAGE, "opts", "sleep", "100"),
+        *(IMAGE, "opts", "sleep", "1000"),
     )
     try:
         assert chosen(daemon, "opts")["binary"] == shutil.which("crun")
@@ -166,12 +166,8 @@ def cgroup() -> Iterator[str]:
             if (group / name).exists() and not (group / "cgroup.controllers").exists():
                 (group / name).write_text((group.parent / name).read_text())
     yield path
-    end = time.monotonic() + 10
-    while any(group.joinpath("cgroup.procs").read_text() for group in groups):
-        assert time.monotonic() < end, "the shim did not end"
-        time.sleep(0.05)
-    for group in groups:
-        group.rmdir()
+    # when the shim has ended
+    remove_cgroups(path.lstrip("/") if unified else f"*{path}")
 
 
 def test_the_shim_moves_where_its_options_say_and_gives_its_pipes_away(
@@ -180,13 +176,13 @@ def test_the_shim_moves_where_its_options_say_and_gives_its_pipes_away(
     given = oci_pb2.Options(shim_cgroup=cgroup, io_uid=1234, io_gid=5678)
     options = Any(type_url="containerd.runc.v1.Options", value=given.SerializeToString())
     with shims.zygote(short_tmp) as zygote:
-        task = zygote.task("sleep", "100")
+        task = zygote.task("sleep", "1000")
         out = task.fifo("out")
         task.create(stdout=out, options=options)
         # runc itself gives it to the process's user, and leaves the group
         assert (Path(out).stat().st_uid, Path(out).stat().st_gid) == (0, 5678)
         assert f":{cgroup}\n" in Path(f"/proc/{task.shim_pid}/cgroup").read_text()
-        other = zygote.task("sleep", "100")
+        other = zygote.task("sleep", "1000")
         options.value = oci_pb2.Options(shim_cgroup="/no/such").SerializeToString()
         with pytest.raises(shims.Refused, match="shim cgroup '/no/such': does not exist"):
             other.create(options=options)
@@ -199,7 +195,7 @@ def test_containers_of_a_group_share_containerds_shim(daemon: Daemon) -> None:
             daemon.ctr(
                 *("run", "-d", "--runtime", "debian"),
                 *("--annotation", "io.containerd.runc.v2.group=pod"),
-                *(IMAGE, id, "sleep", "100"),
+                *(IMAGE, id, "sleep", "1000"),
             )
         addresses = {(bundle(daemon, id) / "address").read_text() for id in ids}
         assert len(addresses) == 1
@@ -221,7 +217,7 @@ def test_containers_of_a_group_share_containerds_shim(daemon: Daemon) -> None:
 def test_a_shim_may_answer_in_json(daemon: Daemon) -> None:
     """As shims of version 3 do; ours does when it is a stranger's."""
     script = Path(sys.executable).with_name("containerd-shim-cored-v2")
-    daemon.ctr("run", "-d", "--runtime", str(script), IMAGE, "three", "sleep", "100")
+    daemon.ctr("run", "-d", "--runtime", str(script), IMAGE, "three", "sleep", "1000")
     try:
         told = json.loads((bundle(daemon, "three") / "bootstrap.json").read_text())
         assert (told["version"], told["protocol"]) == (3, "ttrpc")

@@ -20,6 +20,7 @@ from cored._pb.containerd.runc.v1 import oci_pb2
 from cored._pb.containerd.task.v2 import shim_pb2 as pb
 from cored._pb.io.containerd.cgroups.v1 import metrics_pb2
 from tests import shims
+from tests.patience import eventually
 from tests.shims import Refused, Task, Zygote
 
 pytestmark = pytest.mark.root
@@ -69,18 +70,10 @@ def reader(path: str) -> Callable[[], bytes]:
     return result
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "did not come true"
-        time.sleep(0.02)
-    return found
-
-
 def alive(pid: int) -> bool:
     try:
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
@@ -110,7 +103,7 @@ def test_a_container_lives_and_its_end_is_known(zygote: Zygote) -> None:
 
 
 def test_a_signal_is_128_and_its_number(zygote: Zygote) -> None:
-    task = zygote.task("sleep", "60")
+    task = zygote.task("sleep", "1000")
     task.create()
     task.start()
     with pytest.raises(Refused) as refused:
@@ -135,7 +128,7 @@ def test_a_created_container_can_be_deleted(zygote: Zygote) -> None:
 
 
 def test_signals_have_their_default_meaning_in_a_container(zygote: Zygote) -> None:
-    task = zygote.task("sh", "-c", "cat /proc/self/status; exec sleep 60")
+    task = zygote.task("sh", "-c", "cat /proc/self/status; exec sleep 1000")
     log = task.bundle / "status"
     task.create(stdout=f"file://{log}")
     task.start()
@@ -263,11 +256,12 @@ def test_a_json_log_has_docker_s_lines_and_a_copy_for_readers(runc: Zygote) -> N
             writer.write(b"\n")
             assert eventually(lambda: pipe.read(100)) == b"no end"
         eventually(lambda: "err" in log.read_text())
+        there = os.open(copy, os.O_RDONLY | os.O_NONBLOCK)  # the thread may be late
         read = reader(copy)
-        time.sleep(0.1)
         writer.write(b"\n")
         assert task.wait().exit_status == 0
     task.delete()
+    os.close(there)
     numbers = "".join(f"{n}\n" for n in range(1, 20001))
     assert read() == numbers.encode()
     entries = [json.loads(line) for line in log.read_text().splitlines()]
@@ -335,11 +329,11 @@ def test_a_terminal_that_nobody_reads_holds_nobody_up(runc: Zygote) -> None:
     task = runc.task("seq", "1", "100000", terminal=True)
     task.create(terminal=True)
     task.start()
-    assert task.wait(timeout=20).exit_status == 0
+    assert task.wait().exit_status == 0
 
 
 def test_further_processes_run_in_the_container(zygote: Zygote) -> None:
-    task = zygote.task("sleep", "60")
+    task = zygote.task("sleep", "1000")
     task.create()
     task.start()
     out = task.fifo("out")
@@ -356,7 +350,7 @@ def test_further_processes_run_in_the_container(zygote: Zygote) -> None:
         task.exec("e1", shims.process("true"))
     assert refused.value.code == EXISTS
     assert task.delete("e1").exit_status == 3
-    task.exec("e2", shims.process("sleep", "60"))
+    task.exec("e2", shims.process("sleep", "1000"))
     pid = task.start("e2")
     processes = task.client.call("Pids", pb.PidsRequest(id=task.id), pb.PidsResponse()).processes
     assert pid in {entry.pid for entry in processes}
@@ -369,7 +363,7 @@ def test_further_processes_run_in_the_container(zygote: Zygote) -> None:
 
 
 def test_a_process_with_a_terminal(zygote: Zygote) -> None:
-    task = zygote.task("sleep", "60")
+    task = zygote.task("sleep", "1000")
     task.create()
     task.start()
     out = task.fifo("out")
@@ -383,7 +377,7 @@ def test_a_process_with_a_terminal(zygote: Zygote) -> None:
 
 
 def test_a_process_that_cannot_start_is_an_error_also_for_who_waits(zygote: Zygote) -> None:
-    task = zygote.task("sleep", "60")
+    task = zygote.task("sleep", "1000")
     task.create()
     task.start()
     task.exec("bad", shims.process("/no/such/program"))
@@ -399,7 +393,7 @@ def test_a_process_that_cannot_start_is_an_error_also_for_who_waits(zygote: Zygo
 
 
 def test_many_short_processes_lose_no_exit(zygote: Zygote) -> None:
-    task = zygote.task("sleep", "60")
+    task = zygote.task("sleep", "1000")
     task.create()
     task.start()
     names = [f"e{number}" for number in range(8)]
@@ -433,7 +427,7 @@ def test_start_is_answered_before_the_end_of_what_was_started(runc: Zygote) -> N
 
 
 def test_pause_and_resume(zygote: Zygote) -> None:
-    task = zygote.task("sleep", "60")
+    task = zygote.task("sleep", "1000")
     task.create()
     task.start()
     task.client.call("Pause", pb.PauseRequest(id=task.id))
@@ -443,7 +437,7 @@ def test_pause_and_resume(zygote: Zygote) -> None:
 
 
 def test_update_changes_limits_and_stats_show_them(zygote: Zygote) -> None:
-    task = zygote.task("sleep", "60")
+    task = zygote.task("sleep", "1000")
     task.create()
     task.start()
     request = pb.UpdateTaskRequest(id=task.id)
@@ -473,7 +467,7 @@ def test_without_a_pid_namespace_all_processes_end_with_init(zygote: Zygote) -> 
 
 
 def test_connect_says_who_is_there(zygote: Zygote) -> None:
-    task = zygote.task("sleep", "60")
+    task = zygote.task("sleep", "1000")
     pid = task.create()
     other = shims.Client(task.address, "containerd.task.v3.Task")
     found = other.call("Connect", pb.ConnectRequest(id=task.id), pb.ConnectResponse())
@@ -482,7 +476,7 @@ def test_connect_says_who_is_there(zygote: Zygote) -> None:
 
 
 def test_options_choose_the_runtime_and_its_root(runc: Zygote, short_tmp: Path) -> None:
-    task = runc.task("sleep", "60")
+    task = runc.task("sleep", "1000")
     options = oci_pb2.Options(binary_name="/usr/sbin/runc", root=str(short_tmp / "other"))
     request: dict[str, Any] = {"options": {"type_url": "containerd.runc.v1.Options"}}
     request["options"]["value"] = options.SerializeToString()
@@ -525,13 +519,13 @@ def test_a_killed_zygote_takes_no_shim_with_it(runc: Zygote) -> None:
 
 
 def test_a_zygote_ends_with_its_channel_and_shims_at_shutdown(runc: Zygote) -> None:
-    task = runc.task("sleep", "60")
+    task = runc.task("sleep", "1000")
     task.create()
     task.start()
     assert runc.process is not None
     assert runc.channel is not None
     runc.channel.close()
-    assert runc.process.wait(10) == 0
+    assert runc.process.wait(60) == 0
     assert task.state().status == 2
     shutdown = pb.ShutdownRequest(id=task.id)
     task.client.call("Shutdown", shutdown)  # not while there is a task
@@ -563,7 +557,7 @@ def test_requests_may_be_in_flight_together_and_errors_are_answered(runc: Zygote
 
 
 def test_a_shim_holds_no_descriptor_of_the_zygote(runc: Zygote) -> None:
-    first, second = runc.task("sleep", "60"), runc.task("sleep", "60")
+    first, second = runc.task("sleep", "1000"), runc.task("sleep", "1000")
     for task in (first, second):
         task.create()
         task.start()
@@ -578,17 +572,19 @@ def links(pid: int) -> list[str]:
 
 
 def test_orphans_of_a_shared_pid_namespace_are_reaped(runc: Zygote) -> None:
-    script = "for i in 1 2 3 4 5; do (sleep 0.1 & echo $! >> /pids); done; sleep 60"
+    script = "for i in 1 2 3 4 5; do (sleep 0.1 & echo $! >> /pids); done; sleep 1000"
     task = runc.task("sh", "-c", script, namespaces=("ipc", "uts", "mount", "network"))
     task.create()
     task.start()
-    time.sleep(1)
-    children = Path(f"/proc/{task.shim_pid}/task/{task.shim_pid}/children").read_text().split()
-    assert len(children) == 1
+    orphans = task.bundle / "upper/pids"
+    eventually(lambda: orphans.exists() and len(orphans.read_text().split()) == 5)
+    eventually(lambda: not any(alive(int(pid)) for pid in orphans.read_text().split()))
+    children = Path(f"/proc/{task.shim_pid}/task/{task.shim_pid}/children")
+    eventually(lambda: len(children.read_text().split()) == 1)
 
 
 def test_fields_of_task_are_answered_by_state(runc: Zygote) -> None:
-    task: Task = runc.task("sleep", "60")
+    task: Task = runc.task("sleep", "1000")
     out = task.fifo("out")
     pid = task.create(stdout=out)
     task.start()

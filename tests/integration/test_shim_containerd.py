@@ -6,14 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import daemons, shims
 from tests.daemons import Daemon
+from tests.patience import eventually
+from tests.watching import watched
 
 pytestmark = pytest.mark.root
 RUNTIME = ("--runtime", "io.containerd.cored.v2")
@@ -31,13 +32,6 @@ def containerd(busybox: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         with daemons.containerd() as running:
             running.ctr("images", "import", str(busybox))
             yield running
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 15.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "did not come true"
-        time.sleep(0.05)
 
 
 def pid_of(daemon: Daemon, name: str) -> int:
@@ -65,29 +59,29 @@ def test_containerd_runs_a_container_through_our_shim(containerd: Daemon) -> Non
     assert containerd.ctr("containers", "ls", "-q").stdout == ""
 
 
-def test_containerd_hears_of_all_that_happens_in_its_order(containerd: Daemon) -> None:
-    command = ["ctr", "--address", str(containerd.address), "events"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as events:
-        try:
-            time.sleep(0.5)
-            containerd.ctr("run", "-d", *RUNTIME, IMAGE, "told", "sleep", "60")
-            assert Path(f"/proc/{shim_of(pid_of(containerd, 'told'))}/comm").read_text() == (
-                "cored-shim\n"
-            )
-            done = containerd.ctr("tasks", "exec", "--exec-id", "e", "told", "echo", "in")
-            assert done.stdout == "in\n"
-            containerd.ctr("tasks", "pause", "told")
-            containerd.ctr("tasks", "resume", "told")
-            containerd.ctr("tasks", "metrics", "told")
-            containerd.ctr("tasks", "kill", "--signal", "SIGKILL", "told")
-            eventually(lambda: "STOPPED" in containerd.ctr("tasks", "ls").stdout)
-            remove(containerd, "told")
-        finally:
-            time.sleep(0.5)
-            events.terminate()
-        assert events.stdout is not None
-        topics = [word for line in events.stdout for word in line.split() if "/tasks/" in word]
-    assert topics == [
+def test_containerd_hears_of_all_that_happens_in_its_order(
+    containerd: Daemon, tmp_path: Path
+) -> None:
+    with watched(containerd, tmp_path / "events") as lines:
+        containerd.ctr("run", "-d", *RUNTIME, IMAGE, "told", "sleep", "1000")
+        shim = shim_of(pid_of(containerd, "told"))
+        assert Path(f"/proc/{shim}/comm").read_text() == "cored-shim\n"
+        done = containerd.ctr("tasks", "exec", "--exec-id", "e", "told", "echo", "in")
+        assert done.stdout == "in\n"
+        containerd.ctr("tasks", "pause", "told")
+        containerd.ctr("tasks", "resume", "told")
+        containerd.ctr("tasks", "metrics", "told")
+        containerd.ctr("tasks", "kill", "--signal", "SIGKILL", "told")
+        eventually(lambda: "STOPPED" in containerd.ctr("tasks", "ls").stdout)
+        remove(containerd, "told")
+
+        def topics() -> list[str]:
+            return [word for line in lines() for word in line.split() if "/tasks/" in word]
+
+        # what shims tell takes a way of its own
+        eventually(lambda: "/tasks/delete" in topics())
+        told = topics()
+    assert told == [
         f"/tasks/{topic}"
         for topic in (
             "create", "start", "exec-added", "exec-started", "exit", "paused", "resumed", "exit",
@@ -97,7 +91,7 @@ def test_containerd_hears_of_all_that_happens_in_its_order(containerd: Daemon) -
 
 
 def test_a_container_outlives_containerd_and_is_found_again(containerd: Daemon) -> None:
-    containerd.ctr("run", "-d", *RUNTIME, IMAGE, "survivor", "sleep", "60")
+    containerd.ctr("run", "-d", *RUNTIME, IMAGE, "survivor", "sleep", "1000")
     pid = pid_of(containerd, "survivor")
     containerd.kill()
     containerd.start()
@@ -107,7 +101,7 @@ def test_a_container_outlives_containerd_and_is_found_again(containerd: Daemon) 
 
 
 def test_the_delete_action_cleans_up_after_a_killed_shim(containerd: Daemon) -> None:
-    containerd.ctr("run", "-d", *RUNTIME, IMAGE, "bereft", "sleep", "60")
+    containerd.ctr("run", "-d", *RUNTIME, IMAGE, "bereft", "sleep", "1000")
     pid = pid_of(containerd, "bereft")
     os.kill(shim_of(pid), signal.SIGKILL)
     eventually(lambda: not Path(f"/proc/{pid}").exists())
@@ -117,7 +111,7 @@ def test_the_delete_action_cleans_up_after_a_killed_shim(containerd: Daemon) -> 
 
 def test_the_delete_action_ends_a_living_shim(containerd: Daemon, short_tmp: Path) -> None:
     bundle = short_tmp / "bundle"
-    mounts = shims.make_bundle(bundle, short_tmp, "x", ["sleep", "60"])
+    mounts = shims.make_bundle(bundle, short_tmp, "x", ["sleep", "1000"])
     flags = ("-namespace", "tests", "-address", str(short_tmp / "nobody"), "-id", "x")
     shim = ["containerd-shim-cored-v2", *flags, "-bundle", str(bundle)]
     environment = {k: v for k, v in os.environ.items() if k != "TTRPC_ADDRESS"}

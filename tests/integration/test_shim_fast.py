@@ -51,8 +51,9 @@ def test_a_whole_life_takes_one_process_of_the_runtime(counted: tuple[Zygote, Pa
 def test_hooks_get_the_runtimes_own_commands(counted: tuple[Zygote, Path]) -> None:
     zygote, calls = counted
     trace = zygote.place / "hooked"
-    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"echo hooked >> {trace}"]}
-    task = zygote.task("sleep", "60", hooks={"poststart": [hook], "poststop": [hook]})
+    # crun dies of SIGPIPE when a hook does not read
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"cat >/dev/null; echo hooked >> {trace}"]}
+    task = zygote.task("sleep", "1000", hooks={"poststart": [hook], "poststop": [hook]})
     task.create()
     task.start()  # it is still there when crun asks for its state, for the hook
     task.kill(9)

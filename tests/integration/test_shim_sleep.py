@@ -13,7 +13,7 @@ import subprocess
 import termios
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from cored._pb.containerd.task.v2 import shim_pb2 as pb
 from cored._pb.ttrpc import request_pb2
 from cored.rpc.ttrpc import RESPONSE, Decoder, Frame, encode
 from tests import shims
+from tests.patience import eventually
 from tests.shims import Task, Zygote
 
 pytestmark = pytest.mark.root
@@ -36,14 +37,6 @@ def runc(short_tmp: Path) -> Iterator[Zygote]:
         running.idle = 0.1
         yield running
     assert str(short_tmp) not in Path("/proc/self/mounts").read_text()
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 15.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "did not come true"
-        time.sleep(0.02)
-    return found
 
 
 def gone(pid: int) -> bool:
@@ -69,6 +62,12 @@ def asleep(task: Task) -> None:
     eventually(lambda: not worker(task))
 
 
+def woken(task: Task, note: os.stat_result) -> bool:
+    """Whether the shim has been awake since it left this note, however shortly."""
+    path = task.bundle / "asleep"
+    return not path.exists() or path.stat() != note
+
+
 def running(runc: Zygote, *arguments: str, **streams: Any) -> Task:
     """A started task whose shim sleeps."""
     task = runc.task(*arguments, terminal=streams.get("terminal", False))
@@ -79,9 +78,10 @@ def running(runc: Zygote, *arguments: str, **streams: Any) -> Task:
 
 
 def test_an_idle_shim_sleeps_wakes_for_a_request_and_sleeps_again(runc: Zygote) -> None:
-    task = running(runc, "sleep", "60")
+    task = running(runc, "sleep", "1000")
+    note = (task.bundle / "asleep").stat()
     pid = task.state().pid
-    assert worker(task)
+    eventually(lambda: woken(task, note))
     for _ in range(3):
         asleep(task)
         other = shims.Client(task.address)
@@ -140,10 +140,11 @@ def test_an_exit_while_asleep_is_recorded_and_told_to_all_who_wait(runc: Zygote)
 
 
 def test_a_connection_that_ends_while_asleep_wakes_nobody_and_leaves_nothing(runc: Zygote) -> None:
-    task = running(runc, "sleep", "60")
+    task = running(runc, "sleep", "1000")
+    note = (task.bundle / "asleep").stat()
     other = shims.Client(task.address)
     other.begin("Wait", pb.WaitRequest(id=task.id))
-    eventually(lambda: worker(task))
+    eventually(lambda: woken(task, note))
     asleep(task)
     before = len(os.listdir(f"/proc/{task.shim_pid}/fd"))
     note = (task.bundle / "asleep").stat()
@@ -159,7 +160,7 @@ def test_a_connection_that_ends_while_asleep_wakes_nobody_and_leaves_nothing(run
 
 
 def test_a_request_before_the_end_of_its_connection_is_served(runc: Zygote) -> None:
-    task = running(runc, "sleep", "60")
+    task = running(runc, "sleep", "1000")
     other = shims.Client(task.address)
     other.call("Connect", pb.ConnectRequest(id=task.id), pb.ConnectResponse())
     asleep(task)
@@ -169,15 +170,19 @@ def test_a_request_before_the_end_of_its_connection_is_served(runc: Zygote) -> N
 
 
 def test_a_sleeping_shim_has_left_word_of_its_task(runc: Zygote) -> None:
-    task = running(runc, "sh", "-c", "trap 'exit 4' TERM; sleep 60 & wait")
+    task = running(runc, "sh", "-c", "trap 'exit 4' TERM; sleep 1000 & wait")
     said = json.loads((task.bundle / "asleep").read_text())
     assert (said["status"], said["shim"]) == (2, task.shim_pid)
     for pid, began in ((said["pid"], said["began"]), (said["shim"], said["since"])):
         stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         assert int(stat[19]) == began
     assert said["address"] == task.address
+    other = shims.Client(task.address)
+    other._socket.sendall(b"\0")  # half a request keeps it awake
+    eventually(lambda: worker(task))
     task.state()
     assert not (task.bundle / "asleep").exists()  # awake, it is to be asked
+    other.close()
     asleep(task)
     os.kill(said["pid"], signal.SIGTERM)
     assert task.wait().exit_status == 4
@@ -187,7 +192,7 @@ def test_a_sleeping_shim_has_left_word_of_its_task(runc: Zygote) -> None:
 
 
 def test_execs_are_slept_over(runc: Zygote) -> None:
-    task = running(runc, "sleep", "60")
+    task = running(runc, "sleep", "1000")
     out, stdin = task.fifo("out"), task.fifo("in")
     program = shims.process("sh", "-c", "read x; echo got $x; exit 6")
     task.exec("e", program, stdout=out, stdin=stdin)
@@ -412,7 +417,7 @@ def test_a_sandbox_is_slept_over(runc: Zygote) -> None:
 @pytest.mark.parametrize("sleeps", [True, False])
 @pytest.mark.parametrize("victim", ["keeper", "worker"])
 def test_a_shim_dies_whole(runc: Zygote, victim: str, sleeps: bool) -> None:
-    task = runc.task("sleep", "60")
+    task = runc.task("sleep", "1000")
     pid = task.create()
     task.start()
     if sleeps:
@@ -424,7 +429,7 @@ def test_a_shim_dies_whole(runc: Zygote, victim: str, sleeps: bool) -> None:
         time.sleep(0.5)
     parts = [task.shim_pid, worker(task)] if worker(task) else [task.shim_pid]
     os.kill(parts[0] if victim == "keeper" else parts[1], signal.SIGKILL)
-    task.client._socket.settimeout(15)
+    task.client._socket.settimeout(60)
     assert task.client._socket.recv(1) == b""
     other.close()
     for part in parts:

@@ -7,14 +7,14 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cored.engine import logs
 from tests import daemons, shims
+from tests.patience import eventually
 from tests.shims import Task, Zygote
 
 pytestmark = pytest.mark.root
@@ -24,13 +24,6 @@ pytestmark = pytest.mark.root
 def runc(short_tmp: Path) -> Iterator[Zygote]:
     with shims.zygote(short_tmp, fast=True) as running:
         yield running
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "did not come true"
-        time.sleep(0.02)
 
 
 def ended(task: Task, seconds: float = 60.0) -> None:
@@ -72,13 +65,17 @@ def test_both_streams_are_in_one_rotated_log_and_in_order(runc: Zygote, kind: st
 
 
 def test_lines_of_both_streams_keep_the_order_in_which_they_came(runc: Zygote) -> None:
-    script = "for n in 1 2 3 4 5; do echo $n; sleep 0.05; echo e$n >&2; sleep 0.05; done"
+    script = "for n in 1 2 3 4 5; do echo $n; read x; echo e$n >&2; read x; done"
     task = runc.task("sh", "-c", script)
-    uri = f"cri://{task.bundle}/log"
-    task.create(stdout=uri, stderr=uri)
+    stdin, log = task.fifo("in"), task.bundle / "log"
+    task.create(stdin=stdin, stdout=f"cri://{log}", stderr=f"cri://{log}")
     task.start()
-    ended(task)
-    lines = (task.bundle / "log").read_text().splitlines()
+    with open(stdin, "wb", buffering=0) as writer:
+        for count in range(1, 11):
+            eventually(lambda count=count: log.read_text().count("\n") == count)  # type: ignore[misc]
+            writer.write(b"\n")
+        ended(task)
+    lines = log.read_text().splitlines()
     assert [line.split()[3] for line in lines] == [
         f"{e}{n}" for n in range(1, 6) for e in ("", "e")
     ]
@@ -119,7 +116,7 @@ def test_what_nobody_reads_waits_and_holds_its_writer_up(runc: Zygote) -> None:
         rest.start()
         assert task.wait().exit_status == 0
         task.delete()
-        rest.join(20)
+        rest.join(60)
     assert b"".join(found) == numbers(300_000)
 
 
@@ -134,7 +131,7 @@ def test_two_readers_of_a_fifo_get_all_of_it_between_them(runc: Zygote) -> None:
     task.start()
     ended(task)
     for reader in readers:
-        reader.join(20)
+        reader.join(60)
     assert sum(map(len, found)) == len(numbers(200_000))
     assert sorted(b"".join(found)) == sorted(numbers(200_000))
 
@@ -157,7 +154,7 @@ def test_two_followers_of_a_log_each_get_all_of_it(runc: Zygote) -> None:
     ended(task)
     running = False
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert [b"".join(pieces) for pieces in found] == [numbers(10_000)] * 2
 
 
@@ -174,7 +171,7 @@ def test_a_terminal_waits_for_its_reader_too(runc: Zygote) -> None:
         rest = threading.Thread(target=lambda: found.append(pipe.read()))
         rest.start()
         ended(task)
-        rest.join(20)
+        rest.join(60)
     assert b"".join(found).replace(b"\r", b"") == numbers(100_000)
 
 
@@ -235,7 +232,7 @@ def test_a_gigabyte_comes_out_as_it_went_in(runc: Zygote, kind: str, size: int) 
         task.start()
         block, count = line * (1 << 14), 0
         with open(stdout, "rb") as pipe:
-            waiting = threading.Thread(target=ended, args=(task,))
+            waiting = threading.Thread(target=ended, args=(task, 240.0))
             waiting.start()
             while data := pipe.read(len(block)):
                 assert data == block
@@ -244,7 +241,7 @@ def test_a_gigabyte_comes_out_as_it_went_in(runc: Zygote, kind: str, size: int) 
     else:
         task.create(stdout=f"{kind}://{log}?max-size=20m&max-file=100")
         task.start()
-        ended(task, 120)
+        ended(task, 240)
         found = read_log(log)["stdout"]
         count = len(found)
         assert found == line * (size // len(line))

@@ -10,7 +10,7 @@ import pytest
 
 from tests import daemons, images
 from tests.daemons import Daemon
-from tests.logservices import until
+from tests.patience import eventually
 
 pytestmark = pytest.mark.root
 
@@ -54,7 +54,7 @@ def test_df_counts_what_there_is_and_prune_takes_what_nobody_uses(
     other = images.make([images.layer({"file": b"x" * 100_000})])
     archive = images.write_layout(other, tmp_path / "other.tar", "docker.io/library/other:1")
     said(own, "load", "-i", archive)
-    said(own, "run", "-d", "--name", "lives", "-v", "used:/v", "busybox", "sleep", "100")
+    said(own, "run", "-d", "--name", "lives", "-v", "used:/v", "busybox", "sleep", "1000")
     script = "dd if=/dev/zero of=/data bs=1k count=300; dd if=/dev/zero of=/v/f bs=1k count=200"
     said(own, "run", "--name", "ended", "-v", "/v", "-l", "keep=me", "busybox", "sh", "-c", script)
     said(own, "network", "create", "unused")
@@ -104,9 +104,9 @@ def test_events_of_earlier_daemons_are_told(own: Daemon) -> None:
     id = said(own, "run", "-d", "--name", "after", "busybox", "sleep", "2").strip()
     own.kill()
     # its end comes while nobody is there
-    until((own.home / "state/runtime.shim/default" / id / "exit.json").exists)
+    eventually((own.home / "state/runtime.shim/default" / id / "exit.json").exists)
     own.start()
-    until(lambda: "Exited" in said(own, "ps", "-a", "--filter", "name=after"))
+    eventually(lambda: "Exited" in said(own, "ps", "-a", "--filter", "name=after"))
     template = "{{.Action}} {{.Actor.Attributes.name}}"
     told = said(
         own, "system", "events", "--since", "10m", "--until", "0s", "--filter", "type=container",

@@ -169,3 +169,33 @@ def test_volumes_outlive_the_daemon_and_are_namespaces_own(daemon: Daemon) -> No
     assert other.stdout == b""
     daemon.corectl("volume", "rm", "stays", check=True)
     assert os.listdir(daemon.home / "root/volumes/default") == []
+
+
+def test_a_part_of_a_volume_that_became_a_link_leads_nowhere_else(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("of the host\n")
+    daemon.corectl("volume", "create", "parts", check=True)
+    place = Path(looked(daemon, "parts")["Mountpoint"])
+    (place / "sub").mkdir()
+    (place / "sub/mine").touch()
+    (place / "file").write_text("text\n")
+    mounts = ("--mount", "src=parts,dst=/v,volume-subpath=sub",
+              "--mount", "src=parts,dst=/f,volume-subpath=file")  # fmt: skip
+    command = ("busybox", "sh", "-c", "ls /v; cat /f; touch /v/new")
+    assert said(daemon, "run", "--name", "part", *mounts, *command) == "mine\ntext"
+    assert (place / "sub/new").exists()
+    assert said(daemon, "start", "-a", "part") == "mine\nnew\ntext"
+    assert not [
+        line for line in Path("/proc/self/mounts").read_text().splitlines() if "part-" in line
+    ]
+    (place / "sub").rename(place / "old")
+    (place / "sub").symlink_to(tmp_path)
+    done = daemon.corectl("start", "-a", "part")
+    assert done.returncode != 0 and b"secret" not in done.stdout
+    (place / "sub").unlink()
+    (place / "sub").symlink_to("/old")
+    assert said(daemon, "start", "-a", "part") == "mine\nnew\ntext"
+    daemon.corectl("rm", "part", check=True)
+    assert (place / "old/mine").exists()
+    daemon.corectl("volume", "rm", "parts", check=True)

@@ -115,13 +115,16 @@ def corectl(daemon: Daemon) -> Iterator[Callers]:
     yield callers
     for keeper in callers.keepers():
         with suppress(ProcessLookupError):
-            os.kill(keeper, signal.SIGKILL)
+            os.kill(keeper, signal.SIGTERM)
+            os.kill(keeper, signal.SIGCONT)
+    eventually(lambda: not callers.keepers())
 
 
 def test_the_second_call_is_a_workers(corectl: Callers) -> None:
     keeper = corectl.kept()
     with corectl.open(keeper, "events") as (call, worker):
-        assert os.readlink(f"/proc/{worker}/fd/1") == os.readlink(f"/proc/{call.pid}/fd/1")
+        file = os.readlink(f"/proc/{call.pid}/fd/1")
+        eventually(lambda: os.readlink(f"/proc/{worker}/fd/1") == file)
         call.terminate()
     eventually(lambda: not corectl.workers(keeper))
 
@@ -168,6 +171,21 @@ def test_it_has_the_callers_files_directory_and_environment(
     assert done.stdout == data
 
 
+@pytest.mark.parametrize("seconds", ["0", "60"])
+def test_nobody_reading_is_told_by_the_exit_code_alone(corectl: Callers, seconds: str) -> None:
+    keeper = corectl.kept()
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as nobody:
+        environment = {**corectl.environment, "CORECTL_WARM": seconds}
+        done = corectl(
+            "version", env=environment, capture_output=False, stdout=nobody, stderr=subprocess.PIPE
+        )
+    assert (done.returncode, done.stderr) == (141, b"")
+    assert corectl.keepers() == [keeper]
+    assert corectl.place(keeper).exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_reach_the_command(corectl: Callers, number: signal.Signals) -> None:
     keeper = corectl.kept()
@@ -212,6 +230,27 @@ def test_a_killed_keeper_is_told_and_replaced(corectl: Callers) -> None:
     eventually(lambda: not Path(f"/proc/{worker}").exists())
     assert corectl("version").returncode == 0
     assert eventually(corectl.keepers) != [keeper]
+
+
+def test_what_a_killed_keeper_leaves_goes_with_the_next_of_any_kind(corectl: Callers) -> None:
+    keeper = corectl.kept()
+    place = corectl.place(keeper)
+    os.kill(keeper, signal.SIGKILL)
+    eventually(lambda: not corectl.keepers())
+    assert place.exists()
+    corectl.mark = uuid.uuid4().hex
+    corectl.kept()
+    assert not list(place.parent.glob(f"{place.name}*"))
+
+
+def test_many_at_once_leave_one(corectl: Callers) -> None:
+    calls = [
+        subprocess.Popen([CORECTL, "version"], stdout=subprocess.PIPE, env=corectl.environment)
+        for _ in range(20)
+    ]
+    outputs = {call.communicate(timeout=120)[0] for call in calls}
+    assert (len(outputs), {call.returncode for call in calls}) == (1, {0})
+    assert len(eventually(corectl.keepers)) == 1
 
 
 def test_a_keeper_that_hangs_is_done_without(corectl: Callers) -> None:

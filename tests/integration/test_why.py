@@ -16,7 +16,7 @@ from cored import linux
 from cored.engine.why import holders
 from tests import daemons
 from tests.daemons import Daemon
-from tests.logservices import until
+from tests.patience import eventually
 from tests.programs import HERE, elf
 
 pytestmark = pytest.mark.root
@@ -74,9 +74,9 @@ def test_memory_is_known_to_have_run_out_while_no_daemon_was_there(busybox: Path
         id = own.corectl(*words, check=True).stdout.decode().strip()
         own.kill()
         bundle = own.home / "state/runtime.shim/default" / id
-        until((bundle / "exit.json").exists)
+        eventually((bundle / "exit.json").exists)
         own.start()
-        until(lambda: why(own, "late")["Status"] == "stopped")
+        eventually(lambda: why(own, "late")["Status"] == "stopped")
         assert "its limit is 20 MiB, it came to 20 MiB" in causes(own, "late")["oom"]
         (state,) = (json.loads(own.corectl("inspect", "-f", "{{json .State}}", "late").stdout),)
         assert state["OOMKilled"] is True
@@ -166,7 +166,7 @@ def test_who_has_something_mounted_is_found(tmp_path: Path) -> None:
 
 
 def test_who_has_a_port_is_named(daemon: Daemon) -> None:
-    daemon.corectl("run", "-d", "--name", "first", "-p", "8123:80", "busybox", "sleep", "100")
+    daemon.corectl("run", "-d", "--name", "first", "-p", "8123:80", "busybox", "sleep", "1000")
     code, said = failed(daemon, "-d", "--name", "second", "-p", "8123:80", "busybox", "true")
     assert code == 125
     assert "container 'first' has it" in said
@@ -181,16 +181,16 @@ def test_who_has_a_port_is_named(daemon: Daemon) -> None:
 def test_health_restarts_and_who_stopped_it_are_told(daemon: Daemon) -> None:
     check = ["--health-cmd", "echo broken pipe; exit 7", "--health-interval", "100ms"]
     daemon.corectl(
-        "run", "-d", "--name", "ill", *check, "--health-retries", "2", "busybox", "sleep", "100",
+        "run", "-d", "--name", "ill", *check, "--health-retries", "2", "busybox", "sleep", "1000",
         check=True,
     )  # fmt: skip
-    until(lambda: causes(daemon, "ill").get("health", "").startswith("unhealthy"))
+    eventually(lambda: causes(daemon, "ill").get("health", "").startswith("unhealthy"))
     assert "last with exit code 7: broken pipe" in causes(daemon, "ill")["health"]
     daemon.corectl("stop", "-t", "0", "ill", check=True)
     assert "was stopped by somebody with SIGTERM, and 0 s later" in causes(daemon, "ill")["asked"]
     words = ["run", "-d", "--name", "fails", "--restart", "on-failure:2", "busybox"]
     daemon.corectl(*words, "sh", "-c", "echo oops; exit 3", check=True)
-    until(lambda: "given up" in causes(daemon, "fails").get("restarts", ""))
+    eventually(lambda: "given up" in causes(daemon, "fails").get("restarts", ""))
     found = why(daemon, "fails")
     assert [life["ExitCode"] for life in found["Lives"]] == [3, 3]
     assert found["Log"] == ["oops", "oops", "oops"]

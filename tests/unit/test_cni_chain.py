@@ -46,7 +46,7 @@ def plugins(tmp_path: Path) -> Plugins:
 
 @pytest.fixture
 def chain(plugins: Plugins, tmp_path: Path) -> Chain:
-    return Chain(Executables((plugins.path,), timeout=5), Cache(tmp_path / "results"))
+    return Chain(Executables((plugins.path,), timeout=60), Cache(tmp_path / "results"))
 
 
 def result(number: int, version: str = "1.0.0") -> dict[str, Any]:

@@ -16,7 +16,7 @@ from corectl.compose.existing import Existing, Replica, replica
 from corectl.compose.files import Request
 from corectl.compose.live import LiveReport
 from corectl.compose.locking import locked
-from corectl.compose.materials import Store
+from corectl.compose.materials import Store, materials
 from corectl.compose.planning import UpOptions, plan_up
 from corectl.compose.project import Project, load
 from corectl.compose.removal import DownOptions, plan_down, plan_stop
@@ -35,7 +35,8 @@ def project(place: Path, text: str) -> Project:
 
 
 def told(plan: steps.Plan) -> list[str]:
-    return [f"{s.action.doing} {s.action.name}" for s in plan.steps]
+    """The steps, but for those that only say that all is well."""
+    return [f"{s.action.doing} {s.action.name}" for s in plan.steps if s.action.doing]
 
 
 @dataclass
@@ -128,6 +129,18 @@ def test_up_makes_networks_volumes_and_containers_in_order(world: World) -> None
 def test_a_second_up_does_nothing(world: World) -> None:
     world.up(TWO)
     assert world.up(TWO) == []
+
+
+def test_a_second_up_says_what_runs(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.up(TWO)
+    run(world.plan(TWO), world, width=1, report=Lines())
+    assert sorted(capsys.readouterr().err.splitlines()) == [
+        " Container app-db-1  Running",
+        " Container app-web-1  Running",
+    ]
+    world.containers["app-db-1"].status = "stopped"
+    run(world.plan(TWO, start=False), world, width=1, report=Lines())
+    assert " Container app-db-1  Created\n" in capsys.readouterr().err
 
 
 def test_only_what_changed_is_made_again(world: World) -> None:
@@ -301,6 +314,8 @@ def test_what_is_external_has_to_be_there(world: World, kind: str) -> None:
     text = f"services: {{a: {{image: b, {used}}}}}\n{kind}s: {{x: {{external: true}}}}\n"
     with pytest.raises(NotFound, match=f"{kind} 'x': not found .make it with: corectl {kind}"):
         world.up(text)
+    if kind == "network":
+        assert world.plan(text.replace("true", "true, name: bridge")).steps
 
 
 def test_files_of_configs_and_secrets(tmp_path: Path) -> None:
@@ -316,6 +331,30 @@ secrets: {s: {file: ./secret}}
     mounts = {mount.target: mount.source for mount in made.config.mounts}
     assert mounts["/run/secrets/s"] == f"{tmp_path}/secret"
     assert mounts["/etc/c"].startswith(str(place.directory))
+
+
+def test_external_configs_and_secrets_are_files_of_the_host(tmp_path: Path) -> None:
+    text = """
+services: {a: {image: b, configs: [c], secrets: [s, {source: t, mode: 0400}]}}
+configs: {c: {external: true, name: shared}}
+secrets: {s: {external: true}, t: {external: true}}
+"""
+    place = Store("k", "app", tmp_path / "run", tmp_path / "etc")
+    credentials = tmp_path / "credentials"
+    for path in (tmp_path / "etc/configs/shared", tmp_path / "etc/secrets/t", credentials / "s"):
+        path.parent.mkdir(parents=True)
+        path.write_text(path.name)
+    (tmp_path / "compose.yaml").write_text(text)
+    environ = {"CREDENTIALS_DIRECTORY": str(credentials)}
+    made = load(Request(environ=environ, here=tmp_path, name="app"))
+    found = {file.target: (str(file.path), file.content) for file in materials(made, "a", place)}
+    assert found["/c"] == (f"{tmp_path}/etc/configs/shared", None)
+    assert found["/run/secrets/s"] == (f"{credentials}/s", None)
+    path, content = found["/run/secrets/t"]
+    assert path.startswith(str(place.directory)) and content == b"t"
+    (credentials / "s").unlink()
+    with pytest.raises(NotFound, match=r"secret 's': is external, .*put it in .*etc/secrets/s"):
+        list(materials(made, "a", place))
 
 
 def test_a_message_says_what_a_service_says(tmp_path: Path) -> None:
@@ -338,6 +377,7 @@ services:
     healthcheck: {test: x, interval: 2s}
     stop_grace_period: 1500ms
     links: ["c:see"]
+    external_links: ["redis", "shop-db-1:db"]
   c: {image: b, networks: [n]}
 networks: {n: }
 """
@@ -358,13 +398,13 @@ networks: {n: }
     assert (a.restart.name, a.restart.maximum, a.stop_timeout) == ("on-failure", 2, 2)
     assert (list(a.health.test), a.health.interval) == (["CMD-SHELL", "x"], 2 * 10**9)
     assert a.labels[labels.SERVICE] == "a"
+    assert list(a.links) == ["redis", "shop-db-1:db"]
     assert list(found["app-c-1"].endpoints[0].aliases) == ["c", "see"]
 
 
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("external_links: [x]", "external_links"),
         ("restart: sometimes", "not a policy"),
         ("healthcheck: {test: [x]}", "begins with 'x'"),
         ("volumes: [{type: npipe, source: a, target: /a}]", "type npipe"),
@@ -438,7 +478,7 @@ def chain(*edges: tuple[str, set[int]]) -> steps.Plan:
 
 
 def test_steps_run_together_as_far_as_their_order_allows() -> None:
-    meeting = threading.Barrier(2, timeout=20)
+    meeting = threading.Barrier(2, timeout=60)
     done: list[str] = []
 
     def perform(action: steps.Action, cancelled: threading.Event) -> str:
@@ -457,7 +497,7 @@ def test_after_a_failure_nothing_begins_and_waits_end() -> None:
 
     def perform(action: steps.Action, cancelled: threading.Event) -> str:
         if action.name == "waits":
-            assert cancelled.wait(20)
+            assert cancelled.wait(60)
             raise Cancelled
         if action.name == "fails":
             raise NotFound("gone")
@@ -484,6 +524,16 @@ def test_steps_are_told_to_programs(capsys: pytest.CaptureFixture[str]) -> None:
         {"id": "Container x", "status": "Killing"},
         {"id": "Container x", "status": "Killed"},
     ]
+
+
+def test_what_steps_write_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for form in ("plain", "json", "quiet"):
+        Lines(form=form).hear(steps.Kill("x"), "a [word]")
+    shown = ["x  | a [word]", '{"id": "Container x", "text": "a [word]"}']
+    assert capsys.readouterr().err.splitlines() == shown
+    lines: list[str] = []
+    LiveReport(above=lines.append).hear(steps.Kill("x"), "a [word]")
+    assert lines == shown[:1]
 
 
 def test_steps_are_shown_as_they_go_on() -> None:

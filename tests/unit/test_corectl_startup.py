@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,13 +77,33 @@ def test_debug_shows_where(tmp_path: Path) -> None:
     assert "Traceback" in done.stderr
 
 
+def test_a_reader_that_has_gone_is_no_trouble() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "corectl", "man"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
         ("nonsense", 2, "No such command 'nonsense'"),
         ("run --nonsense busybox", 125, "run: No such option '--nonsense'"),
         ("run", 125, "run: Missing argument 'IMAGE'"),
-        ("image nonsense", 2, "image: No such command 'nonsense'"),
+        ("image nonsense", 2, "image: No such command 'nonsense' (see"),
+        ("pss", 2, "No such command 'pss': did you mean 'ps'? (see: corectl --help)"),
+        ("st", 2, "did you mean 'start', 'stats' or 'stop'?"),
+        ("compose ups", 2, "compose: No such command 'ups': did you mean 'up' or 'ps'?"),
+        ("ls", 2, "did you mean 'container ls', 'image ls' or 'volume ls'?"),
+        (
+            "run --vol x busybox",
+            125,
+            "No such option '--vol': did you mean '--volume', '--volume-driver'",
+        ),
+        ("ps --formta x", 2, "ps: No such option '--formta': did you mean '--format'?"),
+        ("--hots x ps", 2, "No such option '--hots': did you mean '--host'?"),
         ("kill", 2, "kill: Missing argument"),
         ("kill -s NONSENSE x", 2, "NONSENSE"),
         ("logs --tail many x", 2, "many"),
@@ -116,7 +137,7 @@ def test_a_reader_that_goes_away_is_no_error(address: Path) -> None:
     assert running.stderr is not None
     with running.stderr:
         assert running.stderr.read() == b""
-    assert running.wait(20) != 0
+    assert running.wait(60) != 0
 
 
 def test_several_names_are_each_tried(address: Path) -> None:

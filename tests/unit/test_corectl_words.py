@@ -22,7 +22,7 @@ from cored.errors import InvalidArgument, NotFound
 @pytest.mark.parametrize(
     ("text", "ns"),
     [("", 0), ("0", 0), ("30s", 30 * 10**9), ("1m30s", 90 * 10**9), ("1.5h", 5400 * 10**9),
-     ("500ms", 5 * 10**8)],
+     ("500ms", 5 * 10**8), ("1.h2d", 49 * 3600 * 10**9)],
 )  # fmt: skip
 def test_durations(text: str, ns: int) -> None:
     assert duration(text) == ns
@@ -39,6 +39,12 @@ def test_moments() -> None:
     assert moment("1700000000.5") == 1700000000 * 10**9 + 5 * 10**8
     assert moment("2023-11-14T22:13:20Z") == 1700000000 * 10**9
     assert moment("2023-11-14T23:13:20.000000001+01:00") == 1700000000 * 10**9 + 1
+    assert moment("2023-11-14T22:13Z") == 1699999980 * 10**9
+    assert moment("2023-11-14Z") == 1699920000 * 10**9
+    assert moment("2023-11-14 22:13:20Z") == 1700000000 * 10**9
+    assert abs(moment("now") - time.time_ns()) < 60 * 10**9
+    assert abs(moment("-10m") - (time.time_ns() + 600 * 10**9)) < 60 * 10**9
+    assert moment("1h30m.5s") < moment("1h30m") < moment("-1s")
     assert abs(moment("10m") - (time.time_ns() - 600 * 10**9)) < 60 * 10**9
     for text in ("soon", "2023-13-01", ""):
         with pytest.raises(InvalidArgument):

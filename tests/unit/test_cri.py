@@ -64,7 +64,7 @@ def test_usage_is_read_from_cgroup_v2(tmp_path: Path) -> None:
     assert usage.pressure["cpu"] == {"some": Stall(5 * 10**9, 0.5, 0.25, 0.0)}
     psi = _memory(replace(usage, pressure={"memory": usage.pressure["cpu"]})).psi
     assert (psi.Some.Total, psi.Some.Avg10, psi.Full.Total) == (5 * 10**9, 0.5, 0)
-    above = cgroups.usage(cgroups.parent("x"))
+    above = cgroups.usage("x", above=True)
     assert above is not None and above.memory == 9000
     cgroups.forget("x")
     assert cgroups.usage("x") is None and not cgroups.oom_killed("x")
@@ -106,8 +106,8 @@ def test_limits_without_swap_and_with_unified_files() -> None:
     assert resources.oom_score(-999, Host(oom_floor=-500)) == -500
 
 
-PASSWD = "root:x:0:0:::\nann:x:7:8:::\n"
-GROUP = "root:x:0:\nann:x:8:\nteam:x:9:ann,bob\n"
+PASSWD = "root:x:0:0:::\nann:x:7:8:::\n1001:x:0:0:::\n"
+GROUP = "root:x:0:\nann:x:8:\nteam:x:9:ann,bob\n1001:x:0:\n"
 
 
 @pytest.mark.parametrize(
@@ -118,6 +118,9 @@ GROUP = "root:x:0:\nann:x:8:\nteam:x:9:ann,bob\n"
         ({}, "ann:team", (7, 9, (9,))),
         ({"run_as_user": pb.Int64Value(value=7)}, "root", (7, 8, (8, 9))),
         ({"run_as_user": pb.Int64Value(value=55)}, "ann", (55, 0, (0,))),
+        # a number is never who is called like it
+        ({"run_as_user": pb.Int64Value(value=1001)}, "", (1001, 0, (0,))),
+        ({}, "ann:1001", (7, 1001, (1001, 9))),
         ({"run_as_username": "ann", "supplemental_groups": [3]}, "", (7, 8, (8, 9, 3))),
         (
             {"run_as_username": "ann", "supplemental_groups_policy": pb.Strict},

@@ -72,3 +72,9 @@ def test_plugins_of_later_kinds_import_what_they_need_when_they_open() -> None:
     known = loaded_by("cored.daemon", "cored.storage_stage")
     loaded = loaded_by("cored.daemon", "cored.storage_stage", *_LATER_PLUGINS) - known
     assert loaded - within(loaded, "cored.abc") == set(_LATER_PLUGINS)
+
+
+def test_a_daemon_without_networks_does_without_pyroute2() -> None:
+    loaded = loaded_by("cored.second_stage", "cored_network_native.caller")
+    assert within(loaded, "pyroute2") == set()
+    assert "cored_network_native.bandwidth" in loaded

@@ -73,3 +73,15 @@ async def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     assert [one.container_id for one in network.kept] == ["living", "pod", "other"]
     # a directory's networks may have containers of runtimes that we know nothing of
     assert network.valid == {"lan": ["living", "pod"]}
+
+
+async def test_the_default_network_takes_no_bridge_that_is_there(tmp_path: Path) -> None:
+    catalog = Catalog(
+        tmp_path / "made",
+        [],
+        tmp_path / "addresses",
+        lambda: iter(()),
+        lambda: [(1, "lo"), (2, "cored0"), (4, "cored2")],
+    )
+    (first,) = [one["bridge"] for one in (await catalog.get("")).config.plugins if "bridge" in one]
+    assert first == "cored1"

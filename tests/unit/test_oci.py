@@ -21,7 +21,8 @@ DESCRIPTOR = {
     "size": 7,
 }
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33::/:/bin/false\nbroken line\n"
-GROUP = "root:x:0:\nweb:x:33:\nextra:x:50:web,other\n"
+PASSWD += "1001:x:0:0::/:/bin/sh\nbroken:x:5:five::/:/bin/sh\n"
+GROUP = "root:x:0:\nweb:x:33:\nextra:x:50:web,other\n1001:x:0:\n"
 
 
 @pytest.mark.parametrize(
@@ -156,6 +157,11 @@ def test_chain_ids_are_those_of_the_specification() -> None:
         ("1000", User(1000, 0)),
         ("web:extra", User(33, 50)),
         ("web:0", User(33, 0)),
+        # called like a number in the files of an image that wants to be root
+        ("1001", User(1001, 0)),
+        ("1001:1001", User(1001, 1001)),
+        ("web:1001", User(33, 1001)),
+        ("0033", User(33, 33, (50,))),
     ],
 )
 def test_users_are_found_in_the_images_files(text: str, user: User) -> None:
@@ -163,7 +169,9 @@ def test_users_are_found_in_the_images_files(text: str, user: User) -> None:
     assert users.resolve(text, files.__getitem__) == user
 
 
-@pytest.mark.parametrize("text", ["nobody-there", "web:no-such-group", "4294967295:0"])
+@pytest.mark.parametrize(
+    "text", ["nobody-there", "web:no-such-group", "4294967295:0", "9" * 5000, "broken"]
+)
 def test_unknown_users_are_refused(text: str) -> None:
     with pytest.raises(InvalidArgument):
         users.resolve(text, {"/etc/passwd": PASSWD, "/etc/group": GROUP}.__getitem__)

@@ -22,7 +22,8 @@ from coreshim.relay import Relay
 from coreshim.server import Failure
 
 from tests import certificates
-from tests.logservices import journal, server, until
+from tests.logservices import journal, server
+from tests.patience import eventually
 
 
 class Writer:
@@ -96,7 +97,7 @@ def test_the_journal_has_dockers_fields(place: Path) -> None:
             writer = Writer(uri("journald", socket=str(place / "socket"), fields=fields), stream)
             writer.write(f"from {stream}\n".encode())
             writer.end()
-        until(lambda: len(there.messages) == 2)
+        eventually(lambda: len(there.messages) == 2)
         assert there.entries == [
             {"CONTAINER_NAME": b"web", "LABEL": b"two\nlines", "PRIORITY": b"6",
              "MESSAGE": b"from stdout"},
@@ -114,7 +115,7 @@ def test_the_pieces_of_a_long_line_can_be_put_together(place: Path) -> None:
         writer.settle()
         writer.sleep()
         writer.write(line[30000:] + b"\nshort\n")
-        until(lambda: len(there.messages) == 4)
+        eventually(lambda: len(there.messages) == 4)
         *pieces, short = there.entries
         assert b"".join(piece["MESSAGE"] for piece in pieces) == line
         assert len({piece["CONTAINER_PARTIAL_ID"] for piece in pieces}) == 1
@@ -151,7 +152,7 @@ def test_a_slow_journal_holds_the_container_up_and_loses_nothing(place: Path) ->
                     writer.loop.run()
         there.resume()
         writer.end()
-        until(lambda: len(there.messages) == written)
+        eventually(lambda: len(there.messages) == written)
         assert [int(entry["MESSAGE"]) for entry in there.entries] == list(range(written))
 
 
@@ -181,7 +182,7 @@ def test_syslog_has_every_format_on_every_transport(
         writer.sleep()
         writer.write(b"again\n")
         writer.end()
-        until(lambda: len(there.lines) == 2)
+        eventually(lambda: len(there.lines) == 2)
         assert re.fullmatch(pattern, there.lines[0])
         assert there.lines[1].endswith("again")
 
@@ -191,7 +192,7 @@ def test_errors_have_another_priority(place: Path) -> None:
         writer = Writer(uri("syslog", address=f"unix://{place}/s", facility="16"), "stderr")
         writer.write(b"hello\n")
         writer.end()
-        until(lambda: there.lines)
+        eventually(lambda: there.lines)
         assert there.lines[0].startswith(f"<{16 * 8 + 3}>")
 
 
@@ -206,11 +207,11 @@ def test_tls_is_checked_and_counts_octets(place: Path) -> None:
         given["tls-ca-cert"] = str(authority.certificate)
         writer = Writer(uri("syslog", format="rfc5424", **given))
         writer.write(b"one\ntwo\n")
-        until(lambda: there.stream.endswith(b"two"))
+        eventually(lambda: there.stream.endswith(b"two"))
         writer.sleep()  # the connection is made anew
         writer.write(b"three\n")
         writer.end()
-        until(lambda: there.stream.endswith(b"three"))
+        eventually(lambda: there.stream.endswith(b"three"))
         rest, found = there.stream, []
         while rest:
             length, _, rest = rest.partition(b" ")
@@ -227,7 +228,7 @@ def test_a_server_that_comes_back_gets_what_was_written_meanwhile(place: Path) -
         address = f"tcp://127.0.0.1:{port}"
         writer = Writer(uri("syslog", str(place / "log"), address=address))
         writer.write(b"one\n")
-        until(lambda: first.lines)
+        eventually(lambda: first.lines)
         first.hang_up()
     os.write(writer.fd, b"two\n")
     writer.run(lambda: (place / "log").read_bytes().count(b"\n") == 2)
@@ -236,7 +237,7 @@ def test_a_server_that_comes_back_gets_what_was_written_meanwhile(place: Path) -
         writer.run(lambda: writer.relay.quiet)
         writer.write(b"three\n")
         writer.end()
-        until(lambda: len(second.lines) == 2)
+        eventually(lambda: len(second.lines) == 2)
         assert [line[-5:].split()[-1] for line in second.lines] == ["two", "three"]
     assert [line[20:] for line in (place / "log").read_bytes().splitlines()] == [
         b"one", b"two", b"three",

@@ -355,6 +355,8 @@ def test_a_host_with_everything_is_seen(tmp_path: Path) -> None:
             "proc/self/status": "CapBnd:\t0000000001000001\nSeccomp:\t2\n",
             "proc/self/oom_score_adj": "-500\n",
             "sys/fs/cgroup/cgroup.controllers": "cpu hugetlb memory\n",
+            "sys/fs/cgroup/cpuset.cpus.effective": "0-2,5\n",
+            "sys/fs/cgroup/cpuset.mems.effective": "0\n",
             "sys/module/apparmor/parameters/enabled": "Y\n",
             "sys/kernel/security/apparmor/profiles": "cored-default (enforce)\na b (complain)\n",
             "sys/fs/selinux/enforce": "1",
@@ -373,6 +375,7 @@ def test_a_host_with_everything_is_seen(tmp_path: Path) -> None:
     assert found.selinux == SelinuxLabels("a:b:c:s0", "d:e:f:s0")
     assert found.hugepages == {"2MB", "1GB"}
     assert (found.oom_floor, found.ceilings) == (-1000, ())
+    assert (found.cpus, found.memory_nodes) == ((0, 1, 2, 5), (0,))
 
 
 def test_a_bare_host_is_seen(tmp_path: Path) -> None:
@@ -387,7 +390,34 @@ def test_a_bare_host_is_seen(tmp_path: Path) -> None:
     assert (found.cgroup_v2, found.swap, found.blkio_weight) == (False, False, False)
     assert (found.apparmor, found.default_profile, found.selinux) == (None, "", None)
     assert found.oom_floor == -500
+    assert found.cpus
+    assert found.memory_nodes == ()
+    first = faked(tmp_path, {"sys/fs/cgroup/cpuset/cpuset.cpus": "1\n"})
+    assert first.cpus == (1,)
     assert all(found.files <= hard for name, hard in found.ceilings if name == "nofile")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        (Resources(nano_cpus=3_000_000_001), "CPU limit 3: there are only 3 CPUs here"),
+        (Resources(cpuset_cpus="0,3"), r"CPUs '0,3': not all are here \(there is 0,1,5\)"),
+        (Resources(cpuset_cpus="0-99999999999"), "not all are here"),
+        (Resources(cpuset_mems="1"), r"memory nodes '1': not all are here \(there is 0\)"),
+    ],
+)
+def test_what_a_host_does_not_have_is_refused(wanted: Resources, words: str) -> None:
+    with pytest.raises(InvalidArgument, match=words):
+        resources.fit(wanted, (0, 1, 5), (0,))
+    resources.fit(wanted, (), ())
+
+
+def test_limits_that_are_within_what_a_host_has_fit_it() -> None:
+    wanted = Resources(nano_cpus=3_000_000_000, cpuset_cpus="0-1,5", cpuset_mems="0")
+    resources.fit(wanted, (0, 1, 5), (0,))
+    assert "pids" not in resources.document(Resources(pids_limit=-1))
+    with pytest.raises(InvalidArgument, match="reservation 1024: at least 6 MiB"):
+        resources.document(Resources(memory_reservation=1024))
 
 
 def test_a_profile_that_cannot_be_loaded_is_no_default(monkeypatch: pytest.MonkeyPatch) -> None:

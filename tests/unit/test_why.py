@@ -53,6 +53,8 @@ def put(path: Path, data: bytes, mode: int = 0o755) -> None:
         (elf(OTHER), f"is a program for {NAME}, this host is"),
         (elf(loader="/lib/ld-musl.so.1"), "needs the loader '/lib/ld-musl.so.1', which the image"),
         (elf(loader="/bin/sh"), ""),
+        (b"\x7fELF", "is a program with a damaged header"),
+        (elf()[:30], "is a program with a damaged header"),
     ],
 )
 def test_a_file_says_why_it_cannot_be_run(root: Path, data: bytes, words: str) -> None:

@@ -15,10 +15,15 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from cored._pb.containerd.runc.v1 import oci_pb2
 from tests.daemons import Daemon, cored
 from tests.grpc_client import Client
+from tests.patience import eventually
 
 pytestmark = pytest.mark.root
 IMAGE = "docker.io/library/busybox:latest"
-COUNT = "i=0; while :; do i=$((i+1)); echo $i > /count; sleep 0.1; done"
+# a number of its own, and how often it was written
+COUNT = (
+    "t=$(head -c 8 /dev/urandom | md5sum | cut -c1-16); i=0; "
+    "while :; do i=$((i+1)); echo $t $i > /new; mv /new /count; sleep 0.1; done"
+)
 CRIU = "application/vnd.containerd.container.criu.checkpoint.criu.tar"
 
 
@@ -42,9 +47,11 @@ def api(gvisor: Daemon) -> Iterator[Client]:
         api.leases.Delete(id="checkpoints")
 
 
-def counted(daemon: Daemon, id: str) -> int:
-    done = daemon.ctr("tasks", "exec", "--exec-id", f"e{time.time_ns()}", id, "cat", "/count")
-    return int(done.stdout)
+def counted(daemon: Daemon, id: str) -> tuple[str, int]:
+    """Who counts, and how far."""
+    asked = ("tasks", "exec", "--exec-id", f"e{time.time_ns()}", id, "cat", "/count")
+    token, _, number = daemon.ctr(*asked, check=False).stdout.partition(" ")
+    return token, int(number or 0)
 
 
 def options(**values: object) -> AnyMessage:
@@ -54,9 +61,8 @@ def options(**values: object) -> AnyMessage:
 
 def test_a_task_goes_into_a_blob_and_comes_back(api: Client, gvisor: Daemon) -> None:
     gvisor.ctr("run", "-d", IMAGE, "frozen", "sh", "-c", COUNT)
-    time.sleep(1.5)
+    eventually(lambda: counted(gvisor, "frozen")[1] > 3)
     before = counted(gvisor, "frozen")
-    assert before > 3
     image, spec = api.tasks.Checkpoint(
         container_id="frozen", options=options(exit=True)
     ).descriptors
@@ -75,9 +81,10 @@ def test_a_task_goes_into_a_blob_and_comes_back(api: Client, gvisor: Daemon) -> 
     assert api.tasks.Get(container_id="frozen").process.status == 1  # created
     started = api.tasks.Start(container_id="frozen")
     assert started.pid > 0
-    time.sleep(0.5)
-    # it went on counting where it was, in memory that nothing else has
-    assert before <= counted(gvisor, "frozen") < before + 30
+    # it goes on counting where it was, in memory that nothing else has
+    restored = counted(gvisor, "frozen")
+    eventually(lambda: counted(gvisor, "frozen") > restored)
+    assert restored >= before and restored[0] == before[0]
     api.tasks.Kill(container_id="frozen", signal=9)
     assert api.tasks.Wait(container_id="frozen").exit_status == 137
     api.tasks.Delete(container_id="frozen")
@@ -87,7 +94,6 @@ def test_a_task_goes_into_a_blob_and_comes_back(api: Client, gvisor: Daemon) -> 
 
 def test_a_restored_task_that_never_starts_can_be_deleted(api: Client, gvisor: Daemon) -> None:
     gvisor.ctr("run", "-d", IMAGE, "cold", "sh", "-c", COUNT)
-    time.sleep(0.5)
     image, _ = api.tasks.Checkpoint(container_id="cold", options=options(exit=True)).descriptors
     api.tasks.Wait(container_id="cold")
     api.tasks.Delete(container_id="cold")

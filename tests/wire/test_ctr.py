@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
-import time
-from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.daemons import Daemon
+from tests.living import glob
+from tests.patience import eventually
+from tests.watching import watched
 
 pytestmark = pytest.mark.root
 IMAGE = "docker.io/library/busybox:latest"
@@ -18,14 +18,6 @@ IMAGE = "docker.io/library/busybox:latest"
 
 def run(daemon: Daemon, *arguments: str) -> str:
     return daemon.ctr("run", "--rm", *arguments).stdout
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """What ctr leaves to its lease goes a moment after the lease."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_version_answers_for_the_server(daemon: Daemon) -> None:
@@ -85,10 +77,7 @@ def test_a_detached_container_lives_its_life(daemon: Daemon) -> None:
     assert out == "inside\n"
     assert len(daemon.ctr("tasks", "ps", "sleeper").stdout.splitlines()) == 2
     daemon.ctr("tasks", "kill", "-s", "SIGKILL", "sleeper")
-    end = time.monotonic() + 10
-    while "STOPPED" not in daemon.ctr("tasks", "ls").stdout:
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    eventually(lambda: "STOPPED" in daemon.ctr("tasks", "ls").stdout)
     removed = daemon.ctr("tasks", "rm", "sleeper", check=False)
     assert removed.returncode in (0, 137)
     daemon.ctr("containers", "rm", "sleeper")
@@ -105,18 +94,10 @@ def test_pause_and_resume(daemon: Daemon) -> None:
     daemon.ctr("containers", "rm", "pausing")
 
 
-def test_events_come_in_order_and_the_exit_once(daemon: Daemon) -> None:
-    watcher = subprocess.Popen(
-        ["ctr", "-a", str(daemon.address), "events"], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        time.sleep(0.5)
+def test_events_come_in_order_and_the_exit_once(daemon: Daemon, tmp_path: Path) -> None:
+    with watched(daemon, tmp_path / "events") as lines:
         run(daemon, IMAGE, "watched", "true")
-        time.sleep(0.5)
-    finally:
-        watcher.send_signal(signal.SIGTERM)
-        lines = watcher.communicate(timeout=10)[0].splitlines()
-    topics = [line.split()[5] for line in lines if "watched" in line]
+        topics = [line.split()[5] for line in lines() if "watched" in line]
     tasks = [topic for topic in topics if topic.startswith("/tasks/")]
     assert tasks == ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"]
 
@@ -150,19 +131,9 @@ def test_an_invalid_container_name_is_refused(daemon: Daemon) -> None:
 
 
 def test_a_command_that_is_not_there_leaves_nothing(daemon: Daemon) -> None:
-    before = (
-        set(os.listdir("/sys/fs/cgroup/memory/default"))
-        if os.path.isdir("/sys/fs/cgroup/memory/default")
-        else set()
-    )
     done = daemon.ctr("run", "--rm", IMAGE, "absent", "/no/such/command", check=False)
     assert done.returncode != 0
     assert "no such file or directory" in done.stderr.lower()
     assert "absent" not in daemon.ctr("tasks", "ls").stdout
     eventually(lambda: "absent" not in daemon.ctr("snapshots", "ls").stdout)
-    after = (
-        set(os.listdir("/sys/fs/cgroup/memory/default"))
-        if os.path.isdir("/sys/fs/cgroup/memory/default")
-        else set()
-    )
-    assert after <= before
+    assert not glob(Path("/sys/fs/cgroup"), "*/default/absent")

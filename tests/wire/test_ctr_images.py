@@ -13,6 +13,7 @@ import pytest
 
 from tests.daemons import Daemon
 from tests.images import layer, make, write_layout
+from tests.patience import eventually
 from tests.registries import Registry, registry
 
 pytestmark = pytest.mark.root
@@ -81,11 +82,19 @@ def test_labels_are_set_and_cleared(daemon: Daemon) -> None:
 def test_content_is_ingested_read_labelled_edited_and_removed(daemon: Daemon) -> None:
     data = b"some content\n" * 1000
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    done = subprocess.run(
-        ["ctr", "-a", str(daemon.address), "content", "ingest", "--expected-digest", digest, "ref"],
-        input=data, capture_output=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+
+    def ingested() -> bool:
+        """It is nobody's until it has a label: a collection may be faster."""
+        done = subprocess.run(
+            ["ctr", "-a", str(daemon.address), "content", "ingest", "--expected-digest", digest,
+             "ref"],
+            input=data, capture_output=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        label = ("content", "label", digest, "containerd.io/gc.root=kept")
+        return daemon.ctr(*label, check=False).returncode == 0
+
+    eventually(ingested)
     read = subprocess.run(
         ["ctr", "-a", str(daemon.address), "content", "get", digest],
         capture_output=True, check=True,
@@ -107,7 +116,7 @@ def test_content_that_is_not_what_was_expected_is_refused(daemon: Daemon) -> Non
     )  # fmt: skip
     assert done.returncode == 1
     assert b"digest" in done.stderr
-    assert digests(daemon) == before
+    assert set(digests(daemon)) <= set(before)
     assert "bad" in daemon.ctr("content", "active").stdout  # it can still be gone on with
 
 

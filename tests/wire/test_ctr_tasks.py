@@ -9,10 +9,12 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
 from tests.daemons import Daemon
+from tests.patience import eventually
 
 pytestmark = pytest.mark.root
 IMAGE = "docker.io/library/busybox:latest"
@@ -33,7 +35,7 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._ours, text.encode())
 
-    def wait_for(self, text: str, seconds: float = 15.0) -> None:
+    def wait_for(self, text: str, seconds: float = 60.0) -> None:
         end = time.monotonic() + seconds
         while text.encode() not in self.seen:
             assert time.monotonic() < end, self.seen
@@ -42,13 +44,13 @@ class Terminal:
                     self.seen += os.read(self._ours, 4096)
 
     def close(self) -> int:
-        end = time.monotonic() + 15
+        end = time.monotonic() + 60
         while self.process.poll() is None and time.monotonic() < end:
             if select.select([self._ours], [], [], 0.1)[0]:
                 with suppress(OSError):
                     self.seen += os.read(self._ours, 4096)
         os.close(self._ours)
-        return self.process.wait(5)
+        return self.process.wait(60)
 
 
 @contextmanager
@@ -88,6 +90,15 @@ def ctr(daemon: Daemon, *words: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def links(pid: int) -> list[str]:
+    """What a process has open."""
+    found = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            found.append(os.readlink(link))
+    return found
+
+
 def said(process: subprocess.Popen[str], text: str) -> str:
     """What comes back for a line."""
     assert process.stdin is not None and process.stdout is not None
@@ -101,12 +112,13 @@ def test_a_started_task_can_be_attached_to(daemon: Daemon) -> None:
     with ctr(daemon, "tasks", "start", "talks") as first:
         assert said(first, "one") == "one\n"
         with ctr(daemon, "tasks", "attach", "talks") as second:
-            time.sleep(1)  # it must be there before the other goes: a stdin without writers ends
+            # it must be there before the other goes: a stdin without writers ends
+            eventually(lambda: any("stdin" in link for link in links(second.pid)))
             first.kill()
             first.wait()
             assert said(second, "two") == "two\n"
             daemon.ctr("tasks", "kill", "-s", "SIGKILL", "talks")
-            assert second.wait(15) == 137
+            assert second.wait(60) == 137
     daemon.ctr("tasks", "rm", "-f", "talks", check=False)
     daemon.ctr("containers", "rm", "talks")
 
@@ -122,7 +134,7 @@ def test_many_execs_run_side_by_side(daemon: Daemon) -> None:
             for n in range(8)
         ]  # fmt: skip
         for number, process in enumerate(execs):
-            out, _ = process.communicate(timeout=30)
+            out, _ = process.communicate(timeout=60)
             assert (out, process.returncode) == (f"{number}\n", number)
 
 
@@ -134,17 +146,15 @@ def test_metrics_name_what_a_task_uses(daemon: Daemon) -> None:
 
 
 def test_signals_reach_their_process_and_all_of_them(daemon: Daemon) -> None:
-    program = "trap 'echo caught; exit 5' USR1; while :; do sleep 0.1; done"
+    program = "trap 'echo caught; exit 5' USR1; echo ready; while :; do sleep 0.1; done"
     process = subprocess.Popen(
         ["ctr", "-a", str(daemon.address), "run", IMAGE, "trap", "sh", "-c", program],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    end = time.monotonic() + 10
-    while "RUNNING" not in daemon.ctr("tasks", "ls").stdout:
-        assert time.monotonic() < end
-    time.sleep(0.3)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
     daemon.ctr("tasks", "kill", "-s", "SIGUSR1", "trap")
-    out, _ = process.communicate(timeout=15)
+    out, _ = process.communicate(timeout=60)
     assert (out, process.returncode) == ("caught\n", 5)
     daemon.ctr("containers", "rm", "trap")
 
@@ -155,11 +165,9 @@ def test_a_killed_exec_leaves_its_container_alone(daemon: Daemon) -> None:
             ["ctr", "-a", str(daemon.address), "tasks", "exec", "--exec-id", "victim", "stays",
              "sleep", "1000"]
         )  # fmt: skip
-        end = time.monotonic() + 10
-        while len(daemon.ctr("tasks", "ps", "stays").stdout.splitlines()) < 3:
-            assert time.monotonic() < end
+        eventually(lambda: len(daemon.ctr("tasks", "ps", "stays").stdout.splitlines()) == 3)
         daemon.ctr("tasks", "kill", "-s", "SIGKILL", "--exec-id", "victim", "stays")
-        assert process.wait(15) == 137
+        assert process.wait(60) == 137
         assert "RUNNING" in daemon.ctr("tasks", "ls").stdout
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests import daemons
 from tests.daemons import Daemon
-from tests.grpc_client import Client
+from tests.grpc_client import Client, Seen
+from tests.patience import eventually
+from tests.watching import watched
 
 pytestmark = pytest.mark.root
 IMAGE = "docker.io/library/busybox:latest"
@@ -42,25 +42,25 @@ def status_of(daemon: Daemon, name: str) -> str:
 
 
 def test_a_container_outlives_the_daemon_and_is_found_again(daemon: Daemon) -> None:
-    daemon.ctr("run", "-d", IMAGE, "survivor", "sh", "-c", "sleep 3; exit 42")
+    script = "while [ ! -e /go ]; do sleep 0.1; done; exit 42"
+    daemon.ctr("run", "-d", IMAGE, "survivor", "sh", "-c", script)
     pid = pid_of(daemon, "survivor")
     daemon.kill()
     assert Path(f"/proc/{pid}").exists()
     daemon.start()
     assert pid_of(daemon, "survivor") == pid
     assert status_of(daemon, "survivor") == "RUNNING"
-    waiting = daemon.ctr("tasks", "attach", "survivor", check=False)
-    assert waiting.returncode == 42
+    attach = ["ctr", "-a", str(daemon.address), "tasks", "attach", "survivor"]
+    with subprocess.Popen(attach) as waiting:
+        daemon.ctr("tasks", "exec", "--exec-id", "go", "survivor", "touch", "/go")
+        assert waiting.wait(60) == 42
 
 
 def test_an_exit_while_no_daemon_runs_is_not_lost(daemon: Daemon) -> None:
     daemon.ctr("run", "-d", IMAGE, "unseen", "sh", "-c", "sleep 1; exit 23")
     pid = pid_of(daemon, "unseen")
     daemon.kill()
-    end = time.monotonic() + 20
-    while Path(f"/proc/{pid}").exists():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    eventually(lambda: not Path(f"/proc/{pid}").exists())
     daemon.start()
     assert status_of(daemon, "unseen") == "STOPPED"
     assert "exit code 23" in daemon.ctr("tasks", "rm", "unseen").stderr
@@ -71,16 +71,16 @@ def test_a_daemon_that_stops_does_not_wait_for_those_who_wait_for_events(busybox
     with daemons.cored("[grpc]\nshutdown_grace = 3600.0\n") as daemon:
         daemon.ctr("images", "import", str(busybox))
         daemon.ctr("run", "-d", IMAGE, "waited", "sleep", "1000")
-        with Client(daemon.address, "default") as api, ThreadPoolExecutor() as pool:
-            waiting = [
-                pool.submit(list, api.events.Subscribe(timeout=120)),
-                pool.submit(api.tasks.Wait, container_id="waited", timeout=120),
-            ]
-            time.sleep(0.5)  # both calls are there
+        with Client(daemon.address, "default") as api:
+            waiting = api.tasks.Wait.begin(container_id="waited")
+            listening = Seen(api, api.events.Subscribe(timeout=120))
+            listening.mark()  # both calls are there
             assert daemon.stop() == 0
-            for call in waiting:
-                with api.refused("UNAVAILABLE", "stopping"):
-                    call.result(20)
+            with api.refused("UNAVAILABLE", "stopping"):
+                waiting.result(60)
+            listening.thread.join(60)
+            with api.refused("UNAVAILABLE", "stopping"):
+                raise listening.failure
 
 
 def test_sigterm_leaves_containers_running(daemon: Daemon) -> None:
@@ -104,7 +104,7 @@ def test_corectl_run_gets_the_exit_code_across_a_daemon_death(daemon: Daemon) ->
         daemon.kill()
         time.sleep(0.5)
         daemon.start()
-        _, errors = client.communicate(timeout=30)
+        _, errors = client.communicate(timeout=60)
     assert (client.returncode, errors) == (9, b"")
 
 
@@ -113,7 +113,7 @@ def test_two_daemons_cannot_share_a_root(daemon: Daemon) -> None:
         [*daemon.command[:3], "--address", f"{daemon.home}/other", *daemon.command[4:]],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert second.returncode == 1
@@ -123,37 +123,20 @@ def test_two_daemons_cannot_share_a_root(daemon: Daemon) -> None:
 def test_an_exit_is_told_once_whatever_becomes_of_the_daemon(daemon: Daemon) -> None:
     told = daemon.home / "events"
 
-    def exits(name: str) -> int:
+    def exits() -> int:
         lines = told.read_text().splitlines()
-        return sum("/tasks/exit" in line and f'"{name}"' in line for line in lines)
+        return sum("/tasks/exit" in line and '"told"' in line for line in lines)
 
-    @contextmanager
-    def watched() -> Iterator[None]:
-        with (
-            told.open("ab") as out,
-            subprocess.Popen(
-                ["ctr", "-a", str(daemon.address), "events"], stdout=out, stderr=out
-            ) as watcher,
-        ):
-            time.sleep(0.5)
-            try:
-                yield
-            finally:
-                watcher.terminate()
-
-    with watched():
+    with watched(daemon, told):
         daemon.ctr("run", "-d", IMAGE, "told", "true")
-        end = time.monotonic() + 10
-        while not exits("told"):
-            assert time.monotonic() < end
-            time.sleep(0.02)
-        time.sleep(0.2)
+        eventually(exits)
         # by this the next daemon knows
-        assert list(daemon.home.glob("state/runtime.shim/default/told/exit.told"))
+        eventually((daemon.home / "state/runtime.shim/default/told/exit.told").exists)
         daemon.kill()
     daemon.start()
-    with watched():
+    with watched(daemon, told) as lines:
         assert status_of(daemon, "told") == "STOPPED"
         daemon.ctr("tasks", "rm", "told")
         daemon.ctr("containers", "rm", "told")
-    assert exits("told") == 1
+        lines()
+    assert exits() == 1

@@ -12,6 +12,7 @@ import pytest
 
 from tests.daemons import Daemon, cored
 from tests.docker import Docker, dockerd
+from tests.patience import eventually
 
 pytestmark = pytest.mark.root
 SERVE = "mkdir /www; echo served > /www/index.html; exec busybox httpd -f -p 80 -h /www"
@@ -31,13 +32,6 @@ def docker(running: Daemon, busybox: Path) -> Iterator[Docker]:
     with dockerd(running) as docker:
         docker("load", "-i", str(busybox))
         yield docker
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 15.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def served(docker: Docker) -> bool:
@@ -118,10 +112,10 @@ def test_containers_outlive_cored(
 
     def back() -> bool:
         command = ["/usr/bin/docker", "-H", docker.host, "exec", "stays", "echo", "still"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         return done.stdout == "still\n"
 
-    eventually(back, 30)
+    eventually(back)
     assert docker.inspect("stays")["State"]["Pid"] == pid
     docker("kill", "stays")
     assert docker("wait", "stays").stdout == "137\n"

@@ -68,7 +68,7 @@ def workshop(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         ) as inside:  # fmt: skip
             try:
-                end = time.monotonic() + 20
+                end = time.monotonic() + 60
                 while docker.inside("curl", "-sf", f"http://{remote.host}/v2/").returncode:
                     assert time.monotonic() < end
                     time.sleep(0.05)

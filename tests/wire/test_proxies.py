@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.daemons import Daemon, containerd, cored, home
+from tests.living import glob
+from tests.patience import eventually
 
 pytestmark = pytest.mark.root
 IMAGE = "docker.io/library/busybox:latest"
@@ -39,16 +40,8 @@ def storage() -> Iterator[Daemon]:
                 assert daemon.stop() == 0
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Clients do not connect to a peer that was away at once."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def blobs(daemon: Daemon) -> set[str]:
-    return {path.name for path in (daemon.home / "root/content_store.local/blobs").glob("*/*")}
+    return {path.name for path in glob(daemon.home / "root/content_store.local/blobs", "*/*")}
 
 
 def layers(daemon: Daemon) -> set[str]:
@@ -76,7 +69,7 @@ def test_containerd_keeps_its_images_and_containers_in_our_storage(busybox: Path
         assert layers(ours)
         done = daemon.ctr("run", "--rm", "--snapshotter", "cored", IMAGE, "x", "echo", "hello")
         assert done.stdout == "hello\n"
-        kept = daemon.ctr("run", "-d", "--snapshotter", "cored", IMAGE, "stays", "sleep", "60")
+        kept = daemon.ctr("run", "-d", "--snapshotter", "cored", IMAGE, "stays", "sleep", "1000")
         assert kept.returncode == 0
         # what it uses is not ours to collect, neither while we run nor when we start again
         ours.kill()

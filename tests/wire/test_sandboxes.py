@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from cored._pb.containerd.events import sandbox_pb2 as events
 from tests.daemons import Daemon, cored
 from tests.grpc_client import Client
+from tests.patience import eventually
 
 pytestmark = pytest.mark.root
 RUNTIME = {"name": "io.containerd.cored.v2"}
@@ -48,40 +49,23 @@ def end(api: Client, id: str = "box") -> None:
     api.store.Delete(sandbox_id=id)
 
 
-class Events:
-    """The sandbox events of a namespace, as they come."""
+KINDS = {
+    "/sandboxes/create": events.SandboxCreate,
+    "/sandboxes/start": events.SandboxStart,
+    "/sandboxes/exit": events.SandboxExit,
+}
 
-    def __init__(self, api: Client) -> None:
-        self.seen: list[tuple[str, Any]] = []
-        self._stream = api.events.Subscribe(
-            filters=[f'namespace=={api.namespace},topic~="/sandboxes/"']
-        )
-        threading.Thread(target=self._run, daemon=True).start()
-        time.sleep(0.2)  # the subscription exists when the daemon has seen the call
 
-    def _run(self) -> None:
-        kinds = {
-            "/sandboxes/create": events.SandboxCreate,
-            "/sandboxes/start": events.SandboxStart,
-            "/sandboxes/exit": events.SandboxExit,
-        }
-        try:
-            for envelope in self._stream:
-                kind = kinds[envelope.topic]
-                assert envelope.event.type_url == kind.DESCRIPTOR.full_name
-                self.seen.append((envelope.topic, kind.FromString(envelope.event.value)))
-        except Exception:
-            assert self._stream.cancelled()
-
-    def wait(self, count: int) -> list[str]:
-        finish = time.monotonic() + 10
-        while len(self.seen) < count and time.monotonic() < finish:
-            time.sleep(0.02)
-        time.sleep(0.1)
-        return [topic for topic, _ in self.seen]
-
-    def stop(self) -> None:
-        self._stream.cancel()
+@contextmanager
+def telling(api: Client, *topics: str) -> Iterator[None]:
+    """Of the sandboxes of a namespace these events come, in this order, from body to end."""
+    with api.watching(f'namespace=={api.namespace},topic~="/sandboxes/"') as seen:
+        yield
+        seen.wait(*topics)
+    assert seen.topics == list(topics)
+    for envelope in seen.envelopes:
+        assert envelope.event.type_url == KINDS[envelope.topic].DESCRIPTOR.full_name
+        assert KINDS[envelope.topic].FromString(envelope.event.value).sandbox_id == "box"
 
 
 def test_records_are_kept_updated_listed_and_deleted(api: Client) -> None:
@@ -136,7 +120,14 @@ def test_records_are_kept_updated_listed_and_deleted(api: Client) -> None:
 
 
 def test_a_sandbox_lives_its_life_and_tells(api: Client) -> None:
-    told = Events(api)
+    # one exit, however many wait
+    with telling(api, "/sandboxes/create", "/sandboxes/start", "/sandboxes/exit"):
+        pid = _life(api)
+    eventually(lambda: not os.path.exists(f"/proc/{pid}"))
+
+
+def _life(api: Client) -> int:
+    """A whole one, with three who wait for its end; the shim's pid."""
     started = begin(api)
     assert started.pid > 0
     assert started.address.startswith("unix://")
@@ -159,14 +150,11 @@ def test_a_sandbox_lives_its_life_and_tells(api: Client) -> None:
         waiter.start()
     api.controller.Stop(sandbox_id="box", sandboxer="shim", timeout_secs=5)
     for waiter in waiters:
-        waiter.join(10)
+        waiter.join(60)
     assert [w.exit_status for w in waits] == [0, 0, 0]
     assert api.controller.Status(sandbox_id="box", sandboxer="shim").state == "SANDBOX_NOTREADY"
     end(api)
-    # one exit, however many have waited
-    assert told.wait(3) == ["/sandboxes/create", "/sandboxes/start", "/sandboxes/exit"]
-    told.stop()
-    assert not os.path.exists(f"/proc/{started.pid}")
+    return int(started.pid)
 
 
 def test_errors_have_their_codes(api: Client) -> None:
@@ -214,19 +202,15 @@ def test_a_sandbox_outlives_the_daemon(api: Client, running: Daemon) -> None:
     with Client(running.address, api.namespace) as again:
         status = again.controller.Status(sandbox_id="box", sandboxer="shim")
         assert (status.state, status.pid) == ("SANDBOX_READY", started.pid)
-        told = Events(again)
-        again.controller.Stop(sandbox_id="box", sandboxer="shim")
-        assert told.wait(1) == ["/sandboxes/exit"]
-        told.stop()
+        with telling(again, "/sandboxes/exit"):
+            again.controller.Stop(sandbox_id="box", sandboxer="shim")
         end(again)
 
 
 def test_the_death_of_its_shim_is_the_sandboxs_end(api: Client) -> None:
     started = begin(api)
-    told = Events(api)
-    os.kill(started.pid, signal.SIGKILL)
-    assert api.controller.Wait(sandbox_id="box", sandboxer="shim").exit_status == 137
-    assert told.wait(1) == ["/sandboxes/exit"]
-    told.stop()
+    with telling(api, "/sandboxes/exit"):
+        os.kill(started.pid, signal.SIGKILL)
+        assert api.controller.Wait(sandbox_id="box", sandboxer="shim").exit_status == 137
     assert api.controller.Status(sandbox_id="box", sandboxer="shim").state == "SANDBOX_NOTREADY"
     end(api)

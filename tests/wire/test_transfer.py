@@ -199,7 +199,7 @@ def test_an_exported_image_is_the_same_image(api: Client, archive: Path) -> None
         stream, thread, data = receiving(api)
         destination = importexport_pb2.ImageExportStream(stream=stream.id)
         transfer(api, store("example.org/lib/two:1"), destination)
-        thread.join(20)
+        thread.join(60)
         exports.append(bytes(data))
     assert exports[0] == exports[1]  # the same bytes every time
     with tarfile.open(fileobj=io.BytesIO(exports[0])) as tar:
@@ -352,7 +352,7 @@ def test_what_is_imported_can_be_echoed(api: Client) -> None:
         importexport_pb2.ImageImportStream(stream=source.id),
         importexport_pb2.ImageExportStream(stream=stream.id),
     )
-    thread.join(20)
+    thread.join(60)
     assert bytes(back) == data
 
 
@@ -417,7 +417,7 @@ def test_a_client_that_leaves_ends_its_transfer(api: Client, running: Daemon) ->
     call.start()
     next(stream.read(WindowUpdate))
     stream.answers.cancel()
-    call.join(20)
+    call.join(60)
     assert ends == ["unavailable"]
     assert list(api.leases.List().leases) == []
     assert list((running.home / "root/spool").iterdir()) == []

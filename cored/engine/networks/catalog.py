@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from ipaddress import ip_address, ip_network
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +45,13 @@ class Catalog:
         directories: Sequence[Path],
         addresses: Path,
         routed: Callable[[], Iterator[Subnet]] = subnets.in_use,
+        links: Callable[[], Sequence[tuple[int, str]]] = socket.if_nameindex,
     ) -> None:
         self._root = root
         self._directories = directories
         self._addresses = addresses
         self._routed = routed
+        self._links = links
         self._making = asyncio.Lock()
 
     def list(self) -> list[UserNetwork]:
@@ -100,6 +104,8 @@ class Catalog:
                 raise AlreadyExists(f"network {name!r}: already exists")
             spaces = _spaces(given, gateways, ranges, ipv6, [*self._taken(there)])
             made = _Made(name, driver, internal, spaces, dict(labels or {}), dict(options or {}))
+            if name == DEFAULT:
+                made.bridge = self._free_bridge()
             await asyncio.to_thread(self._write, name, made.document(self._addresses))
             return await self.get(name) if name != DEFAULT else _must(self._root, name)
 
@@ -122,6 +128,11 @@ class Catalog:
             return await self.create(DEFAULT)
         except AlreadyExists:
             return _must(self._root, DEFAULT)  # somebody wanted it at the same time
+
+    def _free_bridge(self) -> str:
+        """A bridge for the default network. One that is there is another daemon's."""
+        there = {name for _, name in self._links()}
+        return next(name for number in count() if (name := f"cored{number}") not in there)
 
     def _taken(self, networks: Sequence[UserNetwork]) -> Iterator[Subnet]:
         for network in networks:
@@ -157,6 +168,7 @@ class _Made:
         self._labels = labels
         self._options = options
         self._id = sha256(f"{name}\0{time.time_ns()}".encode()).hexdigest()
+        self.bridge = f"br-{self._id[:12]}"
 
     def document(self, addresses: Path) -> dict[str, Any]:
         """The list. InvalidArgument for a driver or option that is unknown."""
@@ -193,9 +205,7 @@ class _Made:
     def _bridge(self, ipam: Mapping[str, Any]) -> list[dict[str, Any]]:
         known = {"com.docker.network.bridge.name", "com.docker.network.driver.mtu", "mtu"}
         self._check_options(known)
-        bridge = self._options.get("com.docker.network.bridge.name") or (
-            "cored0" if self._name == DEFAULT else f"br-{self._id[:12]}"
-        )
+        bridge = self._options.get("com.docker.network.bridge.name") or self.bridge
         if not 0 < len(bridge) < 16 or "/" in bridge:
             raise InvalidArgument(f"bridge {bridge!r}: no interface's name")
         mtu = self._options.get("com.docker.network.driver.mtu") or self._options.get("mtu") or "0"

@@ -81,7 +81,7 @@ class Diagnosis:
         """Keep a report of a container that is about to go, with its last state in the record."""
         try:
             report = await self._report(await self._views.view(record))
-        except (CoredError, OSError) as error:
+        except (CoredError, OSError, ValueError) as error:
             # that nobody can say why must not keep it from going
             log.get("why").warning("no report", id=record.id, error=str(error))
             return

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cored import linux
+from cored.oci import files
 
 __all__ = ["Root", "problem"]
 
@@ -38,8 +39,7 @@ class Root:
     def head(self, path: str) -> bytes:
         """The beginning of a file. OSError."""
         base, rest = self._found(path)
-        with linux.opened_below(base, rest) as place, open(place, "rb") as file:
-            return file.read(_HEAD)
+        return files.head(base, rest, _HEAD)
 
     def mode(self, path: str) -> int:
         """OSError."""
@@ -97,7 +97,10 @@ def _checked(root: Root, path: str, env: Mapping[str, str], depth: int) -> str:
     if head.startswith(b"#!"):
         return _script(root, path, head, env, depth)
     if head.startswith(b"\x7fELF"):
-        return _elf(root, path, head)
+        try:
+            return _elf(root, path, head)
+        except struct.error:
+            return f"{path!r} is a program with a damaged header"
     what = "is empty" if not head else "is neither a program nor begins with #!"
     return f"{path!r} {what}"
 

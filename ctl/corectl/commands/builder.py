@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import click
@@ -9,7 +10,7 @@ import click
 from corectl import output
 from corectl.session import Session
 from corectl.sizes import count
-from corectl.times import duration
+from corectl.times import moment
 from cored.errors import InvalidArgument
 
 __all__ = ["ls", "prune"]
@@ -52,7 +53,7 @@ def prune(
         name, _, value = text.partition("=")
         if name not in ("until", "unused-for"):
             raise InvalidArgument(f"filter {text!r}: unknown", hint="until=DURATION")
-        unused_for = max(unused_for, duration(value) / 1e9)
+        unused_for = max(unused_for, (time.time_ns() - moment(value)) / 1e9)
     keep = count(keep_storage)
     done = session.builds.prune(keep_size=keep, unused_for=unused_for)
     click.echo(f"{done.removed} steps, {output.size(done.freed)} of layers")

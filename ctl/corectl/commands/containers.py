@@ -17,6 +17,7 @@ from corectl.session import Session
 from cored.errors import (
     Cancelled,
     CoredError,
+    FailedPrecondition,
     InvalidArgument,
     NotFound,
     Unavailable,
@@ -84,7 +85,9 @@ def run(
         click.echo(made.id)
         return 0
     config.attached.extend(_attached(config.open_stdin, streams))
+    session.failure = lambda error: 1
     raw = check_terminal(terminal=config.terminal, interactive=config.open_stdin)
+    session.failure = exit_code
     # all that the foreground needs, and the background does not
     from corectl.attachment import Attachment
     from corectl.keys import DetachKeys
@@ -161,9 +164,14 @@ def _written(path: str, text: str) -> None:
 @container_options
 @click.pass_obj
 def create(session: Session, /, pull: str, quiet: bool, **options: Any) -> None:
-    """Make a container without starting it; prints its id."""
+    """Make a container without starting it; prints its id.
+
+    125 is a wrong usage, 1 what the daemon refuses.
+    """
     cidfile = _cidfile(options["cidfile"])
+    usual, session.failure = session.failure, exit_code
     config = _config(session, options)
+    session.failure = usual
     config.attached.extend(_attached(config.open_stdin, ()))
     made = _create(session, config, pull, None, quiet)
     _written(cidfile, made.id)
@@ -190,7 +198,12 @@ def start(
         from corectl.each import each
 
         def begin(container: str) -> None:
-            session.workloads.start(container)
+            try:
+                session.workloads.start(container)
+            except FailedPrecondition:
+                # as docker has it: one that runs is no failure
+                if session.workloads.inspect(container).container.status != "running":
+                    raise
             click.echo(container)
 
         return each(session, containers, begin)

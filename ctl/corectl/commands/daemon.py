@@ -16,11 +16,11 @@ _PATIENCE = 10.0
 
 
 @click.command()
-@output.choice
+@click.option("-f", "--format", "form", default="", metavar="json|TEMPLATE", help="Go template.")
 @click.pass_obj
 def version(session: Session, form: str) -> None:
     """Show the versions of corectl and the daemon."""
-    if form == "table":
+    if form in ("", "table"):
         click.echo(f"corectl  {cored.__version__}")
     from google.protobuf.empty_pb2 import Empty
 
@@ -32,11 +32,38 @@ def version(session: Session, form: str) -> None:
         VersionResponse,
         timeout=_PATIENCE,
     )
-    if form == "json":
-        server = {"version": answer.version, "revision": answer.revision}
-        output.as_json({"corectl": {"version": cored.__version__}, "cored": server})
-    else:
+    if form in ("", "table"):
         click.echo(f"cored    {answer.version} {answer.revision}".rstrip())
+        return
+    record = _versions(session, answer.version, answer.revision)
+    if form == "json":
+        output.as_json(record)
+    else:
+        output.listing(form, {}, [record])
+
+
+def _versions(session: Session, version: str, revision: str) -> dict[str, Any]:
+    """By docker's names, and by ours."""
+    from cored.client.system import System
+    from cored.oci.platforms import host
+
+    here, there = host(), System(session.channel).info()
+    client = {"Version": cored.__version__, "Os": here.os, "Arch": here.architecture}
+    machines = {"x86_64": "amd64", "aarch64": "arm64"}
+    server = {
+        "Version": there.version,
+        "GitCommit": revision,
+        "Os": "linux",
+        "Arch": machines.get(there.architecture, there.architecture),
+        "KernelVersion": there.kernel,
+    }
+    engine = {"Name": "Engine", "Version": there.version, "Details": server}
+    return {
+        "Client": client,
+        "Server": {**server, "Components": [engine]},
+        "corectl": {"version": cored.__version__},
+        "cored": {"version": version, "revision": revision},
+    }
 
 
 @click.command()

@@ -26,6 +26,16 @@ _COLUMNS = {
 }
 
 
+# what templates find in every image's configuration
+_UNSET = {
+    **dict.fromkeys(("User", "WorkingDir", "Hostname", "Domainname", "Image", "StopSignal"), ""),
+    **dict.fromkeys(("Tty", "OpenStdin", "StdinOnce", "AttachStdin", "AttachStdout"), False),
+    "AttachStderr": False,
+    **dict.fromkeys(("Cmd", "Entrypoint", "Env", "ExposedPorts", "Healthcheck", "Labels"), None),
+    **dict.fromkeys(("OnBuild", "Shell", "Volumes"), None),
+}
+
+
 @click.command()
 @click.argument("references", metavar="IMAGE...", nargs=-1, required=True)
 @click.option("-f", "--format", "form", default="", metavar="json|TEMPLATE", help="Go template.")
@@ -49,7 +59,8 @@ def details(answer: images_pb2.InspectImageResponse) -> dict[str, Any]:
     config = json.loads(answer.config)
     names = [name for name in answer.names if output.image_name(name)[0] != output.NONE]
     repositories = dict.fromkeys(output.image_name(name)[0] for name in names)
-    return {
+    size = sum(layer.unpacked_size or layer.size for layer in answer.layers)
+    found = {
         "Id": answer.config_digest,
         "RepoTags": [output.familiar(name) for name in names if "@" not in name],
         "RepoDigests": [f"{name}@{answer.target.digest}" for name in repositories],
@@ -57,17 +68,18 @@ def details(answer: images_pb2.InspectImageResponse) -> dict[str, Any]:
         "Comment": _last(config).get("comment", ""),
         "Created": config.get("created", ""),
         "Author": config.get("author", ""),
-        "Config": config.get("config") or {},
+        "Config": output.Fields(config.get("config") or {}, _UNSET),
         "Architecture": config.get("architecture", ""),
         "Variant": config.get("variant", ""),
         "Os": config.get("os", ""),
-        "Size": sum(layer.unpacked_size or layer.size for layer in answer.layers),
+        "Size": size,
         "RootFS": {"Type": "layers", "Layers": [layer.diff_id for layer in answer.layers]},
         "Metadata": {"LastTagTime": output.iso(answer.created_at.seconds, answer.created_at.nanos)},
         "Descriptor": _descriptor(answer.target),
         "Manifest": _descriptor(answer.manifest),
         "Platforms": list(answer.platforms),
     }
+    return output.Fields(found, {"VirtualSize": size, "DockerVersion": "", "Container": ""})
 
 
 def _descriptor(message: Any) -> dict[str, Any]:

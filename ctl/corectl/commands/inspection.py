@@ -12,6 +12,7 @@ from corectl import output
 from corectl.commands.listing import state
 from corectl.configurations import container_config, host_config
 from corectl.each import each
+from corectl.published import exposed, published
 from corectl.session import Session
 from cored.errors import NotFound
 
@@ -102,13 +103,24 @@ def _everything(session: Session, container: str, size: bool) -> dict[str, Any]:
         "Args": list(one.command[1:]),
         "State": _state(one),
         "Image": answer.image_id or one.image,
+        **{
+            key: _source(spec, path)
+            for key, path in (
+                ("ResolvConfPath", "/etc/resolv.conf"),
+                ("HostnamePath", "/etc/hostname"),
+                ("HostsPath", "/etc/hosts"),
+            )
+        },
         "LogPath": answer.log_path,
         "Name": f"/{one.name}",
         "RestartCount": one.restarts,
         "Driver": answer.snapshotter,
         "Platform": "linux",
+        "MountLabel": spec.get("linux", {}).get("mountLabel", ""),
+        "ProcessLabel": spec.get("process", {}).get("selinuxLabel", ""),
         "AppArmorProfile": spec.get("process", {}).get("apparmorProfile", ""),
         "ExecIDs": list(one.exec_ids) or None,
+        "GraphDriver": {"Name": answer.snapshotter, "Data": None},
         "HostConfig": host_config(config, answer.runtime, spec),
         "Mounts": [_mount(point) for point in one.mounts],
         "Config": container_config(config, one, spec),
@@ -118,6 +130,12 @@ def _everything(session: Session, container: str, size: bool) -> dict[str, Any]:
         (sized,) = session.workloads.containers(everyone=True, filters=[f"id={one.id}"], size=True)
         found |= {"SizeRw": sized.size_written, "SizeRootFs": sized.size_total}
     return {**found, "SnapshotKey": answer.snapshot_key, "Spec": spec or None}
+
+
+def _source(spec: dict[str, Any], target: str) -> str:
+    """What of the host is mounted there."""
+    found = (one["source"] for one in spec.get("mounts", ()) if one["destination"] == target)
+    return next(found, "")
 
 
 def _state(one: pb.Container) -> dict[str, Any]:
@@ -183,13 +201,15 @@ def _networks(one: pb.Container) -> dict[str, Any]:
             "Aliases": list(connection.aliases) or None,
             "InterfaceName": connection.ifname,
         }
-        for port in connection.ports:
-            key = f"{port.container}/{port.protocol or 'tcp'}"
-            there = {"HostIp": port.host_ip or "0.0.0.0", "HostPort": str(port.host)}
-            ports.setdefault(key, []).append(there)
+    for number, protocol in exposed(one):
+        ports[f"{number}/{protocol}"] = None
+    for port in published(one):
+        key = f"{port.container}/{port.protocol}"
+        there = {"HostIp": port.address, "HostPort": str(port.host)}
+        ports[key] = [*(ports.get(key) or ()), there]
     first: dict[str, Any] = next(iter(networks.values()), {})
     return {
-        "Ports": ports,
+        "Ports": dict(sorted(ports.items())),
         "IPAddress": first.get("IPAddress", ""),
         "IPPrefixLen": first.get("IPPrefixLen", 0),
         "Gateway": first.get("Gateway", ""),

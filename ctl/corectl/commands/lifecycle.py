@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from corectl.care import patience
 from corectl.each import each
 from corectl.session import Session
 
@@ -71,7 +72,7 @@ def stop(session: Session, containers: tuple[str, ...], time: int | None, signal
     workloads = session.workloads
 
     def act(container: str) -> None:
-        workloads.stop(container, _seconds(time), signal=signal)
+        workloads.stop(container, patience(time), signal=signal)
         click.echo(container)
 
     return each(session, containers, act)
@@ -86,15 +87,10 @@ def restart(session: Session, containers: tuple[str, ...], time: int | None, sig
     workloads = session.workloads
 
     def act(container: str) -> None:
-        workloads.restart(container, _seconds(time), signal)
+        workloads.restart(container, patience(time), signal)
         click.echo(container)
 
     return each(session, containers, act)
-
-
-def _seconds(time: int | None) -> int | None:
-    """docker's -1 waits for ever: as long as a number goes."""
-    return (1 << 31) - 1 if time is not None and time < 0 else time
 
 
 @click.command()

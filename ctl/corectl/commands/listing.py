@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from corectl import output
+from corectl.published import in_short
 from corectl.session import Session
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def record(one: pb.Container, *, whole: bool) -> dict[str, Any]:
         "RunningFor": f"{_ago(one.created_at.seconds)} ago",
         "Status": _status(one),
         "State": state(one),
-        "Ports": _ports(one),
+        "Ports": in_short(one),
         "Names": one.name,
         "Size": f"{_amount(one.size_written)} (virtual {_amount(one.size_total)})",
         "Labels": ",".join(f"{name}={value}" for name, value in sorted(one.labels.items())),
@@ -144,16 +145,6 @@ def _status(one: pb.Container) -> str:
             return text
         case other:
             return str(other).capitalize()
-
-
-def _ports(one: pb.Container) -> str:
-    found = []
-    for connection in one.connections:
-        for port in connection.ports:
-            place = f"[{port.host_ip}]" if ":" in port.host_ip else port.host_ip or "0.0.0.0"
-            protocol = port.protocol or "tcp"
-            found.append(f"{place}:{port.host}->{port.container}/{protocol}")
-    return ", ".join(found)
 
 
 def _ago(seconds: int) -> str:

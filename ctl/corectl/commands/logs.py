@@ -9,10 +9,9 @@ import click
 
 from corectl import output
 from corectl.session import Session
+from corectl.times import stamp
 
 if TYPE_CHECKING:
-    from google.protobuf.timestamp_pb2 import Timestamp
-
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
 __all__ = ["logs"]
@@ -46,8 +45,8 @@ def logs(
         container=container,
         follow=follow,
         tail=int(tail) if tail.isdecimal() else -1,
-        since=_stamp(since),
-        until=_stamp(until),
+        since=stamp(since),
+        until=stamp(until),
         details=details,
     )
     fresh = {"stdout": True, "stderr": True}
@@ -62,17 +61,6 @@ def logs(
         stream.write(data)
         if follow:
             stream.flush()
-
-
-def _stamp(text: str) -> Timestamp | None:
-    if not text:
-        return None
-    from google.protobuf.timestamp_pb2 import Timestamp
-
-    from corectl.times import moment
-
-    ns = moment(text)
-    return Timestamp(seconds=ns // 10**9, nanos=ns % 10**9)
 
 
 def _details(record: pb.LogRecord) -> bytes:

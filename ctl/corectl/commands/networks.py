@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +16,6 @@ from cored.errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
     from cored._pb.cored.workloads.v1 import networks_pb2 as pb
-    from cored._pb.cored.workloads.v1 import workloads_pb2
 
 __all__ = ["connect", "create", "disconnect", "inspect", "ls", "port", "prune", "rm", "whole"]
 
@@ -24,7 +24,8 @@ _COLUMNS = {"ID": "NETWORK ID", "Name": "NAME", "Driver": "DRIVER", "Scope": "SC
 _ALWAYS = {"bridge": "bridge", "host": "host", "none": "null"}
 _BUILT_IN = {
     "Id": "", "Created": "", "Scope": "local", "EnableIPv6": False, "Internal": False,
-    "Labels": {}, "IPAM": {"Config": []},
+    "Labels": {}, "IPAM": {"Config": []}, "Attachable": False, "Ingress": False, "Containers": {},
+    "Options": {},
 }  # fmt: skip
 _FILTERS = ("name", "id", "label", "driver", "type", "scope")
 
@@ -77,7 +78,7 @@ def ls(session: Session, quiet: bool, no_trunc: bool, filters: tuple[str, ...], 
     """List networks: those that were made here, and CNI's from /etc/cni/net.d."""
     known = [whole(one) for one in session.networks.all()]
     names = {one["Name"] for one in known}
-    known += [{**_BUILT_IN, "Name": n, "Driver": d} for n, d in _ALWAYS.items() if n not in names]
+    known += [one for one in _built_in() if one["Name"] not in names]
     found = [one for one in known if passes(one, filters)]
     if quiet and not form:
         for one in found:
@@ -137,7 +138,7 @@ def _fits(one: dict[str, Any], key: str, value: str) -> bool:
 def inspect(session: Session, names: Sequence[str], form: str, verbose: bool) -> int:
     """Show everything about networks, as JSON, with the containers that are in them."""
     found: list[dict[str, Any]] = []
-    code = each(session, names, lambda name: found.append(whole(session.networks.inspect(name))))
+    code = each(session, names, lambda name: found.append(_inspected(session, name)))
     if found or not form:
         output.templated(form, found)
     return code
@@ -189,8 +190,9 @@ def connect(
 @click.command()
 @click.argument("network")
 @click.argument("container")
+@click.option("-f", "--force", is_flag=True, help="As docker's; nothing has to be forced.")
 @click.pass_obj
-def disconnect(session: Session, network: str, container: str) -> None:
+def disconnect(session: Session, network: str, container: str, force: bool) -> None:
     """Take a container out of a network."""
     session.networks.disconnect(container, network)
 
@@ -201,11 +203,12 @@ def disconnect(session: Session, network: str, container: str) -> None:
 @click.pass_obj
 def port(session: Session, container: str, private: str | None) -> None:
     """Show what ports of the host a container has."""
-    there = session.workloads.inspect(container).container.connections
-    found = [one for connection in there for one in connection.ports]
+    from corectl.published import published
+
+    found = published(session.workloads.inspect(container).container)
     if private is None:
         for one in found:
-            click.echo(f"{one.container}/{one.protocol} -> {address(one)}")
+            click.echo(f"{one.container}/{one.protocol} -> {one.place}")
         return
     number, _, protocol = private.partition("/")
     matching = [
@@ -214,13 +217,7 @@ def port(session: Session, container: str, private: str | None) -> None:
     if not matching:
         raise NotFound(f"container {container!r}: port {private}: is not published")
     for one in matching:
-        click.echo(address(one))
-
-
-def address(one: workloads_pb2.Port) -> str:
-    """Where a port is published."""
-    where = f"[{one.host_ip}]" if ":" in one.host_ip else one.host_ip or "0.0.0.0"
-    return f"{where}:{one.host}"
+        click.echo(one.place)
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, str]:
@@ -229,6 +226,24 @@ def _pairs(texts: Sequence[str]) -> dict[str, str]:
         if not name:
             raise InvalidArgument("--label and --opt want a name", hint="write NAME=VALUE")
     return {name: value for name, _, value in pairs}
+
+
+def _inspected(session: Session, name: str) -> dict[str, Any]:
+    try:
+        return whole(session.networks.inspect(name))
+    except NotFound:
+        for one in _built_in():
+            if name == one["Name"] or (len(name) >= 3 and one["Id"].startswith(name)):
+                return one
+        raise
+
+
+def _built_in() -> list[dict[str, Any]]:
+    """Networks that are there without being made."""
+    return [
+        {**_BUILT_IN, "Id": sha256(name.encode()).hexdigest(), "Name": name, "Driver": driver}
+        for name, driver in _ALWAYS.items()
+    ]
 
 
 def whole(one: pb.Network) -> dict[str, Any]:

@@ -94,6 +94,7 @@ def _record(session: Session, found: pb.InfoResponse) -> dict[str, Any]:
         "Images": found.images,
         "Driver": found.snapshotter,
         "LoggingDriver": found.log_driver,
+        "CgroupDriver": "cgroupfs",
         "CgroupVersion": str(found.cgroup_version),
         "Plugins": {
             "Volume": _drivers("volume", found),
@@ -113,6 +114,9 @@ def _record(session: Session, found: pb.InfoResponse) -> dict[str, Any]:
         "Name": found.host,
         "ServerVersion": found.version,
         "DockerRootDir": found.root,
+        "LiveRestoreEnabled": True,
+        "Swarm": {"LocalNodeState": "inactive"},
+        "Labels": [],
         "Debug": found.log_level == "debug",
         "Warnings": list(found.warnings),
         "ClientInfo": {"Version": cored.__version__, "Namespace": session.namespace},

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import click
 
@@ -176,24 +176,68 @@ def load(session: Session, file: str, platform: str, snapshotter: str, quiet: bo
 
 
 @click.command("import")
-@click.argument("file", metavar="FILE|-", type=click.Path(allow_dash=True))
+@click.argument("file", metavar="FILE|URL|-", type=click.Path(allow_dash=True))
+@click.argument("reference", metavar="[NAME[:TAG]]", required=False, default="")
 @click.option("--name", default="", help="Name for the image, in place of what the archive says.")
+@click.option("-c", "--change", "changes", multiple=True, metavar="INSTRUCTION", help="As CMD ls.")
+@click.option("-m", "--message", default="", help="Why.")
 @platform_option
 @snapshotter_option
 @click.option("-q", "--quiet", is_flag=True, help="Only the names at the end.")
 @click.pass_obj
-def import_(
-    session: Session, file: str, name: str, platform: str, snapshotter: str, quiet: bool
+def import_(session: Session, /, file: str, reference: str, **options: Any) -> None:
+    """Make an image of a filesystem's tar, from FILE, a URL or standard input; prints its id.
+
+    An OCI layout or docker-archive, without NAME, -c or -m, is loaded; that prints names.
+    """
+    from corectl import filesystems
+
+    if Path(file).is_dir():
+        _loaded(session, file, options)
+        return
+    if file == "-" and sys.stdin.isatty():
+        raise click.UsageError("standard input is a terminal, not an archive")
+    changes = options["changes"]
+    with filesystems.opened(file, sys.stdin.buffer) as archive:
+        if not (reference or changes or options["message"]) and filesystems.is_image(archive):
+            _loaded(session, file, options, archive)
+            return
+        wish = filesystems.Wish(
+            source=file,
+            message=options["message"],
+            changes=changes,
+            platform=options["platform"],
+        )
+        with filesystems.layout(archive, wish) as (id, packed):
+            more = {"name": reference or options["name"], "quiet": not sys.stderr.isatty()}
+            _imported(session, packed, {**options, **more}, file)
+            click.echo(id)
+
+
+def _loaded(
+    session: Session, file: str, options: Mapping[str, Any], archive: BinaryIO | None = None
 ) -> None:
-    """Load an OCI layout or docker-archive tar from FILE or standard input; prints names."""
+    with _archive(file) if archive is None else nullcontext(archive) as images:
+        for name in _imported(session, images, options, file):
+            click.echo(name)
+
+
+def _imported(
+    session: Session, archive: BinaryIO, options: Mapping[str, Any], source: str
+) -> list[str]:
+    """The names of the images that came."""
     from corectl import progress
     from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 
-    options = pb.ImportOptions(name=name, platform=platform, snapshotter=snapshotter, source=file)
-    with _archive(file) as archive:
-        steps = session.workloads.import_archive(archive, options)
-        for step in progress.show(steps, quiet=quiet):
-            click.echo(step.image.name)
+    wanted = pb.ImportOptions(
+        name=options["name"],
+        platform=options["platform"],
+        snapshotter=options["snapshotter"],
+        source=source,
+        unnamed=not options["name"],
+    )
+    steps = session.workloads.import_archive(archive, wanted)
+    return [step.image.name for step in progress.show(steps, quiet=options["quiet"])]
 
 
 @contextmanager

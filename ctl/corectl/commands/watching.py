@@ -116,14 +116,8 @@ def _decimal(count: int) -> str:
 @click.pass_obj
 def events(session: Session, since: str, until: str, filters: Sequence[str], form: str) -> None:
     """Show what happens to containers, images, networks and volumes."""
-    from google.protobuf.timestamp_pb2 import Timestamp
-
-    from corectl.times import moment
+    from corectl.times import stamp
     from cored._pb.cored.workloads.v1 import processes_pb2 as pb
-
-    def stamp(text: str) -> Timestamp | None:
-        ns = moment(text) if text else 0
-        return Timestamp(seconds=ns // 10**9, nanos=ns % 10**9) if ns else None
 
     request = pb.EventsRequest(since=stamp(since), until=stamp(until), filters=filters)
     for one in session.workloads.events(request):

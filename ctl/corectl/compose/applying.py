@@ -47,8 +47,10 @@ def apply(
     build: BuildOptions | None = None,
 ) -> None:
     """Carry a plan out, or only say it where the run is dry."""
-    perform = _nothing if application.dry_run else _performer(application, project, build)
     with _report(application, plan) as report:
+        perform: running.Perform = _nothing
+        if not application.dry_run:
+            perform = _performer(application, project, build, report)
         running.run(plan, perform, width=application.width, report=report)
 
 
@@ -65,7 +67,10 @@ def _nothing(action: Action, cancelled: threading.Event) -> str:
 
 
 def _performer(
-    application: Application, project: Project | None, build: BuildOptions | None
+    application: Application,
+    project: Project | None,
+    build: BuildOptions | None,
+    report: running.Report,
 ) -> Performer:
     if project is None:
         return Performer(application.session)
@@ -74,7 +79,7 @@ def _performer(
     builder = None
     if build is not None:
         builder = Builder(application.session, project, build)
-    return Performer(application.session, place, files, project.services, builder)
+    return Performer(application.session, place, files, project.services, builder, hear=report.hear)
 
 
 def prepare_images(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from corectl.compose.dependencies import dependencies, layers
+from corectl.compose.dependencies import circle, dependencies, reason
 from corectl.compose.model import Config, File, Service
 from corectl.compose.tree import Node, invalid
 from cored.errors import InvalidArgument
@@ -20,7 +20,10 @@ def check(file: File, tree: Node, enabled: Iterable[str]) -> None:
         raise InvalidArgument(f"{tree.place}: services: there are none")
     for name, service in services.items():
         _Checker(nodes[name], f"services.{name}", service, file).all(services)
-    layers(services)
+    if trail := circle(services):
+        raise _Checker(nodes[trail[0]], f"services.{trail[0]}", services[trail[0]], file).round(
+            trail
+        )
     for kind, several in (("configs", file.configs), ("secrets", file.secrets)):
         for name, one in several.items():
             _source(tree.mapping[kind].mapping[name], f"{kind}.{name}", one or Config())
@@ -54,6 +57,12 @@ class _Checker:
         self._references()
         self._dependencies(enabled)
         self._mounts()
+
+    def round(self, trail: list[str]) -> InvalidArgument:
+        """The error that it depends on itself, by the next of ``trail``."""
+        key = reason(self._service, trail[1])
+        problem = f"services depend on each other: {' -> '.join(trail)}"
+        return self._wrong(key, problem, "take one of them out")
 
     def _references(self) -> None:
         service, file = self._service, self._file

@@ -108,6 +108,7 @@ def _config(project: Project, name: str, service: Service) -> pb.ContainerConfig
         namespaces=_namespaces(project, service),
         cgroup_parent=service.cgroup_parent,
         dns=pb.Dns(servers=service.dns, search=service.dns_search, options=service.dns_opt),
+        links=service.external_links,
         extra_hosts=[":".join(one.split("=", 1)) for one in service.extra_hosts],
     )
 
@@ -125,7 +126,7 @@ def _volumes_from(project: Project, service: Service) -> Iterator[str]:
 
 def _refuse(service: Service) -> None:
     """What would be there without effect is not accepted."""
-    for key in ("external_links", "credential_spec", "use_api_socket", "storage_opt"):
+    for key in ("credential_spec", "use_api_socket", "storage_opt"):
         if getattr(service, key):
             raise Unimplemented(f"{key}: cored does not have it", hint="take the key out")
     if service.isolation not in ("", "default"):

@@ -8,7 +8,7 @@ from corectl.compose.model import Service
 from corectl.compose.parts import Dependency
 from cored.errors import InvalidArgument
 
-__all__ = ["dependencies", "layers", "needed_by"]
+__all__ = ["circle", "dependencies", "layers", "needed_by", "reason"]
 
 _SHARED = ("network_mode", "ipc", "pid")
 
@@ -26,6 +26,17 @@ def dependencies(service: Service) -> dict[str, Dependency]:
         if kind == "service":
             found[name] = Dependency()
     return {**found, **service.depends_on}
+
+
+def reason(service: Service, need: str) -> str:
+    """The key by which a service depends on ``need``, one of its :func:`dependencies`."""
+    if need in service.depends_on:
+        return "depends_on"
+    if any(link.partition(":")[0] == need for link in service.links):
+        return "links"
+    if any(name.partition(":")[0] == need for name in service.volumes_from):
+        return "volumes_from"
+    return next(key for key in _SHARED if getattr(service, key) == f"service:{need}")
 
 
 def needed_by(services: Mapping[str, Service], names: Iterable[str]) -> set[str]:
@@ -46,25 +57,34 @@ def layers(services: Mapping[str, Service]) -> list[list[str]]:
 
     InvalidArgument for a circle.
     """
+    found, left = _sorted(services)
+    if left:
+        raise InvalidArgument(f"services depend on each other: {' -> '.join(circle(services))}")
+    return found
+
+
+def circle(services: Mapping[str, Service]) -> list[str]:
+    """Services of which each needs the next, the first one again at the end; empty where none."""
+    _, left = _sorted(services)
+    if not left:
+        return []
+    trail = [min(left)]
+    while True:
+        following = min(need for need in left[trail[-1]] if need in left)
+        if following in trail:
+            return [*trail[trail.index(following) :], following]
+        trail.append(following)
+
+
+def _sorted(services: Mapping[str, Service]) -> tuple[list[list[str]], dict[str, set[str]]]:
+    """The groups, and what is left because it goes round in a circle."""
     left = {
         name: {need for need in dependencies(one) if need in services}
         for name, one in services.items()
     }
     found: list[list[str]] = []
-    while left:
-        ready = sorted(name for name, needs in left.items() if not needs & left.keys())
-        if not ready:
-            raise InvalidArgument(f"services depend on each other: {' -> '.join(_circle(left))}")
+    while ready := sorted(name for name, needs in left.items() if not needs & left.keys()):
         found.append(ready)
         for name in ready:
             del left[name]
-    return found
-
-
-def _circle(needs: Mapping[str, set[str]]) -> list[str]:
-    trail = [min(needs)]
-    while True:
-        following = min(need for need in needs[trail[-1]] if need in needs)
-        if following in trail:
-            return [*trail[trail.index(following) :], following]
-        trail.append(following)
+    return found, left

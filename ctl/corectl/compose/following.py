@@ -86,10 +86,13 @@ class Follower:
         follow: bool,
         tail: int = -1,
         since: Timestamp | None = None,
+        until: Timestamp | None = None,
         until_end: bool = False,
     ) -> None:
         """Print a container's log; with ``until_end`` put its end into ``ends`` afterwards."""
-        request = pb.LogsRequest(container=replica.id, follow=follow, tail=tail, since=since)
+        request = pb.LogsRequest(
+            container=replica.id, follow=follow, tail=tail, since=since, until=until
+        )
         thread = threading.Thread(
             target=self._read, args=(replica, request, until_end), daemon=True
         )

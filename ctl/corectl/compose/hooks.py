@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from corectl.compose.parts import Hook
 from cored._pb.cored.workloads.v1 import processes_pb2 as pb
-from cored.errors import FailedPrecondition, NotFound
+from cored.errors import FailedPrecondition, NotFound, Unimplemented
 
 if TYPE_CHECKING:
     from cored._pb.cored.workloads.v1 import workloads_pb2
@@ -42,8 +42,9 @@ def run_first(
     workloads: Workloads,
     config: workloads_pb2.ContainerConfig,
     make: Callable[[workloads_pb2.ContainerConfig], object],
+    hear: Callable[[str], None],
 ) -> None:
-    """Run a container, made by ``make``, to its end and remove it.
+    """Run a container, made by ``make``, to its end and remove it; ``hear`` gets its lines.
 
     FailedPrecondition, with its last words.
     """
@@ -52,6 +53,7 @@ def run_first(
     try:
         make(config)
         workloads.start(config.name)
+        _listen(workloads, config.name, hear)
         code = workloads.wait(config.name).result().exit_status
         words = _last_words(workloads, config.name) if code else ""
     finally:
@@ -63,6 +65,22 @@ def run_first(
 def _remove(workloads: Workloads, name: str) -> None:
     with suppress(NotFound):
         workloads.remove(name, force=True, volumes=True)
+
+
+def _listen(workloads: Workloads, name: str, hear: Callable[[str], None]) -> None:
+    """Until it ends, or at once where its log driver keeps nothing that could be read."""
+    from cored._pb.cored.workloads.v1 import workloads_pb2 as messages
+
+    rest: dict[str, bytes] = {}
+    try:
+        for record in workloads.logs(messages.LogsRequest(container=name, follow=True, tail=-1)):
+            *lines, rest[record.stream] = (rest.get(record.stream, b"") + record.data).split(b"\n")
+            for line in lines:
+                hear(line.decode(errors="replace"))
+    except (FailedPrecondition, Unimplemented):
+        return
+    for line in filter(None, rest.values()):
+        hear(line.decode(errors="replace"))
 
 
 def _last_words(workloads: Workloads, name: str) -> str:

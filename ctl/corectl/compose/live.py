@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -30,6 +30,8 @@ class LiveReport:
     """Keeps a line for each thing; :func:`live` shows them."""
 
     lines: dict[tuple[str, str], _Line] = field(default_factory=dict)
+    above: Callable[[str], None] = print
+    """Prints a line that stays, above all of them."""
 
     def say(self, action: Action, what: str) -> None:
         key, now = (action.kind, action.name), time.monotonic()
@@ -38,6 +40,9 @@ class LiveReport:
             self.lines[key] = line = _Line(what, now)
         line.words = what
         line.ended = 0 if what == action.doing else now
+
+    def hear(self, action: Action, line: str) -> None:
+        self.above(f"{action.name}  | {line}")
 
     def picture(self) -> RenderableType:
         """All lines, for rich."""
@@ -66,6 +71,7 @@ def live() -> Iterator[LiveReport]:
     from rich.console import Console
     from rich.live import Live
 
-    report = LiveReport()
-    with Live(console=Console(stderr=True), refresh_per_second=10, get_renderable=report.picture):
+    console = Console(stderr=True)
+    report = LiveReport(above=lambda line: console.print(line, markup=False, highlight=False))
+    with Live(console=console, refresh_per_second=10, get_renderable=report.picture):
         yield report

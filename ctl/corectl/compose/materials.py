@@ -1,5 +1,8 @@
 """Configs and secrets as files: those of the user where they are, others made for the project.
 
+External ones are files that the host's owner keeps, /etc/cored/secrets/NAME and
+/etc/cored/configs/NAME, or credentials that systemd gives to the unit that corectl runs in.
+
 What is made is in /run/corectl, which no other user reads and no disk keeps; it goes with the
 project.
 """
@@ -11,7 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from corectl.compose.model import Config
@@ -22,6 +25,7 @@ from cored.errors import InvalidArgument, NotFound, Unimplemented
 __all__ = ["Material", "Store", "materials"]
 
 _PLACE = Path("/run/corectl/compose")
+_KEPT = Path("/etc/cored")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class Store:
     key: str
     project: str
     place: Path = _PLACE
+    kept: Path = _KEPT
 
     @property
     def directory(self) -> Path:
@@ -91,6 +96,8 @@ def _one(
     one: Config,
     inside: str,
 ) -> Material:
+    if one.external:
+        one = replace(one, file=str(_outside(project, store, kind, one.name)))
     own = bool(source.uid or source.gid or source.mode is not None)
     if one.file and not own:
         if not Path(one.file).exists():
@@ -104,6 +111,21 @@ def _one(
         _content(project, kind, source.source, one),
         (_number(source, "uid"), _number(source, "gid")),
         0o444 if source.mode is None else source.mode,
+    )
+
+
+def _outside(project: Project, store: Store, kind: str, name: str) -> Path:
+    """The file of an external config or secret. NotFound, InvalidArgument."""
+    if Path(name).name != name:
+        raise InvalidArgument(f"{kind} '{name}': is external, and its name is no file's name")
+    places = [store.kept / f"{kind}s"]
+    if kind == "secret" and (given := project.variables.get("CREDENTIALS_DIRECTORY")):
+        places.insert(0, Path(given))
+    for place in places:
+        if (place / name).is_file():
+            return place / name
+    raise NotFound(
+        f"{kind} '{name}': is external, and not there", hint=f"put it in {places[-1] / name}"
     )
 
 
@@ -128,5 +150,5 @@ def _content(project: Project, kind: str, name: str, one: Config) -> bytes:
         except OSError as error:
             raise NotFound(f"{kind} '{name}': file {one.file}: {error.strerror}") from error
     raise Unimplemented(
-        f"{kind} '{name}': is external, and cored keeps none", hint="use file, environment, content"
+        f"{kind} '{name}': cored has no drivers of them", hint="use file, environment, content"
     )

@@ -27,7 +27,10 @@ _SOON, _LATER = 0.03, 0.25
 
 
 class Performer:
-    """``files`` are what the containers of each service get, ``services`` where hooks are."""
+    """``files`` are what the containers of each service get, ``services`` where hooks are.
+
+    ``hear`` is told what the processes of some steps write, line by line.
+    """
 
     def __init__(
         self,
@@ -36,10 +39,12 @@ class Performer:
         files: Mapping[str, list[Material]] | None = None,
         services: Mapping[str, Service] | None = None,
         builder: Builder | None = None,
+        hear: Callable[[steps.Action, str], None] | None = None,
     ) -> None:
         self._session, self._store = session, store
         self._files, self._services = files or {}, services or {}
         self._builder = builder
+        self._hear = hear or (lambda action, line: None)
 
     def __call__(self, action: steps.Action, cancelled: threading.Event) -> str:
         """Do it; how it ended where that is not the usual. CoredError."""
@@ -55,6 +60,8 @@ class Performer:
             steps.Build: self._build,
             steps.RemoveImage: self._remove_image,
             steps.CreateContainer: self._create,
+            steps.StaysRunning: _nothing,
+            steps.StaysMade: _nothing,
             steps.RunFirst: self._run_first,
             steps.StartContainer: self._start,
             steps.StopContainer: self._stop,
@@ -165,6 +172,7 @@ class Performer:
             self._session.workloads,
             action.config,
             lambda config: self._make(action.service, config),
+            lambda line: self._hear(action, line),
         )
         return None
 
@@ -234,6 +242,10 @@ class Performer:
             if cancelled.wait(pause):
                 raise Cancelled
             pause = min(pause * 1.3, _LATER)
+
+
+def _nothing(action: steps.Action) -> None:
+    """It is as it should be."""
 
 
 def _settled(action: steps.Await, status: str, code: int, health: str) -> str:

@@ -31,6 +31,8 @@ from corectl.compose.steps import (
     RemoveContainer,
     RemoveNetwork,
     StartContainer,
+    StaysMade,
+    StaysRunning,
     StopContainer,
 )
 from cored._pb.cored.workloads.v1 import networks_pb2
@@ -38,6 +40,9 @@ from cored._pb.cored.workloads.v1 import workloads_pb2 as pb
 from cored.errors import NotFound
 
 __all__ = ["UpOptions", "plan_up"]
+
+# the daemon makes it with its first container
+_DEFAULT = "bridge"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +146,7 @@ class _Up:
         for name in used:
             network = self._project.networks[name]
             if network.external:
-                if network.name not in (*there, *self._others):
+                if network.name not in (_DEFAULT, *there, *self._others):
                     hint = f"make it with: corectl network create {network.name}"
                     raise NotFound(f"network '{network.name}': not found", hint=hint)
                 continue
@@ -222,6 +227,10 @@ class _Up:
         if replica is not None and self._stays(replica, make, service):
             ran = replica.status != "created"
             if replica.alive and not self._to_restart(service):
+                self._plan.add(StaysRunning(title))
+                return None
+            if not self._options.start:
+                self._plan.add(StaysMade(title))
                 return None
             if replica.alive:
                 after.append(

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from corectl.compose.steps import Action, Await, Plan, Step
 
-__all__ = ["Cancelled", "Lines", "Report", "run"]
+__all__ = ["Cancelled", "Lines", "Perform", "Report", "run"]
 
 Perform = Callable[[Action, threading.Event], str]
 
@@ -25,6 +25,9 @@ class Report(Protocol):
 
     def say(self, action: Action, what: str) -> None:
         """``what`` is the action's ``doing``, or how it ended."""
+
+    def hear(self, action: Action, line: str) -> None:
+        """A line that the action's process wrote."""
 
 
 class Lines:
@@ -42,6 +45,16 @@ class Lines:
         if self._form == "json":
             told = {"id": f"{action.kind} {action.name}", "status": what}
             line = json.dumps({**told, "dry-run": True} if self._dry else told)
+        self._print(line)
+
+    def hear(self, action: Action, line: str) -> None:
+        if self._form == "json":
+            told = {"id": f"{action.kind} {action.name}", "text": line}
+            self._print(json.dumps(told))
+        elif self._form != "quiet":
+            self._print(f"{action.name}  | {line}")
+
+    def _print(self, line: str) -> None:
         with self._lock:
             print(line, file=sys.stderr)
 
@@ -107,6 +120,7 @@ class _Run:
     def _do(self, step: Step) -> None:
         if self._cancelled.is_set():
             raise Cancelled
-        self._report.say(step.action, step.action.doing)
+        if step.action.doing:
+            self._report.say(step.action, step.action.doing)
         ending = self._perform(step.action, self._cancelled)
         self._report.say(step.action, ending or step.action.done)

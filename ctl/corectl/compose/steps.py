@@ -8,13 +8,16 @@ from typing import Any, ClassVar
 
 __all__ = ["CONDITIONS", "Action", "Await", "Build", "CreateContainer", "CreateNetwork",
            "CreateVolume", "Kill", "Plan", "Pull", "Push", "RemoveContainer", "RemoveImage",
-           "RemoveNetwork", "RemoveVolume", "Restart", "RunFirst", "StartContainer", "Step",
-           "StopContainer"]  # fmt: skip
+           "RemoveNetwork", "RemoveVolume", "Restart", "RunFirst", "StartContainer", "StaysMade",
+           "StaysRunning", "Step", "StopContainer"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """Something to do to ``name``; ``doing`` and ``done`` are how it is told."""
+    """Something to do to ``name``; ``doing`` and ``done`` are how it is told.
+
+    One that is empty is not told.
+    """
 
     name: str
     kind: ClassVar[str] = "Container"
@@ -91,6 +94,20 @@ class CreateContainer(Action):
     service: str
     config: Any
     doing: ClassVar[str] = "Creating"
+    done: ClassVar[str] = "Created"
+
+
+@dataclass(frozen=True, slots=True)
+class StaysRunning(Action):
+    """Nothing to do: it runs, and is as its service says."""
+
+    done: ClassVar[str] = "Running"
+
+
+@dataclass(frozen=True, slots=True)
+class StaysMade(Action):
+    """Nothing to do: it is there, is as its service says, and is not to be started."""
+
     done: ClassVar[str] = "Created"
 
 

@@ -61,7 +61,7 @@ def _alone(keep: "tuple[str, bytes, str] | None") -> None:
     from corectl.__main__ import run as itself
 
     def leave() -> None:
-        from corectl.warm.keeper import leave_one
+        from corectl.warm.leaving import leave_one
 
         if keep is not None:
             leave_one(*keep)

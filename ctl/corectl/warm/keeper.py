@@ -21,67 +21,48 @@ import sys
 import threading
 from contextlib import suppress
 from importlib import import_module
-from pathlib import Path
 
-from corectl.warm import worker
+from corectl.warm import leaving, worker
 
-__all__ = ["Keeper", "leave_one", "main"]
+__all__ = ["Keeper", "main"]
 
 _PATIENCE = 0.25
-_LIKENESS = 60_000
 _WHO = "iII"
 # libraries in C with threads of their own, which a fork does not take along
 _NEVER = ("grpc", "uvloop")
-
-
-def leave_one(place: str, likeness: bytes, seconds: str) -> None:
-    """Start a keeper at ``place`` for callers of that likeness; it has nothing else of ours."""
-    reading, writing = os.pipe()
-    os.write(writing, likeness[:_LIKENESS])
-    os.close(writing)
-    others = [int(name) for name in os.listdir("/proc/self/fd") if int(name) > 2]
-    os.posix_spawn(
-        sys.executable,
-        [sys.executable, "-m", "corectl.warm.keeper", place, seconds],
-        os.environ,
-        file_actions=[
-            (os.POSIX_SPAWN_DUP2, reading, 0),
-            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
-            *((os.POSIX_SPAWN_CLOSE, file) for file in others),
-        ],
-        setsid=True,
-    )
 
 
 def main() -> None:
     """Of the process that leave_one has started: arguments are the place and the seconds."""
     _, place, seconds = sys.argv
     likeness = sys.stdin.buffer.read()
+    os.set_inheritable(leaving.CLAIM, False)
     os.chdir("/")
     import_module("corectl.program")
-    keeper = Keeper(Path(place), likeness, float(seconds))
+    leaving.swept(place)
+    keeper = Keeper(place, likeness, float(seconds))
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, frame: keeper.end())
     keeper.serve()
 
 
 class Keeper:
-    """Serves callers of one likeness at ``place`` until nobody has called for ``seconds``."""
+    """Serves callers of one likeness at ``place``, whose lock it has, until nobody has called for
+    ``seconds``."""
 
-    def __init__(self, place: Path, likeness: bytes, seconds: float) -> None:
+    def __init__(self, place: str, likeness: bytes, seconds: float) -> None:
         self._place = place
         self._likeness = likeness
         self._seconds = seconds
         self._selector = selectors.DefaultSelector()
+        self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._workers = 0
-        self._inode = 0
         self._last = False
         self._code = _Code()
 
     def serve(self) -> None:
         """Until nobody calls any more, or the code is another; workers are waited for."""
-        listening = self._listen()
+        self._listen()
         gc.freeze()
         gc.disable()
         try:
@@ -89,39 +70,44 @@ class Keeper:
                 ready = self._selector.select(None if self._workers else self._seconds)
                 for key, _ in ready:
                     key.data()
-                self._last = self._last or not (ready or self._workers)
+                if not (ready or self._workers):
+                    self._close()
         finally:
-            listening.close()
-            with suppress(FileNotFoundError):
-                if self._place.stat().st_ino == self._inode:
-                    self._place.unlink()
+            self._close()
 
     def end(self) -> None:
         """Serve nobody else; for a handler of signals."""
-        self._last = True
+        self._close()
         if not self._workers:
             sys.exit()
 
-    def _listen(self) -> socket.socket:
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        own = self._place.with_name(f"{self._place.name}.{os.getpid()}")
-        listening.bind(str(own))
-        listening.listen(64)
-        listening.setblocking(False)
-        self._inode = own.stat().st_ino
-        # where there is one already nobody finds it any more, and its time runs out
-        own.rename(self._place)
-        self._selector.register(listening, selectors.EVENT_READ, lambda: self._accept(listening))
-        return listening
+    def _listen(self) -> None:
+        own = f"{self._place}.new"
+        with suppress(FileNotFoundError):
+            os.unlink(own)
+        self._listening.bind(own)
+        self._listening.listen(64)
+        self._listening.setblocking(False)
+        # nobody finds it before it listens
+        os.rename(own, self._place)
+        self._selector.register(self._listening, selectors.EVENT_READ, self._accept)
 
-    def _accept(self, listening: socket.socket) -> None:
-        talk, _ = listening.accept()
+    def _close(self) -> None:
+        """From now on another keeper may be there."""
+        if not self._last:
+            self._last = True
+            self._selector.unregister(self._listening)
+            leaving.removed(self._place, leaving.CLAIM)
+            self._listening.close()
+
+    def _accept(self) -> None:
+        talk, _ = self._listening.accept()
         who = talk.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize(_WHO))
         if struct.unpack(_WHO, who)[1] != os.geteuid():
             talk.close()
             return
-        if self._last or not self._code.is_on_the_disk():
-            self._last = True
+        if not self._code.is_on_the_disk():
+            self._close()
             talk.close()
             return
         talk.settimeout(_PATIENCE)
@@ -182,7 +168,8 @@ class Keeper:
             self._code = _Code()
             gc.freeze()
         # a thread would not be in a worker, and its locks would
-        self._last = self._last or threading.active_count() > 1
+        if threading.active_count() > 1:
+            self._close()
 
 
 class _Code:

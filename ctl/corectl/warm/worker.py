@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -20,6 +21,7 @@ _REQUEST = 256 * 1024
 _FILES = 253
 # where the caller's files wait until the keeper's are closed; callers have lower numbers
 _ASIDE = 700
+_FAILED = 125
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 TOLD = 60_000
@@ -66,16 +68,19 @@ def work(one: Taken, telling: int) -> NoReturn:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         known = set(sys.modules)
         kept = _take_place(one, telling)
+        from corectl.__main__ import run
+
+        def learnt() -> None:
+            names = "\n".join(name for name in sys.modules if name not in known)
+            os.write(kept, names.encode()[:TOLD])
+
+        run(learnt)
     except BaseException:
-        # the caller hears of a worker that ended so
-        os._exit(125)
-    from corectl.__main__ import run
-
-    def learnt() -> None:
-        names = "\n".join(name for name in sys.modules if name not in known)
-        os.write(kept, names.encode()[:TOLD])
-
-    run(learnt)
+        traceback.print_exc()
+        raise
+    finally:
+        # whatever happens: what is below on the stack is the keeper's
+        os._exit(_FAILED)
 
 
 def _take_place(one: Taken, telling: int) -> int:

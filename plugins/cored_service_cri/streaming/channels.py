@@ -32,18 +32,42 @@ class Channel(ABC):
     """One stream of a connection: what the client sends is read, what it is to get written."""
 
     def __init__(self) -> None:
-        self._incoming: asyncio.Queue[bytes] = asyncio.Queue(_AHEAD)
-        self._ended = False
+        self._incoming: asyncio.Queue[bytes] = asyncio.Queue()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._unwanted = False
+        self.ended = False
+        """Whether the client has said that it sends no more, or is gone."""
 
     async def arrived(self, data: bytes) -> None:
-        """The carrier has something for who reads; b'' is the end."""
-        if not self._ended:
-            self._ended = not data
-            await self._incoming.put(data)
+        """The carrier has something for who reads; b'' is the end. Waits while there is much."""
+        if not self.ended and data:
+            if self._unwanted:
+                return
+            self._incoming.put_nowait(data)
+            if self._incoming.qsize() >= _AHEAD:
+                self._room.clear()
+            await self._room.wait()
+        elif not self.ended:
+            self.end()
+
+    def end(self) -> None:
+        """There is no more to come."""
+        if not self.ended:
+            self.ended = True
+            self._incoming.put_nowait(b"")
+            self._room.set()
+
+    def discard(self) -> None:
+        """Nobody reads it, or does so any longer: the carrier must not wait for that."""
+        self._unwanted = True
+        self._room.set()
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """What the client sends, until it says that this was all, or is gone."""
         while data := await self._incoming.get():
+            if self._incoming.qsize() < _AHEAD:
+                self._room.set()
             yield data
 
     @abstractmethod

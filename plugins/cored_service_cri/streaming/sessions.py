@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -42,6 +42,7 @@ class Sessions:
         names = _streams(request)
         wanted = {*names, "error", *(["resize"] if request.tty else [])}
         channels = await connection.channels(wanted)
+        _only_written(channels)
         try:
             async with self._execs.added(one, request.cmd, names, tty=request.tty) as process:
                 code = await self._run(process, channels, connection)
@@ -58,6 +59,7 @@ class Sessions:
         names = _streams(request)
         wanted = {*names, "error", *(["resize"] if request.tty else [])}
         channels = await connection.channels(wanted)
+        _only_written(channels)
         stdin = channels.pop("stdin", None)
         outputs = [
             asyncio.create_task(self._taps.pump(one.id, name, channels[name]))
@@ -67,6 +69,8 @@ class Sessions:
         others = [asyncio.create_task(connection.gone())]
         if stdin is not None and one.config.stdin:
             others.append(asyncio.create_task(self._type(one, stdin)))
+        elif stdin is not None:
+            stdin.discard()
         if "resize" in channels:
             resize = _resizer(lambda w, h: self._tasks.resize(one.id, w, h))
             others.append(asyncio.create_task(resize(channels["resize"])))
@@ -91,9 +95,17 @@ class Sessions:
 
     async def forward(self, pod: Pod, request: pb.PortForwardRequest, client: Connection) -> None:
         """Connections to ports in a pod's network, as many as the client makes."""
-        async with asyncio.TaskGroup() as group:
+        tasks: set[asyncio.Task[None]] = set()
+        try:
             async for pair in client.pairs(request.port):
-                group.create_task(_forward(pod, pair))
+                task = asyncio.create_task(_forward(pod, pair))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+        finally:
+            # nobody is there any more, and a server may never close its side
+            if tasks:
+                await asyncio.wait(tasks, timeout=_DRAIN)
+            await _cancelled(*tasks)
 
     async def _run(
         self, process: Exec, channels: dict[str, Channel], connection: Connection
@@ -128,27 +140,41 @@ class Sessions:
 
     async def _feed(self, process: Exec, channel: Channel) -> None:
         """What the client types into a command, and the end of it."""
-        with suppress(OSError):  # it reads no more
+        try:
             with writing(process.path("stdin")) as writer:
                 async for chunk in channel.chunks():
                     await writer.write(chunk)
                 await self._execs.close_stdin(process)
+        except OSError:
+            return  # it reads no more
+        finally:
+            channel.discard()
 
     async def _type(self, one: Container, channel: Channel) -> None:
         """What the client types into a container; ended with it where stdin is for once."""
-        with suppress(OSError):
+        try:
             with writing(self._output.path(one.id, "stdin")) as writer:
                 async for chunk in channel.chunks():
                     await writer.write(chunk)
                 if one.config.stdin_once:
                     with suppress(CoredError):
                         await self._tasks.close_stdin(one.id)
+        except OSError:
+            return
+        finally:
+            channel.discard()
 
 
 def _streams(request: pb.ExecRequest | pb.AttachRequest) -> list[str]:
     """The streams that a client asks for; a terminal has no stderr."""
     wanted = {"stdin": request.stdin, "stdout": request.stdout, "stderr": request.stderr}
     return [name for name, on in wanted.items() if on and not (name == "stderr" and request.tty)]
+
+
+def _only_written(channels: Mapping[str, Channel]) -> None:
+    """Let nothing wait on those that the client is to read, whatever it sends there."""
+    for name in channels.keys() & {"error", "stdout", "stderr"}:
+        channels[name].discard()
 
 
 async def _pump(reader: Reader, channel: Channel) -> None:
@@ -195,6 +221,7 @@ async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
 
 async def _forward(pod: Pod, pair: Pair) -> None:
     """One connection, both ways, until either side has no more to say and the other is done."""
+    pair.error.discard()
     try:
         reader, writer = await _connected(pod, pair.port)
     except CoredError as error:
@@ -202,14 +229,18 @@ async def _forward(pod: Pod, pair: Pair) -> None:
             await pair.error.write(str(error).encode())
             await pair.error.close()
             await pair.data.close()
+        pair.data.discard()
         return
 
     async def upwards() -> None:
-        async for chunk in pair.data.chunks():
-            writer.write(chunk)
-            await writer.drain()
-        if writer.can_write_eof():
-            writer.write_eof()
+        try:
+            async for chunk in pair.data.chunks():
+                writer.write(chunk)
+                await writer.drain()
+            if writer.can_write_eof():
+                writer.write_eof()
+        finally:
+            pair.data.discard()
 
     up = asyncio.create_task(upwards())
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
-from contextlib import suppress
 from dataclasses import dataclass
 
 from cored.errors import CoredError, DeadlineExceeded
@@ -43,7 +42,14 @@ class _Stream(Channel):
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
+            if self.ended:
+                self._owner.forget(self.number)
             await self._owner.send(self._owner.encoder.data(self.number, b"", fin=True))
+
+    def end(self) -> None:
+        super().end()
+        if self._closed:
+            self._owner.forget(self.number)
 
 
 @dataclass(slots=True)
@@ -82,13 +88,17 @@ class SpdyConnection(Connection):
             self._gone.set()
             self._opened.put_nowait(None)
             for stream in self._streams.values():
-                with suppress(asyncio.QueueFull):
-                    stream._incoming.put_nowait(b"")
+                stream.end()
 
     async def send(self, data: bytes) -> None:
         """Whole frames, in order."""
         async with self._sending:
             await self._link.write(data)
+
+    def forget(self, number: int) -> None:
+        """Neither side has more to say on a stream: one connection may forward many."""
+        if not self._gone.is_set():
+            self._streams.pop(number, None)
 
     async def gone(self) -> None:
         await self._gone.wait()

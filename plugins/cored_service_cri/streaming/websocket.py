@@ -171,8 +171,7 @@ class WebSocketConnection(Connection):
         finally:
             self._gone.set()
             for channel in self._channels.values():
-                with suppress(asyncio.QueueFull):
-                    channel._incoming.put_nowait(b"")
+                channel.end()
 
     async def gone(self) -> None:
         await self._gone.wait()

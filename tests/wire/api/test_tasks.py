@@ -153,7 +153,7 @@ class Pipes:
             name: os.open(path, os.O_RDWR | os.O_NONBLOCK) for name, path in self.paths.items()
         }
 
-    def read(self, name: str, until: bytes, seconds: float = 10.0) -> bytes:
+    def read(self, name: str, until: bytes, seconds: float = 60.0) -> bytes:
         end = time.monotonic() + seconds
         found = b""
         while until not in found:
@@ -241,9 +241,10 @@ def test_a_created_task_can_be_deleted(container: Container) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_signals_arrive(container: Container, number: int) -> None:
-    container.run("sh", "-c", FOREVER)
-    time.sleep(0.2)  # let the shell set its trap
+def test_signals_arrive(container: Container, pipes: Callable[..., Pipes], number: int) -> None:
+    io = pipes("stdout", "stderr")
+    container.run("sh", "-c", f"trap 'exit 3' TERM; echo ready; {FOREVER}", **io.paths)
+    io.read("stdout", b"ready")
     container.Kill(signal=number)
     assert container.Wait().exit_status == (3 if number == signal.SIGTERM else 128 + number)
 
@@ -261,7 +262,7 @@ def test_waiting_takes_as_long_as_the_process(container: Container) -> None:
     assert exits == []
     container.Kill(signal=9)
     for waiter in waiters:
-        waiter.join(10)
+        waiter.join(60)
     assert exits == [137] * 3
 
 
@@ -334,9 +335,9 @@ def test_another_process(api: Client, container: Container, pipes: Callable[...,
 def test_another_process_can_be_killed_and_named_again(container: Container) -> None:
     container.run("sh", "-c", FOREVER)
     for _ in range(2):
-        container.add("e", "sleep", "100")
+        container.add("e", "sleep", "1000")
         with container.api.refused("ALREADY_EXISTS", "'e'"):
-            container.add("e", "sleep", "100")
+            container.add("e", "sleep", "1000")
         container.Start(exec_id="e")
         assert len(container.ListPids().processes) >= 2
         container.Kill(exec_id="e", signal=9)
@@ -500,7 +501,7 @@ def test_states_are_respected(container: Container) -> None:
 
 def test_a_running_process_is_not_deleted(container: Container) -> None:
     container.run("sh", "-c", FOREVER)
-    container.add("e", "sleep", "100")
+    container.add("e", "sleep", "1000")
     container.Start(exec_id="e")
     with container.api.refused("FAILED_PRECONDITION", "'e'", oracle="UNKNOWN"):
         container.DeleteProcess(exec_id="e")
@@ -552,3 +553,13 @@ def test_unknown_runtimes_are_refused(api: Client, rootfs: dict[str, Any]) -> No
     with api.refused("NOT_FOUND", r"nobody\.?-?v9", oracle="UNKNOWN"):
         Container(api, rootfs, "c").create()
     assert not api.tasks.List().tasks
+
+
+def test_an_exec_that_is_a_path_to_the_containers_files_is_not_found(container: Container) -> None:
+    container.make("sleep", "1000")
+    for exec_id in ("../config.json", "..", "a/b"):
+        with container.api.refused("NOT_FOUND", "not found"):
+            container.Start(exec_id=exec_id)
+        with container.api.refused("NOT_FOUND", "not found"):
+            container.DeleteProcess(exec_id=exec_id)
+    assert container.Start().pid

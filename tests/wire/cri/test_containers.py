@@ -11,7 +11,8 @@ import grpc
 import pytest
 
 from cored._pb.cri.v1 import api_pb2 as pb
-from tests.kubelet import Kubelet, eventually, refused
+from tests.kubelet import Kubelet, refused
+from tests.patience import eventually
 
 pytestmark = pytest.mark.root
 Security = pb.LinuxContainerSecurityContext
@@ -64,7 +65,7 @@ def test_a_container_that_is_asked_to_stop_may_say_goodbye(kubelet: Kubelet, pod
     script = "trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.1; done"
     one = kubelet.start(pod, "sh", "-c", script)
     eventually(lambda: "up" in Path(kubelet.status(one).log_path).read_text())
-    kubelet.call("StopContainer", container_id=one, timeout=20)
+    kubelet.call("StopContainer", container_id=one, timeout=50)
     assert kubelet.status(one).exit_code == 7
     assert kubelet.log(one) == "up\nbye"
     deaf = kubelet.start(pod, "sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")
@@ -75,7 +76,7 @@ def test_a_container_that_is_asked_to_stop_may_say_goodbye(kubelet: Kubelet, pod
         stop_signal=pb.SIGNAL_SIGUSR1,
     )  # fmt: skip
     eventually(lambda: "up" in Path(kubelet.status(chosen).log_path).read_text())
-    kubelet.call("StopContainer", container_id=chosen, timeout=20)
+    kubelet.call("StopContainer", container_id=chosen, timeout=50)
     assert kubelet.status(chosen).exit_code == 9
     assert kubelet.status(chosen).stop_signal == pb.SIGNAL_SIGUSR1
 

@@ -11,7 +11,8 @@ import pytest
 from cored._pb.cri.v1 import api_pb2 as pb
 from tests import kubelet as kubelets
 from tests import registries
-from tests.kubelet import Kubelet, eventually, refused
+from tests.kubelet import Kubelet, refused
+from tests.patience import eventually
 from tests.registries import Registry
 
 pytestmark = pytest.mark.root

@@ -11,7 +11,8 @@ import grpc
 import pytest
 
 from cored._pb.cri.v1 import api_pb2 as pb
-from tests.kubelet import Kubelet, eventually, refused
+from tests.kubelet import Kubelet, refused
+from tests.patience import eventually
 
 pytestmark = pytest.mark.root
 
@@ -213,7 +214,7 @@ def test_a_host_port_leads_to_the_pod_and_belongs_to_it_alone(kubelet: Kubelet) 
 
     def page() -> bytes:
         try:
-            with urllib.request.urlopen("http://127.0.0.1:12480/", timeout=5) as answer:
+            with urllib.request.urlopen("http://127.0.0.1:12480/", timeout=60) as answer:
                 return bytes(answer.read())
         except OSError:
             return b""

@@ -138,7 +138,7 @@ def test_streams_are_encrypted_with_the_nodes_certificate(
     )
     address = (str(parts.hostname), parts.port)
     with (
-        socket.create_connection(address, timeout=20) as plain,
+        socket.create_connection(address, timeout=60) as plain,
         trusting.wrap_socket(plain, server_hostname=address[0]) as wrapped,
     ):
         wrapped.sendall(head.encode())

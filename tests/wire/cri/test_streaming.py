@@ -20,7 +20,8 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Request
 
 from cored._pb.cri.v1 import api_pb2 as pb
-from tests.kubelet import Kubelet, eventually, refused
+from tests.kubelet import Kubelet, refused
+from tests.patience import eventually
 
 pytestmark = pytest.mark.root
 STDIN, STDOUT, STDERR, ERROR, RESIZE = range(5)
@@ -31,7 +32,7 @@ class Web:
 
     def __init__(self, url: str, protocol: str = "v5.channel.k8s.io") -> None:
         parts = urlsplit(url)
-        self.socket = socket.create_connection((parts.hostname, parts.port), timeout=20)
+        self.socket = socket.create_connection((parts.hostname, parts.port), timeout=60)
         self.wire = WSConnection(ConnectionType.CLIENT)
         request = Request(host=parts.netloc, target=parts.path, subprotocols=[protocol])
         self.socket.sendall(self.wire.send(request))
@@ -70,7 +71,7 @@ class Spdy:
 
     def __init__(self, url: str, protocol: str = "v4.channel.k8s.io") -> None:
         parts = urlsplit(url)
-        self.socket = socket.create_connection((parts.hostname, parts.port), timeout=20)
+        self.socket = socket.create_connection((parts.hostname, parts.port), timeout=60)
         head = (
             f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: Upgrade\r\n"
             f"Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: {protocol}\r\n\r\n"
@@ -226,7 +227,7 @@ def test_a_token_is_good_once_and_only_for_an_upgrade(kubelet: Kubelet, pod: str
 
     def answer(url: str, *headers: str) -> bytes:
         parts = urlsplit(url)
-        with socket.create_connection((parts.hostname, parts.port), timeout=10) as plain:
+        with socket.create_connection((parts.hostname, parts.port), timeout=60) as plain:
             lines = [f"GET {parts.path} HTTP/1.1", f"Host: {parts.netloc}", *headers, "", ""]
             plain.sendall("\r\n".join(lines).encode())
             return plain.recv(4096)

@@ -10,10 +10,10 @@ import click
 
 import cored
 from corectl import output
-from corectl.commands.networks import address
 from corectl.compose import labels
 from corectl.compose.application import Application
 from corectl.compose.existing import Replica, look, projects
+from corectl.published import in_short, published
 from cored.errors import NotFound
 
 __all__ = ["images", "ls", "port", "ps", "version"]
@@ -90,7 +90,6 @@ def _record(replica: Replica, *, whole: bool) -> dict[str, Any]:
     command = " ".join(record.command)
     if len(command) > 20 and not whole:
         command = f"{command[:19]}…"
-    published = [one for connection in record.connections for one in connection.ports]
     return {
         "ID": replica.id,
         "Name": replica.name,
@@ -105,15 +104,15 @@ def _record(replica: Replica, *, whole: bool) -> dict[str, Any]:
         "Health": replica.health,
         "ExitCode": replica.exit_status,
         "Labels": dict(record.labels),
-        "Ports": ", ".join(f"{address(one)}->{one.container}/{one.protocol}" for one in published),
+        "Ports": in_short(record),
         "Publishers": [
             {
-                "URL": one.host_ip or "0.0.0.0",
+                "URL": one.address,
                 "TargetPort": one.container,
                 "PublishedPort": one.host,
                 "Protocol": one.protocol,
             }
-            for one in published
+            for one in published(record)
         ],
     }
 
@@ -205,11 +204,10 @@ def port(application: Application, service: str, private: str, protocol: str, in
     for replica in look(application.session, application.name()).of([service]):
         if replica.number != index:
             continue
-        for connection in replica.record.connections:
-            for one in connection.ports:
-                if str(one.container) == number and one.protocol == (named or protocol):
-                    click.echo(address(one))
-                    return
+        for one in published(replica.record):
+            if str(one.container) == number and one.protocol == (named or protocol):
+                click.echo(one.place)
+                return
     raise NotFound(f"service '{service}': port {private}: is not published by container {index}")
 
 

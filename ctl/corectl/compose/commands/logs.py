@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Sequence
 
 import click
-from google.protobuf.timestamp_pb2 import Timestamp
 
-from corectl import output
 from corectl.compose.application import Application
 from corectl.compose.existing import look
 from corectl.compose.following import Follower, Printer
+from corectl.times import stamp
 
 __all__ = ["logs"]
-
-_UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 @click.command()
@@ -25,6 +20,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 @click.option("-n", "--tail", default="all", metavar="N|all", help="Only the last lines of each.")
 @click.option("-t", "--timestamps", is_flag=True, help="When each was written.")
 @click.option("--since", default="", metavar="TIME", help="A time, or how long ago: 10m.")
+@click.option("--until", default="", metavar="TIME", help="Nothing that was written later.")
 @click.option("--index", type=int, default=0, help="Only the container with this number.")
 @click.option("--no-color", is_flag=True, help="Without colours.")
 @click.option("--no-log-prefix", is_flag=True, help="Without names before lines.")
@@ -36,6 +32,7 @@ def logs(
     tail: str,
     timestamps: bool,
     since: str,
+    until: str,
     index: int,
     no_color: bool,
     no_log_prefix: bool,
@@ -58,19 +55,12 @@ def logs(
     follower = Follower(application.session.workloads, printer)
     for replica in replicas:
         follower.follow(
-            replica, follow=follow, tail=-1 if tail == "all" else int(tail), since=_moment(since)
+            replica,
+            follow=follow,
+            tail=-1 if tail == "all" else int(tail),
+            since=stamp(since),
+            until=stamp(until),
         )
         if not follow:
             follower.join()
     follower.join()
-
-
-def _moment(text: str) -> Timestamp | None:
-    if not text:
-        return None
-    if parts := re.findall(r"(\d+)([smh])", text):
-        return Timestamp(seconds=int(time.time()) - sum(int(n) * _UNITS[u] for n, u in parts))
-    seconds = float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else output.instant(text)
-    if not seconds:
-        raise click.BadParameter(f"'{text}' is not a time", param_hint="--since")
-    return Timestamp(seconds=int(seconds), nanos=int(seconds % 1 * 10**9))

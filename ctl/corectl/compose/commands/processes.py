@@ -13,6 +13,7 @@ from corectl import output
 from corectl.compose import labels
 from corectl.compose.application import Application
 from corectl.compose.existing import Replica, look
+from corectl.times import stamp
 from cored.errors import NotFound
 
 __all__ = ["attach", "cp", "events", "exec_", "stats", "top"]
@@ -135,13 +136,18 @@ def stats(application: Application, /, services: Sequence[str], **options: Any) 
 @click.command()
 @click.argument("services", nargs=-1, metavar="[SERVICE...]")
 @click.option("--json", "as_json", is_flag=True, help="A line of JSON for each.")
+@click.option("--since", default="", metavar="TIME", help="Also what happened since then.")
+@click.option("--until", default="", metavar="TIME", help="And no longer than until then.")
 @click.pass_obj
-def events(application: Application, services: Sequence[str], as_json: bool) -> None:
+def events(
+    application: Application, services: Sequence[str], as_json: bool, since: str, until: str
+) -> None:
     """Show what happens to the containers, until Ctrl-C."""
     from cored._pb.cored.workloads.v1 import processes_pb2 as pb
 
     filters = [f"label={labels.PROJECT}={application.name()}", "type=container"]
-    for one in application.session.workloads.events(pb.EventsRequest(filters=filters)):
+    request = pb.EventsRequest(filters=filters, since=stamp(since), until=stamp(until))
+    for one in application.session.workloads.events(request):
         attributes = dict(one.attributes)
         service = attributes.get(labels.SERVICE, "")
         if services and service not in services:
