@@ -52,7 +52,8 @@ def disk_usage(path: Path) -> Usage:
         pending = [""]
         while pending:
             inside = pending.pop()
-            with suppress(FileNotFoundError), opened_directory(top, inside) as here:
+            gone = suppress(FileNotFoundError, NotADirectoryError)
+            with gone, opened_directory(top, inside) as here:
                 for name, status in _entries(here):
                     if stat.S_ISDIR(status.st_mode):
                         pending.append(f"{inside}/{name}" if inside else name)

@@ -65,6 +65,10 @@ class Daemon:
                 raise RuntimeError(f"{self.command[0]} did not start:\n{self.log[-4000:]}")
             time.sleep(look_every)
 
+    def answers(self) -> bool:
+        """Whether somebody listens at its socket."""
+        return _answers(self.address)
+
     def kill(self) -> None:
         """SIGKILL, as a crash would."""
         assert self.process is not None

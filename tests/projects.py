@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from corectl.compose.materials import Store
+
 from tests.daemons import CORECTL, Daemon
 
 __all__ = ["Compose", "leftovers", "project"]
@@ -70,7 +72,8 @@ def project(daemon: Daemon, place: Path) -> Iterator[Compose]:
     yield made
     if (place / "compose.yaml").exists():
         made("down", "-v", "-t", "0", "--remove-orphans")
-    assert leftovers(daemon) == []
+    left = leftovers(daemon)
+    assert left == [], left
 
 
 def leftovers(daemon: Daemon) -> list[str]:
@@ -79,5 +82,6 @@ def leftovers(daemon: Daemon) -> list[str]:
     networks = daemon.corectl("network", "ls").stdout.decode()
     found += re.findall(r"\S+_default|\S+_back", networks)
     found += [row for row in daemon.ctr("snapshots", "ls").stdout.splitlines() if "Active" in row]
-    place = Path("/run/corectl/compose")
-    return found + [str(path) for path in place.glob("shop-*")]
+    # that of this daemon: others are being tested at the same time
+    own = Store(f"{daemon.address}\0default", "shop").directory
+    return [*found, str(own)] if own.exists() else found

@@ -15,7 +15,7 @@ __all__ = ["compressed", "inflated", "is_layer", "sniff"]
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = b"\x2a\x4d\x18"  # after a byte 0x50-0x5f: a zstd frame without content
-_STEP = 256 << 10  # the most that is inflated at a time
+_STEP = 128 << 10  # the most that is inflated at a time
 _READ = 64 << 10  # what the inflater of gzip copies its input into
 _OTHERS = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x04\x22\x4d\x18": "lz4"}
 
@@ -49,7 +49,7 @@ def sniff(head: bytes) -> str:
 
 
 def inflated(chunks: Iterator[bytes], kept: int = 0) -> Iterator[bytes | memoryview]:
-    """The uncompressed stream, in pieces of at most 256 KiB unless it was not compressed.
+    """The uncompressed stream, in pieces of at most 128 KiB unless it was not compressed.
 
     A piece stays as it is until ``kept`` more have been taken and another one is asked for: its
     memory is used again, which costs less than new memory from the kernel every time.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Fetcher"]
 
-_CHUNK = 256 << 10
+_CHUNK = 128 << 10
 
 
 def _nobody(refusal: Refusal) -> Route:

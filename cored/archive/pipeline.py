@@ -20,7 +20,7 @@ from cored.errors import FailedPrecondition, InvalidArgument
 
 __all__ = ["run_layer"]
 
-_DEPTH = 4  # chunks of 256 KiB, compressed and inflated
+_DEPTH = 4  # chunks of 128 KiB, compressed and inflated
 
 
 class _Arrival:
@@ -81,7 +81,7 @@ class _Inflation:
     def _run(self) -> None:
         error: BaseException | None = None
         try:
-            for chunk in inflated(iter(self._arrival.channel), _DEPTH + 1):
+            for chunk in inflated(iter(self._arrival.channel), _DEPTH):
                 self.size += len(chunk)
                 self._check()
                 self._hash.update(chunk)

@@ -41,7 +41,7 @@ class Stream:
         if end <= len(self._chunk):
             self._at = end
             return self._chunk[at:end].tobytes()
-        return b"".join(self.pieces(count))
+        return b"".join(map(bytes, self.pieces(count)))  # copied one by one: see pieces()
 
     def view(self, count: int, passed: int = 0) -> memoryview | None:
         """``count`` bytes in one piece, and ``passed`` more are passed over; None, and nothing is

@@ -294,7 +294,7 @@ def _verify(block: bytes, at: int) -> None:
         raise InvalidArgument(f"archive: bad header checksum at byte {at} (not a tar, or damaged)")
 
 
-@lru_cache(4096)
+@lru_cache(512)
 def _half_adler(checksum: bytes) -> int:
     """What adler32's low half is for a header with this field when it is right, -1 for never.
 
@@ -304,7 +304,7 @@ def _half_adler(checksum: bytes) -> int:
     return (said + sum(checksum) - 8 * 32 + 1) % 65521 if 0 <= said < 1 << 18 else -1
 
 
-@lru_cache(1024)
+@lru_cache(512)
 def _owner(field: bytes) -> tuple[int, int, int]:
     """User, group and mode out of a header's fields for mode, user and group. ValueError."""
     mode, uid, gid = _value(field[:8]), _value(field[8:16]), _value(field[16:])
@@ -313,7 +313,7 @@ def _owner(field: bytes) -> tuple[int, int, int]:
     return uid, gid, mode & 0o7777
 
 
-@lru_cache(4096)
+@lru_cache(512)
 def _nanoseconds(field: bytes) -> int:
     return _value(field) * 1_000_000_000
 
@@ -330,7 +330,7 @@ def _number(field: bytes, at: int, what: str) -> int:
         raise InvalidArgument(f"archive: broken {what} in the header at byte {at}") from error
 
 
-@lru_cache(4096)
+@lru_cache(512)
 def _value(field: bytes) -> int:
     """Owners, modes and times are the same for most entries of a layer. ValueError."""
     if field[0] & 0x80:

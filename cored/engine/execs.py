@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from cored import scope
+from cored import plainfiles, scope
 from cored.abc.records import Container
 from cored.abc.runtime import ExecOptions, Exit, Stdio
 from cored.abc.values import Typed
@@ -18,7 +18,7 @@ from cored.engine import names
 from cored.engine.gather import whole
 from cored.engine.tasks import Tasks
 from cored.errors import CoredError, FailedPrecondition, InvalidArgument, NotFound
-from cored.oci import capabilities, files
+from cored.oci import capabilities
 from cored.oci.security import Host
 from cored.oci.users import User, groups, resolve
 from cored.scope import Scope
@@ -160,7 +160,7 @@ def _process(record: Container, config: ExecConfig, pid: int, host: Host) -> dic
 
 
 def _user(before: dict[str, Any], config: ExecConfig, pid: int) -> dict[str, Any]:
-    read = partial(files.text, f"/proc/{pid}/root")
+    read = partial(plainfiles.text, f"/proc/{pid}/root")
     user = User(before.get("uid", 0), before.get("gid", 0), tuple(before.get("additionalGids", ())))
     if config.user:
         user = resolve(config.user, read)

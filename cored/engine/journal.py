@@ -15,12 +15,14 @@ from cored.abc.events import Envelope
 from cored.abc.records import ContainerStore
 from cored.engine.chronicle import Chronicle, Happening
 from cored.engine.workload import NAME
-from cored.errors import InvalidArgument, NotFound
+from cored.errors import InvalidArgument, NotFound, ResourceExhausted
 from cored.scope import Scope
 
 __all__ = ["Happening", "Journal", "parsed"]
 
 _KEPT = 4096
+# happenings that wait for a client at most
+_BACKLOG = 65_536
 _FILTERS = ("container", "event", "image", "label", "type", "network", "volume", "daemon", "scope")
 # the actions of docker by what containerd calls them
 _TASKS = {
@@ -48,7 +50,7 @@ class Journal:
         self._writing = asyncio.Lock()
         self._wanted = asyncio.Event()
         self._ended = self._failing = False
-        self._listeners: set[asyncio.Queue[Happening]] = set()
+        self._listeners: set[asyncio.Queue[Happening | None]] = set()
         # of containers that may be gone when their end is told
         self._known: OrderedDict[tuple[str, str], dict[str, str]] = OrderedDict()
 
@@ -73,7 +75,7 @@ class Journal:
     ) -> AsyncIterator[Happening]:
         """What passes, from ``since`` (ns; 0: from now on) until ``until`` (0: without end)."""
         here = scope.namespace()
-        queue: asyncio.Queue[Happening] = asyncio.Queue()
+        queue: asyncio.Queue[Happening | None] = asyncio.Queue()
         try:
             for one in await self._earlier(queue, since):
                 late = until and one.time > until
@@ -84,17 +86,20 @@ class Journal:
                 if left is not None and left <= 0 and queue.empty():
                     return
                 try:
-                    one = await asyncio.wait_for(queue.get(), left)
+                    async with asyncio.timeout(left):
+                        came = await queue.get()
                 except TimeoutError:
                     return
-                if until and one.time > until:
+                if came is None:
+                    raise ResourceExhausted("events: too far behind", hint="read faster")
+                if until and came.time > until:
                     return
-                if _passes(one, here, filters):
-                    yield one
+                if _passes(came, here, filters):
+                    yield came
         finally:
             self._listeners.discard(queue)
 
-    async def _earlier(self, queue: asyncio.Queue[Happening], since: int) -> list[Happening]:
+    async def _earlier(self, queue: asyncio.Queue[Happening | None], since: int) -> list[Happening]:
         """What happened from ``since`` on (0: nothing); all that comes later is in ``queue``."""
         if not since:
             self._listeners.add(queue)
@@ -132,13 +137,22 @@ class Journal:
     async def _listen(self, stream: AsyncIterator[Envelope]) -> None:
         async for envelope in stream:
             with scope.entered(Scope(envelope.namespace)):
-                found = await self._happening(envelope)
+                try:
+                    found = await self._happening(envelope)
+                except Exception as error:
+                    # one that cannot be told must not be the last
+                    log.get("journal").error("event", topic=envelope.topic, error=repr(error))
+                    continue
             if found is None:
                 continue
             self._unwritten.append(found)
             self._wanted.set()
-            for queue in self._listeners:
+            for queue in list(self._listeners):
                 queue.put_nowait(found)
+                if queue.qsize() >= _BACKLOG:
+                    # who reads no more must not take the daemon along
+                    self._listeners.discard(queue)
+                    queue.put_nowait(None)
 
     async def _happening(self, envelope: Envelope) -> Happening | None:
         event = envelope.event

@@ -71,8 +71,16 @@ class Lives:
     async def next_end(self, key: Key) -> Exit:
         """The end of a life that has not begun."""
         end: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(key, []).append(end)
-        return await end
+        waiting = self._waiting.setdefault(key, [])
+        waiting.append(end)
+        try:
+            return await end
+        finally:
+            # who went away is not waited for
+            if end in waiting:
+                waiting.remove(end)
+            if not waiting and self._waiting.get(key) is waiting:
+                del self._waiting[key]
 
     def settle(self, key: Key, exit: Exit) -> None:
         """Tell those who waited since before the start."""

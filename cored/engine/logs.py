@@ -17,7 +17,6 @@ from pathlib import Path
 
 from cored import log
 from cored.engine.logfiles import LogFiles
-from cored.errors import Internal
 
 __all__ = ["LogRecord", "read"]
 
@@ -53,12 +52,14 @@ async def read(
         stack.callback(files.close)
         if tail >= 0:
             await asyncio.to_thread(files.skip_to_tail, tail)
+        latest = 0
         while True:
             # asked first: what was written before the end is read after it
             more = follow is not None and follow()
             while lines := await asyncio.to_thread(files.next_lines):
                 for line in lines:
-                    record = _record(path, line)
+                    record = _record(line, latest)
+                    latest = record.time
                     if until and record.time > until:
                         return
                     if record.time >= since:
@@ -73,13 +74,15 @@ async def read(
             await asyncio.sleep(_POLL)
 
 
-def _record(path: Path, line: bytes) -> LogRecord:
+def _record(line: bytes, before: int) -> LogRecord:
+    """``before`` is the time of the one before this."""
     try:
         if line.startswith(b"{"):
             return _json(line)
         return _cri(line) if line[4:5] == b"-" else _local(line)
-    except (ValueError, KeyError, TypeError) as error:
-        raise Internal(f"log {path}: a line is damaged: {line[:80]!r}") from error
+    except (ValueError, KeyError, TypeError, AttributeError):
+        # half of it was written before a power cut: shown as it is, for what comes after counts
+        return LogRecord("stdout", before, line.rstrip(b"\n") + b"\n")
 
 
 def _json(line: bytes) -> LogRecord:

@@ -19,13 +19,13 @@ from cored.engine.networks import files
 from cored.engine.sharing import Borrowed
 from cored.engine.workload import Binding, ContainerConfig
 from cored.errors import InvalidArgument, NotFound, from_mount_error
-from cored.oci.files import text
 from cored.oci.manifest import ImageConfig
 from cored.oci.mounts import Bind
 from cored.oci.resources import WEIGHT, Resources, Throttle, document, fit
 from cored.oci.security import Host
 from cored.oci.spec import SpecOptions, build, environment
 from cored.oci.users import IdRange, User, groups, resolve, simple
+from cored.plainfiles import text
 
 __all__ = ["Recipe", "command_of", "joinable"]
 

@@ -80,12 +80,16 @@ class Sharing:
 
     async def _owner(self, kind: str, value: str) -> tuple[Container, ContainerConfig]:
         """Whose namespace it is in the end."""
+        seen: set[str] = set()
         while True:
             other = await self.find(value.removeprefix(SHARED))
             theirs, _ = decoded(other)
             named = theirs.network if kind == "network" else getattr(theirs.namespaces, kind)
             if not named.startswith(SHARED):
                 return other, theirs
+            if other.id in seen:  # made again under the names of each other
+                raise FailedPrecondition(f"{kind} {value!r}: containers share it in a circle")
+            seen.add(other.id)
             value = named
 
 

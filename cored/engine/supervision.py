@@ -380,7 +380,9 @@ class Supervision:
             id = getattr(envelope.event, "container_id", None) or envelope.fields.get(
                 "container_id"
             )
-            self._oom.add((envelope.namespace, str(id)))
+            key = (envelope.namespace, str(id))
+            if key in self.lives:  # others' ends nobody would ever ask for
+                self._oom.add(key)
 
     def pid(self, id: str) -> int:
         key = (scope.namespace(), id)

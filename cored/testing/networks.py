@@ -406,7 +406,7 @@ class NetworkContract:
         self, world: World, place: Path, wanted: tuple[list[str], list[str], list[str]]
     ) -> tuple[list[str], list[str], list[str]]:
         """The state, once a namespace's interfaces have gone with it."""
-        for _ in range(100):
+        for _ in range(3000):
             if self.state(world, place) == wanted:
                 break
             await asyncio.sleep(0.02)

@@ -139,7 +139,7 @@ class ProcessContract:
         await stage.exec(task, "e", "sleep", "1000")
         pid = await task.start("e")
         assert sorted(await task.pids()) == sorted([task.pid, pid])
-        assert Path(f"/proc/{pid}/comm").read_text() == "sleep\n"
+        await eventually(lambda: Path(f"/proc/{pid}/comm").read_text() == "sleep\n")
 
     async def test_pids_count_every_process(self, stage: Stage) -> None:
         task = await stage.running("sleep", "1000")

@@ -243,7 +243,7 @@ class RuntimeContract(ProcessContract, StreamContract):
         pid = task.pid
         await stage.daemon.aclose()
         await eventually(lambda: not Path(f"/proc/{pid}").exists())
-        await asyncio.sleep(0.2)  # the shim looks at the clock after it has reaped it
+        await asyncio.sleep(1.5)  # the shim looks at the clock after it has reaped it
         ended = time.time_ns()
         found = (await stage.reopen())["late"]
         exit = await wait(found)

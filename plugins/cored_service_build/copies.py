@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cored import plainfiles
 from cored.abc.values import Mount
 from cored.errors import FailedPrecondition
-from cored.oci import files as oci_files
 from cored.oci.users import resolve
 from cored_service_build import remote
 from cored_service_build.cache import Made
@@ -204,5 +204,5 @@ def _owner(root: Path, text: str) -> tuple[int, int]:
         return 0, 0
     if text.isdecimal():
         return int(text), int(text)
-    found = resolve(text, partial(oci_files.text, str(root)))
+    found = resolve(text, partial(plainfiles.text, str(root)))
     return found.uid, found.gid

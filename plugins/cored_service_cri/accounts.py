@@ -9,7 +9,7 @@ from pathlib import Path
 from cored import linux
 from cored.abc.values import Mount
 from cored.errors import from_mount_error
-from cored.oci.files import text
+from cored.plainfiles import text
 
 __all__ = ["Accounts"]
 

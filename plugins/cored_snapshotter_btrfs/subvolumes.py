@@ -166,12 +166,17 @@ def _after(object: int, type: int, offset: int) -> tuple[int, int, int] | None:
     return (object + 1, 0, 0) if object < _MOST else None
 
 
-def _nested(handle: int, id: int) -> Iterator[int]:
+def _nested(handle: int, id: int) -> list[int]:
     """The subvolumes below the subvolume ``id``, the innermost first."""
-    found = search(handle, tree=_ROOT_TREE, first=id, last=id)
-    for child in [item.offset for item in found if item.type == _ROOT_REF]:
-        yield from _nested(handle, child)
-        yield child
+    # not recursively: a container may have made as deep ones as it likes
+    below, pending = list[int](), [id]
+    while pending:
+        one = pending.pop()
+        found = search(handle, tree=_ROOT_TREE, first=one, last=one)
+        children = [item.offset for item in found if item.type == _ROOT_REF]
+        below += children
+        pending += children
+    return below[::-1]
 
 
 def _by_id(id: int) -> bytearray:

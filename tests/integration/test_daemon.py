@@ -15,7 +15,10 @@ from pathlib import Path
 import grpc
 import pytest
 
+from cored.client.channel import Channel
+from cored.client.workloads import Workloads
 from tests import daemons
+from tests.patience import eventually
 
 pytestmark = pytest.mark.root
 COMMAND = (sys.executable, "-m", "cored")
@@ -104,22 +107,22 @@ def test_a_call_without_a_namespace_is_refused() -> None:
         assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_sigterm_lets_a_call_finish(busybox: Path) -> None:
+def test_sigterm_lets_a_call_finish(busybox: Path, tmp_path: Path) -> None:
     """A container that is about to end is still waited for; then the daemon goes."""
-    with daemons.cored() as daemon:
+    with daemons.cored("[grpc]\nshutdown_grace = 120.0\n") as daemon:
         daemon.corectl("image", "import", str(busybox), check=True)
-        made = daemon.corectl("run", "-d", "busybox", "sh", "-c", "sleep 4; exit 11", check=True)
-        codes: list[bytes] = []
-        waiting = threading.Thread(
-            target=lambda: codes.append(
-                daemon.corectl("wait", made.stdout.decode().strip()).stdout.strip()
-            )
-        )
-        waiting.start()
-        time.sleep(1.5)
-        assert daemon.stop() == 0
-        waiting.join(60)
-        assert codes == [b"11"]
+        script = "while [ ! -e /w/go ]; do sleep 0.1; done; exit 11"
+        run = ("run", "-d", "-v", f"{tmp_path}:/w", "busybox", "sh", "-c", script)
+        id = daemon.corectl(*run, check=True).stdout.decode().strip()
+        with Channel(str(daemon.address), namespace="default") as channel:
+            waiting = Workloads(channel).wait(id)
+            Workloads(channel).inspect(id)  # came on the same connection, after the other
+            assert daemon.process is not None
+            daemon.process.terminate()
+            eventually(lambda: not daemon.answers())
+            (tmp_path / "go").touch()
+            assert waiting.result().exit_status == 11
+        assert daemon.process.wait(60) == 0
         assert not daemon.address.exists()
 
 
@@ -164,8 +167,9 @@ def test_a_store_survives_being_killed_in_the_middle(busybox: Path) -> None:
         daemon.corectl("image", "import", str(busybox), check=True)
         done = daemon.corectl("run", "--rm", "busybox", "echo", "well")
         assert done.stdout == b"well\n"
-        end = time.monotonic() + 60
-        while "extract-" in (shown := daemon.ctr("snapshots", "ls").stdout):
-            assert time.monotonic() < end, shown
-            time.sleep(0.1)
-        assert shown.count("Committed") == 1
+
+        def shown() -> str:
+            return daemon.ctr("snapshots", "ls").stdout
+
+        eventually(lambda: "extract-" not in shown(), why=shown)
+        assert shown().count("Committed") == 1

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +17,10 @@ from typing import Any
 import pytest
 
 from tests.daemons import Daemon
+from tests.patience import eventually
 
 pytestmark = pytest.mark.root
 CORECTL = Path(sys.executable).with_name("corectl")
-
-
-def eventually(condition: Callable[[], Any]) -> Any:
-    end = time.monotonic() + 60
-    while not (found := condition()):
-        assert time.monotonic() < end, "did not come true"
-        time.sleep(0.02)
-    return found
 
 
 @dataclass

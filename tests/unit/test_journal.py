@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from cored import scope
 from cored.abc.events import Action
 from cored.abc.records import Container
 from cored.engine.chronicle import Chronicle, Happening
 from cored.engine.events import Exchange
 from cored.engine.journal import Journal
-from cored.errors import NotFound
+from cored.errors import NotFound, ResourceExhausted
 from cored.scope import Scope
 
 
@@ -58,6 +60,41 @@ async def test_a_reader_misses_nothing_that_comes_while_it_reads(tmp_path: Path)
     # what the small file has lost is lost at the beginning
     assert found == [str(number) for number in range(30)][-len(found) :]
     assert len(found) == 30
+
+
+async def test_who_does_not_read_is_cut_off_and_keeps_nothing_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cored.engine.journal._BACKLOG", 5)
+    scope.enter(Scope("one"))
+    bus = Exchange()
+    journal = Journal(bus.subscribe(), Nobody(), Chronicle(tmp_path / "e/journal"))  # type: ignore[arg-type]
+    async with journal.opened():
+        await bus.publish(Action("volume", "create", "first", {}))
+        reading = journal.read({}, 1)
+        assert (await anext(reading)).id == "first"
+        for number in range(9):
+            await bus.publish(Action("volume", "create", str(number), {}))
+        async with asyncio.timeout(60):
+            while journal._listeners:
+                await asyncio.sleep(0)
+        assert [(await anext(reading)).id for _ in range(5)] == list("01234")
+        with pytest.raises(ResourceExhausted):
+            await anext(reading)
+
+
+async def test_an_event_that_cannot_be_told_is_not_the_last(tmp_path: Path) -> None:
+    class Broken:
+        async def get(self, id: str) -> Container:
+            raise OSError("input/output error")
+
+    scope.enter(Scope("one"))
+    bus = Exchange()
+    journal = Journal(bus.subscribe(), Broken(), Chronicle(tmp_path / "e/journal"))  # type: ignore[arg-type]
+    async with journal.opened():
+        await bus.publish(Action("container", "create", "c", {}))
+        await bus.publish(Action("volume", "create", "v", {}))
+        assert await asyncio.wait_for(told(journal, 1), 60) == ["v"]
 
 
 def test_two_files_are_kept_and_a_torn_line_is_not(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import pytest
 from coreshim.logged import open_log
 
 from cored.engine.logs import LogRecord, read
-from cored.errors import Internal
 
 
 def line(text: str, stream: str = "stdout", second: int = 1) -> str:
@@ -65,11 +64,14 @@ async def test_following_ends_after_the_last_line(tmp_path: Path) -> None:
     assert found == [b"first\n", b"second\n"]
 
 
-async def test_a_damaged_line_is_said(tmp_path: Path) -> None:
+async def test_a_damaged_line_is_shown_as_it_is_and_the_rest_too(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    path.write_text("no json\n")
-    with pytest.raises(Internal, match="damaged"):
-        await records(path)
+    whole = line("whole\n")
+    path.write_text(f'{whole}{{"log": "ha{whole}[]\n{{}}\n\n{whole}')
+    found = await records(path)
+    assert [found[0].data, found[-1].data] == [b"whole\n"] * 2
+    assert found[1].data.startswith(b'{"log": "ha{') and found[1].time == found[0].time
+    assert [record.data for record in found[2:-1]] == [b"[]\n", b"{}\n", b"\n"]
 
 
 async def test_the_cri_s_lines_are_read_too(tmp_path: Path) -> None:

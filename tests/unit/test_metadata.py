@@ -212,7 +212,7 @@ async def test_many_changes_bring_a_collection_without_any_deletion(tmp_path: Pa
     async with Metadata.opened(tmp_path, Exchange(), content, {}, config) as store:
         here()
         digests = [await write_blob(store.content, f"r{n}", b"%d" % n) for n in range(3)]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while [info.digest async for info in store.content.walk()]:
                 await asyncio.sleep(0.01)
         assert len(set(digests)) == 3

@@ -118,7 +118,7 @@ class World:
         found._store, found._tasks, found._lives = self.store, self.tasks, self.lives
         found._supervision, found.find = self.supervision, self.store.get
         found.tell, found._thaw = AsyncMock(), AsyncMock()
-        found.host = SimpleNamespace(swap=True, cpus=None, memory_nodes=None)
+        found.host = SimpleNamespace(swap=True, cpus=(), memory_nodes=())
         found._discard = self.discard
         return found  # type: ignore[no-any-return]
 

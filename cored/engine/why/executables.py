@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cored import linux
-from cored.oci import files
+from cored import linux, plainfiles
 
 __all__ = ["Root", "problem"]
 
@@ -39,7 +38,7 @@ class Root:
     def head(self, path: str) -> bytes:
         """The beginning of a file. OSError."""
         base, rest = self._found(path)
-        return files.head(base, rest, _HEAD)
+        return plainfiles.head(base, rest, _HEAD)
 
     def mode(self, path: str) -> int:
         """OSError."""

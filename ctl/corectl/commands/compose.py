@@ -40,6 +40,7 @@ _COMMANDS = {
     "pull": ("images:pull", "Fetch the services' images."),
     "push": ("images:push", "Send the services' images to their registries."),
     "build": ("images:build", "Build the services' images."),
+    "watch": ("watch:watch", "Do what files' changes ask for, until Ctrl-C."),
     "version": ("listing:version", "Show the version."),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from corectl.compose.dependencies import circle, dependencies, reason
+from corectl.compose.develop import problems
 from corectl.compose.model import Config, File, Service
 from corectl.compose.tree import Node, invalid
 from cored.errors import InvalidArgument
@@ -54,9 +55,15 @@ class _Checker:
         replicas = service.deploy.replicas if service.deploy else None
         if None not in (service.scale, replicas) and service.scale != replicas:
             raise self._wrong("scale", "differs from 'deploy.replicas'", "keep one of them")
+        for number, problem in self._watched():
+            raise self._wrong(f"develop.watch.{number}", problem)
         self._references()
         self._dependencies(enabled)
         self._mounts()
+
+    def _watched(self) -> Iterable[tuple[int, str]]:
+        develop, build = self._service.develop, self._service.build
+        return problems(develop, builds=build is not None) if develop else ()
 
     def round(self, trail: list[str]) -> InvalidArgument:
         """The error that it depends on itself, by the next of ``trail``."""

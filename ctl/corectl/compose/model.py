@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from corectl.compose.decoding import Bytes, Choice, Duration, Loose, Numeral
+from corectl.compose.develop import Develop
 from corectl.compose.parts import (
     Attachment,
     Blkio,
@@ -64,7 +65,7 @@ class Service:
     credential_spec: CredentialSpec | None = None
     depends_on: Mapping[str, Dependency] = field(default_factory=dict)
     deploy: Deployment | None = None
-    develop: Any = None
+    develop: Develop | None = None
     device_cgroup_rules: tuple[str, ...] = ()
     devices: tuple[DeviceMapping, ...] = ()
     dns: tuple[str, ...] = ()

@@ -53,6 +53,9 @@ def _service(node: Node, directory: Path) -> Node:
             changes[key] = replace(many, value=[_at(i, "path", directory) for i in many.items])
     if (mounts := node.mapping.get("volumes")) and mounts.items:
         changes["volumes"] = replace(mounts, value=[_mount(i, directory) for i in mounts.items])
+    if (develop := node.mapping.get("develop")) and (watch := develop.mapping.get("watch")):
+        rules = replace(watch, value=[_at(one, "path", directory) for one in watch.items])
+        changes["develop"] = develop.with_keys({"watch": rules})
     if extends := node.mapping.get("extends"):
         changes["extends"] = _at(extends, "file", directory)
     return node.with_keys(changes) if changes else node

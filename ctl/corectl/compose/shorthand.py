@@ -148,6 +148,7 @@ _BUILD: dict[str, Form] = {
     "secrets": _each(forms.source),
 }
 _HOOK = _within({"command": forms.words, "environment": forms.pairs})
+_WATCH = _within({"exec": _HOOK, "ignore": _each(_strings), "include": _each(_strings)})
 _SERVICE: dict[str, Form] = {
     "annotations": forms.pairs,
     "build": _build,
@@ -155,6 +156,7 @@ _SERVICE: dict[str, Form] = {
     "configs": _each(forms.source),
     "depends_on": _depends_on,
     "deploy": _within({"labels": forms.pairs}),
+    "develop": _within({"watch": _each(_WATCH)}),
     "devices": _each(forms.devices),
     "dns": _each(_strings),
     "dns_opt": _each(_strings),
