@@ -2,7 +2,9 @@
 
 Writes from all tasks queue up for one thread, which runs each in a savepoint of a shared
 transaction and commits them together (WAL, synchronous=FULL); a write's awaiter goes on when the
-commit is on disk. Reads go straight to a connection of the calling thread's.
+commit is on disk. Where all of them can do without (synchronous=NORMAL), a power cut may forget
+the last commits, but never one before another: https://www.sqlite.org/pragma.html#pragma_synchronous
+Reads go straight to a connection of the calling thread's.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ class _Write:
     work: Callable[[sqlite3.Connection], Any]
     loop: asyncio.AbstractEventLoop
     done: asyncio.Future[Any]
+    durable: bool
     result: Any = None
     error: BaseException | None = None
 
@@ -65,15 +68,18 @@ class Database:
         finally:
             await asyncio.to_thread(database._close)
 
-    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
         """Run ``work`` in a transaction and return when it is durable.
+
+        Not ``durable``: when all see it; a power cut may forget it, and all writes after it that
+        are not durable either. The daemon's death forgets neither.
 
         ``work`` runs in the writer thread and must touch nothing but the connection; what it
         raises undoes what it did, and nothing of its neighbours.
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
-        self._queue.put(_Write(work, loop, done))
+        self._queue.put(_Write(work, loop, done, durable))
         return await done
 
     @property
@@ -144,7 +150,9 @@ class Database:
                     continue
 
     def _commit(self, batch: list[_Write]) -> None:
+        level = "FULL" if any(write.durable for write in batch) else "NORMAL"
         try:
+            self._writer.execute(f"PRAGMA synchronous = {level}")
             self._writer.execute("BEGIN IMMEDIATE")
             for write in batch:
                 self._one(write)

@@ -86,7 +86,16 @@ class KeyTree:
         """Raise what :meth:`insert` would."""
         _check_insert(self._db.read, key, parent)
 
-    async def insert(self, id: int, key: str, kind: Kind, parent: str, labels: Labels) -> None:
+    async def insert(
+        self,
+        id: int,
+        key: str,
+        kind: Kind,
+        parent: str,
+        labels: Labels,
+        *,
+        durable: bool = True,
+    ) -> None:
         """Add a snapshot with an id that was never used. AlreadyExists; NotFound, and
         FailedPrecondition for the parent."""
 
@@ -98,7 +107,7 @@ class KeyTree:
                 (id, key, str(kind), over, json.dumps(dict(labels)), now, now),
             )
 
-        await self._db.write(work)
+        await self._db.write(work, durable=durable)
 
     def check_commit(self, name: str, key: str, parent: str | None) -> None:
         """Raise what :meth:`commit` would."""

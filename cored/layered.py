@@ -16,7 +16,7 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cored import log
+from cored import log, scope
 from cored.abc.snapshots import Kind, Snapshot, Snapshotter, Usage
 from cored.abc.values import NO_LABELS, Labels, Mount
 from cored.database import Database
@@ -213,8 +213,10 @@ class LayeredSnapshotter(Snapshotter):
         self._making.add(number)
         try:
             await self._blocking(key, fill)
-            # durable with the row: the directory's journal entry is older than the row's fsync
-            await self._tree.insert(number, key, layer.kind, parent, layer.labels)
+            # durable with the row: the directory's journal entry is older than the row's fsync;
+            # what goes with the request, or is committed before its end, needs neither
+            lasting = not scope.passing()
+            await self._tree.insert(number, key, layer.kind, parent, layer.labels, durable=lasting)
         except BaseException:
             self._garbage.put_nowait(layer.directory)
             raise

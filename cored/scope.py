@@ -9,15 +9,20 @@ from contextvars import ContextVar
 from cored.dataclass import dataclass
 from cored.errors import FailedPrecondition
 
-__all__ = ["Scope", "current", "enter", "entered", "namespace"]
+__all__ = ["Scope", "current", "enter", "entered", "namespace", "passing"]
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The namespace that names are looked up in, and the lease that new resources join."""
+    """The namespace that names are looked up in, and the lease that new resources join.
+
+    ``passing``: that lease is the daemon's own and ends with the request. What it holds need not
+    outlast a power cut until something that lasts names it, which is written later.
+    """
 
     namespace: str
     lease: str | None = None
+    passing: bool = False
 
 
 _CURRENT: ContextVar[Scope | None] = ContextVar("cored_scope", default=None)
@@ -36,6 +41,13 @@ def current() -> Scope:
 def namespace() -> str:
     """The namespace of the running request."""
     return current().namespace
+
+
+def passing() -> bool:
+    """Whether what the running request makes goes with its lease, unless something lasting comes
+    to name it."""
+    scope = _CURRENT.get()
+    return scope is not None and scope.passing
 
 
 def enter(scope: Scope | None) -> None:

@@ -202,6 +202,6 @@ async def write_blob(
             return await writer.commit(len(data), expected, labels)
     except AlreadyExists:
         digest = expected or digest
-        if labels:
+        if labels.items() - (await store.info(digest)).labels.items():
             await store.update(digest, dict(labels))
         return digest

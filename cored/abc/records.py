@@ -147,20 +147,24 @@ class Resource:
 
 
 class LeaseStore(ABC):
-    """Leases keep what they list, and what that refers to, from garbage collection."""
+    """Leases keep what they list, and what that refers to, from garbage collection.
+
+    One that is not ``durable`` need not outlast a power cut.
+    """
 
     @abstractmethod
-    async def create(self, record: Lease) -> Lease:
+    async def create(self, record: Lease, *, durable: bool = True) -> Lease:
         """AlreadyExists."""
 
     @abstractmethod
-    async def delete(self, id: str) -> None: ...
+    async def delete(self, id: str, *, durable: bool = True) -> None: ...
 
     @abstractmethod
     async def list(self, filters: Sequence[str] = ()) -> list[Lease]: ...
 
     @abstractmethod
-    async def add(self, id: str, resource: Resource) -> None: ...
+    async def add(self, id: str, *resources: Resource) -> None:
+        """Hold all of them, or none."""
 
     @abstractmethod
     async def discard(self, id: str, resource: Resource) -> None: ...

@@ -14,7 +14,7 @@ from cored.abc.values import Mount
 from cored.errors import from_mount_error
 from cored.threads import entered
 
-__all__ = ["Place", "mounted", "mounted_for_now", "placed", "to_read"]
+__all__ = ["Place", "direct", "mounted", "mounted_for_now", "placed", "to_read"]
 
 # what divides lower directories, where it is part of a name
 _COLON = re.compile(r"(?<!\\):")
@@ -31,9 +31,9 @@ class Place:
 @asynccontextmanager
 async def placed(mounts: Sequence[Mount], state: Path) -> AsyncIterator[Place]:
     """Where to extract to: behind the mounts where that is one directory, else mounted."""
-    direct = _direct(mounts)
-    if direct is not None:
-        yield direct
+    found = direct(mounts)
+    if found is not None:
+        yield found
     else:
         async with mounted_for_now(mounts, state) as directory:
             yield Place(os.fspath(directory))
@@ -45,9 +45,9 @@ async def mounted(mounts: Sequence[Mount], state: Path) -> AsyncIterator[str]:
 
     A container may write to them meanwhile.
     """
-    direct = _direct(mounts)
-    if direct is not None and direct.lowers is None:
-        yield direct.directory
+    found = direct(mounts)
+    if found is not None and found.lowers is None:
+        yield found.directory
         return
     if not mounts:
         yield ""
@@ -89,8 +89,8 @@ async def mounted_for_now(
         yield place
 
 
-def _direct(mounts: Sequence[Mount]) -> Place | None:
-    """The directory behind one writable mount."""
+def direct(mounts: Sequence[Mount]) -> Place | None:
+    """The directory behind one writable mount, where there is one that needs no mounting."""
     if len(mounts) != 1 or mounts[0].target:
         return None
     (mount,) = mounts

@@ -49,12 +49,14 @@ class Builds:
         Closing the iterator ends the build.
         """
         wanted: dict[str, Sequence[int]] = {}
+        options.takes_several = True
         requests = _requests(options, directories, archives, wanted)
         for event in self._channel.stream(f"{_SERVICE}Build", requests, pb.BuildEvent):
             if event.HasField("wanted"):
                 wanted[event.wanted.context] = event.wanted.files
             else:
                 yield event
+                yield from event.next
 
     def cache(self) -> list[pb.CacheRecord]:
         """What the cache holds, the latest used first."""
@@ -77,11 +79,11 @@ def _requests(
     yield pb.BuildRequest(options=options)
     for directory in directories:
         name, listing = directory.name, directory.listing()
-        for start in range(0, len(listing), _LISTED):
-            files = listing[start : start + _LISTED]
-            part = pb.ContextFiles(context=name, key=directory.key, files=files)
+        key = directory.key
+        for start in range(0, max(1, len(listing)), _LISTED):
+            files, last = listing[start : start + _LISTED], start + _LISTED >= len(listing)
+            part = pb.ContextFiles(context=name, key=key, files=files, last=last)
             yield pb.BuildRequest(files=part)
-        yield pb.BuildRequest(files=pb.ContextFiles(context=name, key=directory.key, last=True))
         while name not in wanted:
             yield None
         for data in directory.contents(wanted[name]):

@@ -48,15 +48,12 @@ async def put_images(images: ImageStore, records: Sequence[Image]) -> list[Image
 
 
 async def _put(images: ImageStore, record: Image) -> Image:
+    fields = ("target", "labels") if record.labels else ("target",)
     while True:
-        try:
+        with suppress(NotFound):
+            return await images.update(record, fields)
+        with suppress(AlreadyExists):  # somebody was quicker
             return await images.create(record)
-        except AlreadyExists:
-            fields = ("target", "labels") if record.labels else ("target",)
-            try:
-                return await images.update(record, fields)
-            except NotFound:
-                continue  # it was removed in between
 
 
 async def end_transfers(leases: LeaseStore, namespaces: NamespaceStore) -> None:
@@ -85,7 +82,7 @@ async def _keep(leases: LeaseStore, dead: Lease) -> None:
     kept = Lease(f"interrupted-{dead.id}", {**_expiring(), _INTERRUPTED: subject})
     with suppress(AlreadyExists):  # it died here, too
         await leases.create(kept)
-    await asyncio.gather(*(leases.add(kept.id, resource) for resource in wanted))
+    await leases.add(kept.id, *wanted)
 
 
 class leased:
@@ -108,9 +105,9 @@ class leased:
         if current.lease is not None:
             return
         labels = {**_expiring(), _TRANSFER: self._subject}
-        await self._leases.create(Lease(self._id, labels))
+        await self._leases.create(Lease(self._id, labels), durable=False)
         self._before = current
-        scope.enter(Scope(current.namespace, self._id))
+        scope.enter(Scope(current.namespace, self._id, passing=True))
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._before is None:
@@ -121,7 +118,7 @@ class leased:
     async def _end(self, failure: type[BaseException] | None) -> None:
         if failure is not None and issubclass(failure, Unavailable | asyncio.CancelledError):
             await _keep(self._leases, Lease(self._id, {_TRANSFER: self._subject}))
-        await self._leases.delete(self._id)
+        await self._leases.delete(self._id, durable=False)
         if failure is None and self._subject != _ONCE:
             before = f"labels.{json.dumps(_INTERRUPTED)}=={json.dumps(self._subject)}"
             for lease in await self._leases.list([before]):

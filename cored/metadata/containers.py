@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from cored import scope
 from cored.abc.events import ContainerCreate, ContainerDelete, ContainerUpdate, EventBus
 from cored.abc.records import Container, ContainerStore
 from cored.database import Database
@@ -50,7 +51,7 @@ class Containers(ContainerStore):
         _check(record)
         now = time.time_ns()
         made = replace(record, created_at=now, updated_at=now)
-        await self._table.insert(record.id, made)
+        await self._table.insert(record.id, made, durable=not scope.passing())
         self._guard.mutated()
         await self._events.publish(
             ContainerCreate(made.id, made.image, made.runtime, made.runtime_options)
@@ -79,7 +80,7 @@ class Containers(ContainerStore):
         return made
 
     async def delete(self, id: str) -> None:
-        await self._table.remove(id)
+        await self._table.remove(id, durable=not scope.passing())
         self._guard.mutated(deletion=True)
         await self._events.publish(ContainerDelete(id))
 

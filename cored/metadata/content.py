@@ -99,7 +99,9 @@ class NamespacedContent(ContentStore):
                 async with self._guard.using():
                     await self._adopt(where, expected)
             # the row comes first: a collection aborts what has none
-            await self._db.write(lambda c: _note_ingest(c, where, ref, expected))
+            await self._db.write(
+                lambda c: _note_ingest(c, where, ref, expected), durable=not where.passing
+            )
             try:
                 inner = await self._backend.writer(
                     _backend_ref(where.namespace, ref), size=size, expected=expected
@@ -134,7 +136,9 @@ class NamespacedContent(ContentStore):
             size = (await self._backend.info(digest)).size
         except NotFound:
             return
-        new = await self._db.write(lambda c: _insert(c, where, digest, size, NO_LABELS))
+        new = await self._db.write(
+            lambda c: _insert(c, where, digest, size, NO_LABELS), durable=not where.passing
+        )
         if new:
             await self._events.publish(ContentCreate(digest, size), namespace=where.namespace)
         raise AlreadyExists(f"content {digest}: already exists")
@@ -163,7 +167,7 @@ class NamespacedContent(ContentStore):
                 _forget_ingest(connection, where, ref)
                 return _insert(connection, where, digest, length, labels)
 
-            new = await self._db.write(work)
+            new = await self._db.write(work, durable=not where.passing)
         self._guard.mutated()
         if not new:
             raise AlreadyExists(f"content {digest}: already exists")

@@ -29,26 +29,33 @@ class Leases(LeaseStore):
         self._table = Table(database, "lease", "leases", "id", lease_row, lease_value, _field)
         self._guard = guard
 
-    async def create(self, record: Lease) -> Lease:
+    async def create(self, record: Lease, *, durable: bool = True) -> Lease:
         if not record.id:
             raise InvalidArgument("lease: its id is empty")
         check_labels(f"lease {record.id!r}", record.labels)
         made = replace(record, created_at=time.time_ns())
-        await self._table.insert(record.id, made)
+        await self._table.insert(record.id, made, durable=durable)
         return made
 
-    async def delete(self, id: str) -> None:
-        await self._table.remove(id)
+    async def delete(self, id: str, *, durable: bool = True) -> None:
+        await self._table.remove(id, durable=durable)
         self._guard.mutated(deletion=True)
 
     async def list(self, filters: Sequence[str] = ()) -> list[Lease]:
         return self._table.list(filters)
 
-    async def add(self, id: str, resource: Resource) -> None:
+    async def add(self, id: str, *resources: Resource) -> None:
         self._table.get(id)
-        _check(id, resource)
-        where = Scope(scope.namespace(), id)
-        await self._db.write(lambda c: hold(c, where, resource.type, resource.id))
+        for resource in resources:
+            _check(id, resource)
+        asking = scope.current()
+        where = Scope(asking.namespace, id)
+
+        def work(connection: sqlite3.Connection) -> None:
+            for resource in resources:
+                hold(connection, where, resource.type, resource.id)
+
+        await self._db.write(work, durable=not (asking.passing and id == asking.lease))
 
     async def discard(self, id: str, resource: Resource) -> None:
         self._table.get(id)

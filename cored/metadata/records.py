@@ -140,7 +140,9 @@ class Table(Generic[T]):
         self._known[namespace, name] = (text, record)
         return record
 
-    async def insert(self, name: str, record: T, also: Also[T] | None = None) -> None:
+    async def insert(
+        self, name: str, record: T, also: Also[T] | None = None, *, durable: bool = True
+    ) -> None:
         """Add a record. AlreadyExists."""
         namespace = scope.namespace()
         columns = {"namespace": namespace, self._key: name, "record": self._row(record)}
@@ -156,7 +158,7 @@ class Table(Generic[T]):
             if also is not None:
                 also(connection, record)
 
-        await self._db.write(work)
+        await self._db.write(work, durable=durable)
 
     async def change(self, name: str, changed: Callable[[T], T], also: Also[T] | None = None) -> T:
         """Replace a record by what ``changed`` makes of it, in one transaction. NotFound."""
@@ -176,7 +178,7 @@ class Table(Generic[T]):
 
         return await self._db.write(work)
 
-    async def remove(self, name: str, also: Also[T] | None = None) -> None:
+    async def remove(self, name: str, also: Also[T] | None = None, *, durable: bool = True) -> None:
         """Delete a record, unless ``also`` raises. NotFound."""
         namespace = scope.namespace()
 
@@ -189,7 +191,7 @@ class Table(Generic[T]):
                 (namespace, name),
             )
 
-        await self._db.write(work)
+        await self._db.write(work, durable=durable)
 
     def _get(self, connection: sqlite3.Connection, namespace: str, name: str) -> T:
         return self._value(name, self._text(connection, namespace, name))

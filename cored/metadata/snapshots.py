@@ -149,7 +149,7 @@ class NamespacedSnapshotter(Snapshotter):
                 self._delete(connection, where, key)
                 self._insert(connection, where, Kind.COMMITTED, name, made, over, labels)
 
-            await self._db.write(work)
+            await self._db.write(work, durable=not where.passing)
         self._guard.mutated()
         await self._events.publish(SnapshotCommit(key, name, self._id))
 
@@ -171,7 +171,7 @@ class NamespacedSnapshotter(Snapshotter):
             return row.backend_key
 
         async with self._guard.using(), self._claims.of(namespace, key):
-            backend_key = await self._db.write(work)
+            backend_key = await self._db.write(work, durable=not where.passing)
             await self._backend.remove(backend_key)
         self._guard.mutated(deletion=True)
         await self._events.publish(SnapshotRemove(key, self._id))
@@ -221,7 +221,7 @@ class NamespacedSnapshotter(Snapshotter):
                 self._insert(connection, where, kind, key, made, parent, labels)
 
             try:
-                await self._db.write(work)
+                await self._db.write(work, durable=not where.passing)
             except BaseException:
                 # who is cut off is so perhaps when the row is about to be written
                 await asyncio.shield(self._undone(where, key, made))

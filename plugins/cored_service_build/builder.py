@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -37,6 +36,7 @@ from cored_service_build.dockerfile.lint import errors_wanted, lint
 from cored_service_build.dockerfile.parser import parse
 from cored_service_build.dockerfile.scopes import platform_arguments
 from cored_service_build.elsewhere import completed
+from cored_service_build.endings import Endings
 from cored_service_build.graph import plan
 from cored_service_build.layers import Layers
 from cored_service_build.mounting import Caches
@@ -84,6 +84,7 @@ class Builder:
     memory: Memory = field(default_factory=Memory)
     caches: Caches = field(init=False)
     kept: Kept = field(init=False)
+    endings: Endings = field(default_factory=Endings)
     limit: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -108,16 +109,17 @@ class Builder:
 
     @asynccontextmanager
     async def build(
-        self, request: Request, report: Report, *, unnamed: bool = False
+        self, request: Request, report: Report, spool: Path, *, unnamed: bool = False
     ) -> AsyncIterator[tuple[Result, Sequence[Image]]]:
         """Build; what came of it stays as long as the body runs, and longer under its names.
 
-        ``unnamed``: it gets no name. CoredError; DeadlineExceeded.
+        ``spool`` is an empty directory, the caller's to remove. ``unnamed``: it gets no name.
+        CoredError; DeadlineExceeded.
         """
         async with leased(self.parts.leases, "build"):
             try:
                 async with asyncio.timeout(request.timeout or None):
-                    result, results = await self._built(request, report)
+                    result, results = await self._built(request, report, spool)
             except TimeoutError as error:
                 raise DeadlineExceeded(f"build: not done in {request.timeout:g} s") from error
             images: Sequence[Image] = ()
@@ -125,7 +127,7 @@ class Builder:
                 images = await results.name(result, request.tags)
             yield result, images
 
-    async def _built(self, request: Request, report: Report) -> tuple[Result, Results]:
+    async def _built(self, request: Request, report: Report, spool: Path) -> tuple[Result, Results]:
         parts = self.parts
         id, snapshots = await parts.snapshotters.choose()
         work = parts.state / "work"
@@ -135,7 +137,6 @@ class Builder:
         bases = Bases(
             id, snapshots, parts.images, parts.puller, parts.unpacker, parts.content, parts.leases
         )
-        spool = Path(tempfile.mkdtemp(prefix="build-", dir=self.spool))
         try:
             request = await completed(request, steps, spool)
             builds = self._builds(request, steps, bases, report, spool)
@@ -144,7 +145,6 @@ class Builder:
         finally:
             # pulls, too: they would go on under a lease that is about to end
             await asyncio.shield(asyncio.gather(steps.end(), bases.close()))
-            await asyncio.shield(asyncio.to_thread(shutil.rmtree, spool))
             await asyncio.shield(parts.runner.sweep())
         states = [build.state for build in builds]
         made = [await results.write(state, request) for state in states]

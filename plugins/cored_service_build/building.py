@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cored.abc.values import Mount
 from cored.engine.gather import together
 from cored.errors import CoredError, FailedPrecondition, by_code
 from cored.oci.mounts import Bind
@@ -166,9 +167,9 @@ class Build:
                 secrets=there.secrets,
             )
 
-            async def run(rootfs: object, key: str) -> None:
+            async def run(rootfs: Sequence[Mount], key: str, after: AsyncExitStack) -> None:
                 snapshot, behind = (self.layers.id, key), self.request.behind
-                exit = await self.runner.run(wanted, rootfs, snapshot, tell, behind)  # type: ignore[arg-type]
+                exit = await self.runner.run(wanted, rootfs, snapshot, tell, after, behind)
                 if exit.status:
                     raise FailedPrecondition(_failure(work, exit.status, bytes(tail)))
 

@@ -6,7 +6,6 @@ record is dropped when they have gone all the same. Records outlive builds and d
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import time
@@ -95,25 +94,34 @@ class Cache:
             return None
         return Made(made.chain_id, made.layer, row[2])
 
-    async def hold(self, key: str, made: Made, snapshotter: str, snapshots: Snapshotter) -> None:
-        """Keep what was found for as long as the current lease. Aborted when it has just gone."""
+    async def hold(
+        self, found: Sequence[tuple[str, Made]], snapshotter: str, snapshots: Snapshotter
+    ) -> None:
+        """Keep what was found, by key, as long as the current lease. Aborted: it has just gone."""
+        lease = scope.current().lease
         try:
-            await self._hold(scope.current().lease, made, snapshotter)
-            await self._check(made, snapshots)
+            if lease is not None:
+                held = [each for _, made in found for each in _resources(made, snapshotter)]
+                await self._leases.add(lease, *held)
+            for _, made in found:
+                await self._check(made, snapshots)
         except NotFound as error:
             raise Aborted(
                 "build: what a step had made was pruned meanwhile", hint="build again"
             ) from error
+        await self._used([key for key, _ in found])
+
+    async def _used(self, keys: Sequence[str]) -> None:
         now, namespace = time.time_ns(), scope.namespace()
-        row = self._db.read.execute(
-            "SELECT 1 FROM steps WHERE namespace = ? AND key = ? AND used_at < ?",
-            (namespace, key, now - _EXACT),
-        ).fetchone()
-        if row is not None:
+        long_ago = self._db.read.execute(
+            "SELECT ?, namespace, key FROM steps WHERE namespace = ? AND used_at < ?"
+            f" AND key IN ({', '.join('?' * len(keys))})",
+            (now, namespace, now - _EXACT, *keys),
+        ).fetchall()
+        if long_ago:
             await self._db.write(
-                lambda c: c.execute(
-                    "UPDATE steps SET used_at = ? WHERE namespace = ? AND key = ?",
-                    (now, namespace, key),
+                lambda c: c.executemany(
+                    "UPDATE steps SET used_at = ? WHERE namespace = ? AND key = ?", long_ago
                 )
             )
 
@@ -129,7 +137,7 @@ class Cache:
         """Keep what a step made. The lease is there before the record."""
         with suppress(AlreadyExists):
             await self._leases.create(Lease(_lease(key), {"cored.io/build-cache": key}))
-        await self._hold(_lease(key), made, snapshotter)
+        await self._leases.add(_lease(key), *_resources(made, snapshotter))
         now = made.created_at
         size = made.layer.blob.size if made.layer else 0
         row = (
@@ -186,16 +194,15 @@ class Cache:
             gone.append(record)
         return gone
 
-    async def _hold(self, lease: str | None, made: Made, snapshotter: str) -> None:
-        if lease is None:
-            return
-        held = []
-        if made.chain_id:
-            held.append(Resource(made.chain_id, f"snapshots/{snapshotter}"))
-        if made.layer:
-            held.append(Resource(made.layer.blob.digest, "content"))
-        # both in one commit
-        await asyncio.gather(*(self._leases.add(lease, each) for each in held))
+
+def _resources(made: Made, snapshotter: str) -> list[Resource]:
+    """What a lease has to hold so that it stays."""
+    held = []
+    if made.chain_id:
+        held.append(Resource(made.chain_id, f"snapshots/{snapshotter}"))
+    if made.layer:
+        held.append(Resource(made.layer.blob.digest, "content"))
+    return held
 
 
 def _lease(key: str) -> str:

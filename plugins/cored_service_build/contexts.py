@@ -14,6 +14,7 @@ from typing import BinaryIO, ParamSpec, TypeVar
 
 from cored.errors import InvalidArgument, from_os_error
 from cored_service_build.directories import Entry, Kept, Receiving
+from cored_service_build.endings import Endings
 
 __all__ = ["Contexts", "contexts", "extracted"]
 
@@ -22,25 +23,34 @@ _T = TypeVar("_T")
 
 
 @asynccontextmanager
-async def contexts(names: Collection[str], spool: Path, kept: Kept) -> AsyncIterator[Contexts]:
-    """To receive into; nothing but what is kept stays."""
-    place = Path(tempfile.mkdtemp(prefix="context-", dir=spool))
-    found = Contexts(place, names, kept)
+async def contexts(
+    names: Collection[str], spool: Path, kept: Kept, endings: Endings
+) -> AsyncIterator[Contexts]:
+    """To receive into; nothing but what is kept stays, soon after a body that succeeds."""
+    place = Path(tempfile.mkdtemp(prefix="build-", dir=spool))
+    found = Contexts(place, names, kept, endings)
     try:
+        found.spool.mkdir()
         yield found
-    finally:
+    except BaseException:
         await asyncio.shield(found.close())
-        await asyncio.shield(asyncio.to_thread(shutil.rmtree, place))
+        raise
+    endings.begin(found.keys, found.close())
 
 
 class Contexts:
-    """Those of one build below ``place``; ``names`` were announced. Directories by name.
+    """Those of one build below ``place``, which goes at the end; ``names`` were announced.
+    Directories by name.
 
     Errors of its methods: InvalidArgument for what is broken or leaves its root, ResourceExhausted.
     """
 
-    def __init__(self, place: Path, names: Collection[str], kept: Kept) -> None:
+    def __init__(self, place: Path, names: Collection[str], kept: Kept, endings: Endings) -> None:
+        self.spool = place / "spool"
+        """For other files of the build."""
+        self._home = place
         self._kept = kept
+        self._endings = endings
         self._places = {name: place / f"{n}" for n, name in enumerate(sorted(names))}
         self._listed: dict[str, list[Entry]] = {}
         self._receiving: dict[str, Receiving] = {}
@@ -64,6 +74,7 @@ class Contexts:
         if name in self._receiving:
             raise InvalidArgument(f"context {name!r}: was listed twice")
         receiving = self._receiving[name] = Receiving(place, key, found)
+        await self._endings.wait(key)
         return await _told(receiving.begin, self._kept)
 
     async def data(self, name: str, data: bytes) -> None:
@@ -90,8 +101,13 @@ class Contexts:
         self._whole = True
         return self._places
 
+    @property
+    def keys(self) -> frozenset[str]:
+        """Of the directories."""
+        return frozenset(receiving.key for receiving in self._receiving.values())
+
     async def close(self) -> None:
-        """Keep what may be kept for the next build."""
+        """Keep what may be kept for the next build, and remove the rest."""
         for archive in self._archives.values():
             with suppress(OSError):  # what was not written does not fit: that has been told
                 archive.close()
@@ -100,6 +116,7 @@ class Contexts:
             if self._whole:
                 with suppress(OSError):  # on a full disk: the next time all of it is sent
                     await asyncio.to_thread(receiving.keep, self._kept)
+        await asyncio.to_thread(shutil.rmtree, self._home)
 
 
 async def _told(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:

@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from cored_service_build.cache import Made
 from cored_service_build.copying import Copying
 from cored_service_build.dockerfile import instructions as i
 from cored_service_build.dockerfile.urls import is_git, is_url
-from cored_service_build.layers import mounted
+from cored_service_build.layers import Work, mounted
 from cored_service_build.places import Place
 from cored_service_build.state import StageState
 from cored_service_build.steps import Step
@@ -57,11 +57,12 @@ class CopyStep:
         }  # fmt: skip
 
         async def execute(_: Step) -> Made:
-            async def work(mounts: Sequence[Mount], key: str) -> None:
-                async with mounted(mounts, self.build.layers.state) as root:
-                    owner = await asyncio.to_thread(_owner, root, user)
-                    copying = Copying(root, owner)
-                    await asyncio.to_thread(copying.directory, path)
+            async def work(mounts: Sequence[Mount], key: str, after: AsyncExitStack) -> None:
+                mount = mounted(mounts, self.build.layers.state)
+                root = await after.enter_async_context(mount)
+                owner = await asyncio.to_thread(_owner, root, user)
+                copying = Copying(root, owner)
+                await asyncio.to_thread(copying.directory, path)
 
             return await self._made(self.state.chain_id, work)
 
@@ -101,10 +102,10 @@ class CopyStep:
     async def _executed(
         self, entry: i.Copy, near: Sequence[str], place: Place, brought: _Brought
     ) -> Made:
-        async def work(mounts: Sequence[Mount], key: str) -> None:
-            async with mounted(mounts, self.build.layers.state) as root:
-                async with place.opened() as source:
-                    await self._copied(entry, near, source, brought, root, place.owned)
+        async def work(mounts: Sequence[Mount], key: str, after: AsyncExitStack) -> None:
+            root = await after.enter_async_context(mounted(mounts, self.build.layers.state))
+            async with place.opened() as source:
+                await self._copied(entry, near, source, brought, root, place.owned)
 
         if not entry.link:
             return await self._made(self.state.chain_id, work)
@@ -115,8 +116,8 @@ class CopyStep:
             await alone.stored
         return await self.build.layers.applied(self.state.chain_id, alone.layer)
 
-    async def _made(self, parent: str, work: object) -> Made:
-        return await self.build.layers.made(parent, work, self.build.request.epoch)  # type: ignore[arg-type]
+    async def _made(self, parent: str, work: Work) -> Made:
+        return await self.build.layers.made(parent, work, self.build.request.epoch)
 
     async def _copied(
         self,

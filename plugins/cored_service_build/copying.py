@@ -6,8 +6,8 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ __all__ = ["Copying", "changed_mode"]
 
 # bytes that are read at once before the kernel is asked to copy by itself
 _SMALL = 128 << 10
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _SYMBOLIC = re.compile(r"([ugoa]*)([-+=])([rwxXst]*)")
 
 
@@ -71,7 +72,8 @@ class Copying:
         if isinstance(data, bytes):
             place.write_bytes(data)
         else:
-            _written(data, os.fspath(place))
+            with _opened(os.fspath(data), os.O_RDONLY) as old, _opened(str(place), _NEW) as new:
+                _written(old, new)
         os.chown(place, *(self.owner or (0, 0)))
         os.chmod(place, changed_mode(self.mode, 0o644))
         os.utime(place, (mtime, mtime), follow_symlinks=False)
@@ -106,7 +108,9 @@ class Copying:
         """What is in a directory; most of it into directories that are made here, where nothing can
         be in the way, so that little has to be asked."""
         homes, made, times = {"": os.fspath(target)}, set[str](), []
-        for path, place in source.walk():
+        if not os.listdir(target):
+            made.add("")
+        for path, place, status in source.walk():
             if not path:
                 continue
             above, _, name = path.rpartition("/")
@@ -114,7 +118,7 @@ class Copying:
             if home is None:  # what is in it was not left out, it was
                 inside = os.path.relpath(target, self.root)
                 home = homes[above] = os.fspath(self.directory(f"{inside}/{above}"))
-            there, status = f"{home}/{name}", os.lstat(place)
+            there = f"{home}/{name}"
             if not stat.S_ISDIR(status.st_mode):
                 self._file(place, there, status, empty=above in made)
                 continue
@@ -137,7 +141,7 @@ class Copying:
             real, _ = self._directory(place)
             self._described(real, status)
         else:
-            self._file(source, os.fspath(place), status)
+            self._file(os.fspath(source), os.fspath(place), status)
 
     def _directory(self, place: Path) -> tuple[str, bool]:
         """A directory at ``place``, or where a link there leads; whether it is new."""
@@ -151,25 +155,33 @@ class Copying:
         return os.fspath(real), True
 
     def _file(
-        self, source: Path, place: str, status: os.stat_result, *, empty: bool = False
+        self, source: str, place: str, status: os.stat_result, *, empty: bool = False
     ) -> None:
         """Anything but a directory. ``empty``: nothing is there."""
         if not empty:
             self._clear(Path(place))
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFREG:
-            _written(source, place)
-        elif kind == stat.S_IFLNK:
+            with _opened(source, os.O_RDONLY) as old, _opened(place, _NEW) as new:
+                _written(old, new)
+                self._finished(old, new, status)
+            return
+        if kind == stat.S_IFLNK:
             os.symlink(os.readlink(source), place)
         elif kind == stat.S_IFSOCK:
             return
         else:
             os.mknod(place, kind | 0o600, status.st_rdev)
-        self._described(place, status)
+        self._finished(source, place, status)
+
+    def _finished(self, old: str | int, new: str | int, status: os.stat_result) -> None:
+        """A file is there: what describes it, its times last; paths of what is no regular file."""
+        self._described(new, status)
         if self.owner is None:
-            _attributes(source, place)
+            _attributes(old, new)
+        times, opened = (status.st_atime_ns, status.st_mtime_ns), isinstance(new, int)
         with suppress(NotImplementedError):
-            os.utime(place, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
+            os.utime(new, ns=times, follow_symlinks=opened)
 
     def _clear(self, place: Path) -> None:
         if place.is_dir() and not place.is_symlink():
@@ -179,35 +191,39 @@ class Copying:
         with suppress(FileNotFoundError):
             place.unlink()
 
-    def _described(self, place: str, status: os.stat_result) -> None:
+    def _described(self, place: str | int, status: os.stat_result) -> None:
         """Owner and mode, from those of the source."""
         uid, gid = self.owner or (status.st_uid, status.st_gid)
-        os.chown(place, uid, gid, follow_symlinks=False)
+        if isinstance(place, int):
+            os.fchown(place, uid, gid)
+        else:
+            os.chown(place, uid, gid, follow_symlinks=False)
         if not stat.S_ISLNK(status.st_mode):
             mode, directory = stat.S_IMODE(status.st_mode), stat.S_ISDIR(status.st_mode)
             os.chmod(place, changed_mode(self.mode, mode, directory=directory))
 
 
-def _written(source: Path, place: str) -> None:
-    """A new file with the source's bytes."""
-    reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW)
+@contextmanager
+def _opened(path: str, flags: int) -> Iterator[int]:
+    file = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        writing = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            data = os.read(reading, _SMALL)
-            while data:
-                rest = memoryview(data)
-                while rest:
-                    rest = rest[os.write(writing, rest) :]
-                if len(data) < _SMALL:
-                    break
-                if not _sent(reading, writing):
-                    break
-                data = os.read(reading, _SMALL)
-        finally:
-            os.close(writing)
+        yield file
     finally:
-        os.close(reading)
+        os.close(file)
+
+
+def _written(reading: int, writing: int) -> None:
+    """All bytes of one file into another, which is new."""
+    data = os.read(reading, _SMALL)
+    while data:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(writing, rest) :]
+        if len(data) < _SMALL:
+            break
+        if not _sent(reading, writing):
+            break
+        data = os.read(reading, _SMALL)
 
 
 def _sent(reading: int, writing: int) -> bool:
@@ -222,12 +238,13 @@ def _sent(reading: int, writing: int) -> bool:
     return False
 
 
-def _attributes(source: Path, place: str) -> None:
-    """Extended attributes of files in images: capabilities."""
-    for name in os.listxattr(source, follow_symlinks=False):
+def _attributes(source: str | int, place: str | int) -> None:
+    """Extended attributes of files in images: capabilities. Both are open files, or both paths."""
+    opened = isinstance(source, int)
+    for name in os.listxattr(source, follow_symlinks=opened):
         with suppress(OSError):  # one that this file system does not have
-            value = os.getxattr(source, name, follow_symlinks=False)
-            os.setxattr(place, name, value, follow_symlinks=False)
+            value = os.getxattr(source, name, follow_symlinks=opened)
+            os.setxattr(place, name, value, follow_symlinks=opened)
 
 
 def changed_mode(text: str, mode: int, *, directory: bool = False) -> int:

@@ -10,8 +10,9 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from cored import scope
 from cored.errors import InvalidArgument
@@ -59,18 +60,23 @@ class Kept:
             place.mkdir()
             return {}
         (aside / "tree").rename(place)
-        shutil.rmtree(aside)
         found = {entry[0]: Entry(*entry) for entry in document["entries"]}
-        return found if document.get("boot") == _boot() else _whole(place, found)
+        if document.get("boot") == _boot():
+            return found
+        (aside / "index").unlink()
+        return _whole(place, found)
 
-    def put(self, key: str, place: Path, entries: Sequence[Entry]) -> None:
-        """Take the tree at ``place``. Blocks."""
+    def put(self, key: str, place: Path, entries: Sequence[Entry], *, changed: bool = True) -> None:
+        """Take the tree at ``place``; not ``changed``: it is what :meth:`take` found. Blocks."""
         aside, home = place.with_suffix(".kept"), self.root / scope.namespace()
-        aside.mkdir(mode=0o700)
-        size = sum(entry.size for entry in entries)
-        listed = [astuple(entry) for entry in entries]
-        document = {"size": size, "boot": _boot(), "entries": listed}
-        (aside / "index").write_text(json.dumps(document))
+        index = aside / "index"
+        if changed or not index.exists():
+            aside.mkdir(mode=0o700, exist_ok=True)
+            head = {"size": sum(entry.size for entry in entries), "boot": _boot()}
+            listed = [astuple(entry) for entry in entries]
+            index.write_text(f"{json.dumps(head)}\n{json.dumps(listed)}")
+        else:
+            os.utime(index)
         place.rename(aside / "tree")
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._drop(home / key)  # another build's, at the same time
@@ -94,11 +100,11 @@ class Kept:
         """When used, bytes, where; the latest used first."""
         found = []
         for path in home.iterdir() if home.is_dir() else ():
-            document = _index(path)
-            if document is None:
+            head = _head(path)
+            if head is None:
                 self._drop(path)
                 continue
-            found.append(((path / "index").stat().st_mtime, int(document["size"]), path))
+            found.append(((path / "index").stat().st_mtime, int(head["size"]), path))
         return sorted(found, reverse=True)
 
     def _limit(self, home: Path) -> None:
@@ -117,13 +123,26 @@ class Kept:
         shutil.rmtree(trash)
 
 
-def _index(place: Path) -> dict[str, Any] | None:
-    """What is known of a tree; None where that is damaged."""
+def _head(place: Path) -> dict[str, Any] | None:
+    """What is known of a whole tree, the first line: it is asked for of all trees at each build."""
     try:
-        document = json.loads((place / "index").read_text())
+        with (place / "index").open() as file:
+            head = json.loads(file.readline(1024))
     except (FileNotFoundError, ValueError):
         return None
-    return document if isinstance(document, dict) else None
+    return head if isinstance(head, dict) and "size" in head else None
+
+
+def _index(place: Path) -> dict[str, Any] | None:
+    """The same with its entries; None where that is damaged."""
+    head = _head(place)
+    if head is None:
+        return None
+    try:
+        _, _, listed = (place / "index").read_text().partition("\n")
+        return {**head, "entries": json.loads(listed)}
+    except ValueError:
+        return None
 
 
 def _whole(place: Path, entries: Mapping[str, Entry]) -> dict[str, Entry]:
@@ -156,21 +175,23 @@ class Receiving:
     key: str
     listed: Sequence[Entry]
     _entries: dict[str, Entry] = field(default_factory=dict)
+    _old: Mapping[str, Entry] = field(default_factory=dict)
     _pending: list[Entry] = field(default_factory=list)
-    _file: BinaryIO | None = None
+    _file: FileIO | None = None
     _left: int = 0
 
     def begin(self, kept: Kept) -> list[int]:
         """Make all but files' contents; which of those listed are wanted. InvalidArgument."""
         self._entries = _checked(self.listed)
-        old = kept.take(_plain(self.key), self.place)
+        old = self._old = kept.take(_plain(self.key), self.place)
         _removed(self.place, old, self._entries)
         for path, entry in self._entries.items():
             there = self.place / path
             if entry.directory:
                 if path not in old or not old[path].directory:
                     there.mkdir()
-                there.chmod(stat.S_IMODE(entry.mode))
+                if old.get(path) != entry:
+                    there.chmod(stat.S_IMODE(entry.mode))
             elif old.get(path) != entry and stat.S_ISLNK(entry.mode):
                 there.symlink_to(entry.link)
                 os.utime(there, ns=(entry.modified, entry.modified), follow_symlinks=False)
@@ -189,10 +210,9 @@ class Receiving:
         while rest:
             if self._file is None:
                 raise InvalidArgument("build context: more data than its files have")
-            part = rest[: self._left]
-            self._file.write(part)
-            self._left -= len(part)
-            rest = rest[len(part) :]
+            written = self._file.write(rest[: self._left])
+            self._left -= written
+            rest = rest[written:]
             if not self._left:
                 self._finish()
                 self._next()
@@ -201,7 +221,7 @@ class Receiving:
         """Open the next file that has a content; make those before it, which have none."""
         while self._file is None and self._pending:
             entry = self._pending[-1]
-            self._file = (self.place / entry.path).open("xb")
+            self._file = FileIO(f"{self.place}/{entry.path}", "xb")
             self._left = entry.size
             if not entry.size:
                 self._finish()
@@ -210,9 +230,9 @@ class Receiving:
         assert self._file is not None
         entry = self._pending.pop()
         os.fchmod(self._file.fileno(), stat.S_IMODE(entry.mode))
+        os.utime(self._file.fileno(), ns=(entry.modified, entry.modified))
         self._file.close()
         self._file = None
-        os.utime(self.place / entry.path, ns=(entry.modified, entry.modified))
 
     def end(self) -> None:
         """InvalidArgument when something is missing."""
@@ -230,7 +250,8 @@ class Receiving:
 
     def keep(self, kept: Kept) -> None:
         """For the next time."""
-        kept.put(_plain(self.key), self.place, list(self._entries.values()))
+        entries, changed = list(self._entries.values()), self._entries != self._old
+        kept.put(_plain(self.key), self.place, entries, changed=changed)
 
 
 def _plain(key: str) -> str:

@@ -84,7 +84,7 @@ def _without(root: Path, ignore: str) -> None:
     patterns = read_ignore(ignore)
     # what is kept within something that is ignored keeps it
     kept: set[str] = set()
-    paths = [path for path, _ in Selected(root, "").walk() if path]
+    paths = [path for path, _, _ in Selected(root, "").walk() if path]
     for path in paths:
         if not patterns.ignored(path):
             parts = path.split("/")

@@ -7,12 +7,11 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import IO
+from typing import Any
 
 from cored import scope
 from cored.abc.content import ContentStore
@@ -23,14 +22,20 @@ from cored.abc.values import Descriptor, Mount
 from cored.archive.jobs import DiffJob
 from cored.archive.place import mounted_for_now, placed
 from cored.archive.pool import WorkerPool
+from cored.engine.gather import together
 from cored.errors import AlreadyExists, NotFound, from_os_error
 from cored.oci import mediatypes
 from cored.threads import finished
 from cored_service_build.cache import Made
+from cored_service_build.drafts import Draft
 from cored_service_build.overlays import unmarked, volatile
 from cored_service_build.values import Layer
 
-__all__ = ["Layers", "mounted"]
+__all__ = ["Layers", "Work", "mounted"]
+
+Work = Callable[[Sequence[Mount], str, AsyncExitStack], Coroutine[Any, Any, None]]
+"""What a step does to the mounts of a snapshot with this key; what it leaves in the stack is done
+while its changes are archived already."""
 
 
 @asynccontextmanager
@@ -41,6 +46,15 @@ async def mounted(mounts: Sequence[Mount], state: Path) -> AsyncIterator[Path]:
             yield place
     finally:
         await finished(unmarked, mounts)
+
+
+async def _to_the_end(task: asyncio.Task[None]) -> None:
+    """Wait for it, also when the caller is to leave meanwhile: his files are its business."""
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,35 +69,50 @@ class Layers:
     differ: Differ
     state: Path
 
-    async def made(
-        self,
-        parent: str,
-        work: Callable[[Sequence[Mount], str], Awaitable[None]],
-        epoch: int | None = None,
-    ) -> Made:
-        """What ``work`` does to a snapshot on ``parent`` ('' for none); it gets the mounts and key.
+    async def made(self, parent: str, work: Work, epoch: int | None = None) -> Made:
+        """What ``work`` does to a snapshot on ``parent`` ('' for none).
 
         Nothing stays when it fails. The layer is None where nothing changed; the snapshot is there
         before its blob.
         """
         key = f"build {uuid.uuid4().hex}"
         mounts = volatile(await self.snapshots.prepare(key, parent))
+        draft = Draft(self.content, self.leases, self.state)
         stored: asyncio.Task[None] | None = None
         try:
-            await work(mounts, key)
-            layer, stored = await self._compared(parent, mounts, epoch)
+            layer = await self._worked(parent, mounts, key, work, epoch, draft)
             if layer is None:
-                await self.snapshots.remove(key)
+                await asyncio.gather(self.snapshots.remove(key), draft.discard())
                 return Made(parent, None)
+            stored = asyncio.create_task(draft.settle())
             return Made(await self._committed(key, parent, layer), layer, stored=stored)
         except BaseException as error:
             if stored is not None:
                 stored.cancel()
                 await asyncio.wait([stored])
+            await asyncio.shield(draft.discard())
             await asyncio.shield(self._discarded(key, mounts))
             if isinstance(error, OSError):
                 raise from_os_error("step", error) from error
             raise
+
+    async def _worked(
+        self,
+        parent: str,
+        mounts: Sequence[Mount],
+        key: str,
+        work: Work,
+        epoch: int | None,
+        draft: Draft,
+    ) -> Layer | None:
+        """The layer that came of it, in the draft or in the content store."""
+        async with AsyncExitStack() as after:
+            await together((work(mounts, key, after), draft.open()))
+            ending = asyncio.create_task(after.pop_all().aclose())
+            try:
+                return await self._compared(parent, mounts, epoch, draft)
+            finally:
+                await _to_the_end(ending)
 
     @asynccontextmanager
     async def viewed(self, chain_id: str) -> AsyncIterator[Path]:
@@ -143,15 +172,18 @@ class Layers:
             await self.snapshots.remove(key)
 
     async def _compared(
-        self, parent: str, mounts: Sequence[Mount], epoch: int | None
-    ) -> tuple[Layer | None, asyncio.Task[None] | None]:
-        """The layer, and who brings its blob into the content store."""
+        self, parent: str, mounts: Sequence[Mount], epoch: int | None, draft: Draft
+    ) -> Layer | None:
         media_type = mediatypes.OCI_LAYER_GZIP
         async with placed(mounts, self.state) as place:
             if not parent or place.lowers is not None:
                 if not await asyncio.to_thread(os.listdir, place.directory):
-                    return None, None
-                return await self._archived(place.directory, epoch, overlay=bool(parent))
+                    return None
+                job = DiffJob("", place.directory, str(draft.path), "gzip", epoch, bool(parent))
+                result = await self.pool.run(job)
+                blob = Descriptor(media_type, result.digest, result.size)
+                draft.layer = Layer(blob, result.diff_id)
+                return draft.layer
         key = f"build-view {uuid.uuid4().hex}"
         lower = await self.snapshots.view(key, parent)
         try:
@@ -161,38 +193,7 @@ class Layers:
         finally:
             await asyncio.shield(self._removed(key))
         info = await self.content.info(blob.digest)
-        return Layer(blob, info.labels["containerd.io/uncompressed"]), None
-
-    async def _archived(
-        self, directory: str, epoch: int | None, *, overlay: bool
-    ) -> tuple[Layer, asyncio.Task[None]]:
-        output = NamedTemporaryFile(dir=self.state, prefix="layer-")  # noqa: SIM115
-        try:
-            job = DiffJob("", directory, output.name, "gzip", epoch, overlay)
-            result = await self.pool.run(job)
-        except BaseException:
-            output.close()
-            raise
-        blob = Descriptor(mediatypes.OCI_LAYER_GZIP, result.digest, result.size)
-        layer = Layer(blob, result.diff_id)
-        return layer, asyncio.create_task(self._stored(output, layer))
-
-    async def _stored(self, output: IO[bytes], layer: Layer) -> None:
-        """Into the content store, and away with the file."""
-        labels, blob = {"containerd.io/uncompressed": layer.diff_id}, layer.blob
-        with output:
-            try:
-                async with await self.content.writer(
-                    f"build-{uuid.uuid4().hex}", size=blob.size, expected=blob.digest
-                ) as writer:
-                    while data := await asyncio.to_thread(output.read, 1 << 20):
-                        await writer.write(data)
-                    await writer.commit(blob.size, blob.digest, labels)
-            except AlreadyExists:
-                await self.content.update(blob.digest, labels)
-                lease = scope.current().lease
-                if lease is not None:
-                    await self.leases.add(lease, Resource(blob.digest, "content"))
+        return Layer(blob, info.labels["containerd.io/uncompressed"])
 
 
 def _emptied(directory: str) -> None:

@@ -75,7 +75,10 @@ async def _opened(context: PluginContext) -> AsyncIterator[Service]:
         )
         await builder.clean()
         exporter, pusher = context.require(Exporter), context.require(Pusher)
-        yield BuildService(builder, exporter, pusher, content)
+        try:
+            yield BuildService(builder, exporter, pusher, content)
+        finally:
+            await builder.endings.wait()
 
 
 @hookimpl

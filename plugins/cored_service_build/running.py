@@ -8,26 +8,26 @@ import shutil
 import signal
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cored import scope
+from cored import linux, scope
 from cored.abc.records import Container, ContainerStore
 from cored.abc.runtime import Exit, Stdio
 from cored.abc.values import Mount, Typed
-from cored.archive.place import placed
+from cored.archive.place import direct, placed
 from cored.engine.networking import Networking
 from cored.engine.recipe import Recipe
 from cored.engine.tasks import Tasks
 from cored.engine.workload import ContainerConfig
-from cored.errors import CoredError, NotFound, ResourceExhausted
+from cored.errors import CoredError, NotFound, ResourceExhausted, from_mount_error
 from cored.oci.manifest import ImageConfig
 from cored.oci.mounts import Bind, Tmpfs
 from cored.oci.resources import Resources
 from cored.oci.security import Host
 from cored.oci.values import Platform
-from cored_service_build.layers import mounted
+from cored.threads import finished
 from cored_service_build.outputs import reading
 from cored_service_build.overlays import beneath, unmarked
 from cored_service_build.stubs import Stubs
@@ -76,13 +76,15 @@ class Runner:
         rootfs: Sequence[Mount],
         snapshot: tuple[str, str],
         tell: Callable[[bytes], None],
+        after: AsyncExitStack,
         behind: Callable[[], bool] = lambda: False,
     ) -> Exit:
         """Run to the end. ``snapshot`` is the snapshotter's id and key. CoredError.
 
         While who is told what it writes is ``behind`` it has to wait.
 
-        When cancelled the container is killed at once; nothing of it stays in any case.
+        When cancelled the container is killed at once. What is left of it when it has ended goes
+        with ``after``; of one that has failed it is gone already, and all that it wrote is told.
         """
         id = f"build-{uuid.uuid4().hex}"
         config = ContainerConfig(
@@ -101,31 +103,28 @@ class Runner:
         )
         recipe = Recipe(id, config, _NO_IMAGE, self.state / id, self.host, binds=tuple(work.binds))
         self.networking.check(config)
-        await asyncio.to_thread(recipe.prepare)
-        try:
-            user = await asyncio.to_thread(recipe.user, rootfs)
-            document = await asyncio.to_thread(recipe.spec, user)
-            async with mounted(beneath(rootfs), self.state) as root:
-                stubs = await asyncio.to_thread(Stubs.before, root, _targets(document))
-            record = Container(
-                id=id,
-                labels={LABEL: "step"},
-                runtime="io.containerd.runc.v2",
-                spec=_spec({**document, "process": _without_env(document["process"])}),
-                snapshotter=snapshot[0],
-                snapshot_key=snapshot[1],
-            )
-            output = recipe.place / "output"
-            async with reading(output, tell, work.secrets, behind) as fifo:
-                exit = await self._lived(
-                    record, recipe, rootfs, Stdio("", fifo, fifo), _spec(document)
-                )
-            if stubs.missing:
-                async with placed(rootfs, self.state) as place:
-                    await asyncio.to_thread(stubs.remove, Path(place.directory))
-            return exit
-        finally:
-            await asyncio.shield(asyncio.to_thread(shutil.rmtree, recipe.place))
+        after.push_async_callback(finished, _removed, recipe.place)
+        await finished(recipe.prepare)
+        document, stubs = await finished(_described, recipe, rootfs, self.state)
+        record = Container(
+            id=id,
+            labels={LABEL: "step"},
+            runtime="io.containerd.runc.v2",
+            spec=_spec({**document, "process": _without_env(document["process"])}),
+            snapshotter=snapshot[0],
+            snapshot_key=snapshot[1],
+        )
+        output = reading(recipe.place / "output", tell, work.secrets, behind)
+        fifo = await after.enter_async_context(output)
+        stdio = Stdio("", fifo, fifo)
+        exit = await self._lived(record, recipe, rootfs, stdio, _spec(document), after)
+        if exit.status or direct(rootfs) is None:
+            await after.pop_all().aclose()
+        if stubs.missing:
+            # the container's own mount may be there still, but nobody looks through it any more
+            async with placed(rootfs, self.state) as place:
+                await asyncio.to_thread(stubs.remove, Path(place.directory))
+        return exit
 
     async def _lived(
         self,
@@ -134,24 +133,23 @@ class Runner:
         rootfs: Sequence[Mount],
         stdio: Stdio,
         spec: Typed,
+        after: AsyncExitStack,
     ) -> Exit:
         await self.containers.create(record)
-        try:
-            state = await self.tasks.create(record.id, rootfs=rootfs, stdio=stdio, spec=spec)
-            await self.networking.join(
-                record.id, state.pid, "", recipe.hostname, recipe.config, recipe.place
-            )
-            await self.tasks.start(record.id)
-            return await self.tasks.wait(record.id)
-        finally:
-            await asyncio.shield(self._ended(record.id))
-            await asyncio.shield(asyncio.to_thread(unmarked, rootfs))
+        after.push_async_callback(self._ended, record.id, rootfs)
+        state = await self.tasks.create(record.id, rootfs=rootfs, stdio=stdio, spec=spec)
+        await self.networking.join(
+            record.id, state.pid, "", recipe.hostname, recipe.config, recipe.place
+        )
+        await self.tasks.start(record.id)
+        return await self.tasks.wait(record.id)
 
-    async def _ended(self, id: str) -> None:
+    async def _ended(self, id: str, rootfs: Sequence[Mount]) -> None:
         try:
-            await self.remove(id)
+            await asyncio.shield(self.remove(id))
         except ResourceExhausted:
             self.leftover.add((scope.namespace(), id))
+        await finished(unmarked, rootfs)
 
     async def sweep(self) -> None:
         """Remove what could not be removed before: a failed step has given room back."""
@@ -170,6 +168,22 @@ class Runner:
         await self.networking.leave(id)
         with suppress(NotFound):
             await self.containers.delete(id)
+
+
+def _described(
+    recipe: Recipe, rootfs: Sequence[Mount], state: Path
+) -> tuple[dict[str, object], Stubs]:
+    """The spec, and which places of its mounts are not there yet. Blocks. CoredError."""
+    document = recipe.spec(recipe.user(rootfs))
+    try:
+        with linux.mounted(beneath(rootfs), state) as root:
+            return document, Stubs.before(root, _targets(document))
+    except OSError as error:
+        raise from_mount_error("build: mounting a snapshot", error) from error
+
+
+def _removed(place: Path) -> None:
+    shutil.rmtree(place, ignore_errors=not place.exists())
 
 
 def _spec(document: Mapping[str, object]) -> Typed:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from cored._pb.cored.build.v1 import build_pb2 as pb
@@ -28,6 +29,8 @@ _OUTPUTS = ("", "image", "oci", "docker", "tar")
 _BLOCK = 1 << 20
 # pieces of an archive that wait for a slow client
 _AHEAD = 8
+# events in one message: each costs as much as most steps that are cached
+_SEVERAL = 32
 # bytes of steps' output that wait for one before the steps do, too
 _BEHIND = 4 << 20
 
@@ -59,18 +62,18 @@ class BuildService(Service):
             raise InvalidArgument("build: an image without a name cannot be pushed", hint="-t")
 
         builder, names = self._builder, options.named_contexts
-        async with contexts(names, builder.spool, builder.kept) as incoming:
+        async with contexts(names, builder.spool, builder.kept, builder.endings) as incoming:
             async for request in requests:
                 answer = await received(incoming, request)
                 if answer is not None:
                     yield answer
             value = request_value(options, await incoming.whole())
-            async with aclosing(self._events(value, options)) as events:
+            async with aclosing(self._events(value, options, incoming.spool)) as events:
                 async for event in events:
                     yield event
 
     async def _events(
-        self, request: Request, options: pb.BuildOptions
+        self, request: Request, options: pb.BuildOptions, spool: Path
     ) -> AsyncGenerator[pb.BuildEvent, None]:
         """Everything that happens, as it does; closing it ends the build."""
         queue: asyncio.Queue[pb.BuildEvent | None] = asyncio.Queue()
@@ -87,7 +90,9 @@ class BuildService(Service):
         async def work() -> None:
             try:
                 unnamed = options.output in ("oci", "docker", "tar") and not options.tags
-                async with self._builder.build(request, report, unnamed=unnamed) as (done, images):
+                builder = self._builder
+                building = builder.build(request, report, spool, unnamed=unnamed)
+                async with building as (done, images):
                     for image in images if options.push else ():
                         await self._pusher.push(
                             image, image.name, access=request.access, report=report
@@ -101,12 +106,16 @@ class BuildService(Service):
                 queue.put_nowait(None)
 
         task = asyncio.create_task(work(), name="build")
+        most = _SEVERAL if options.takes_several else 0
         try:
             while (event := await queue.get()) is not None:
+                following = _following(queue, 0 if event.data else most)
+                event.next.extend(following)
                 yield event
-                waiting -= len(event.output.data)
-                if event.data:
-                    room.release()
+                for each in (event, *following):
+                    waiting -= len(each.output.data)
+                    if each.data:
+                        room.release()
             await task
         finally:
             if not task.done():
@@ -147,5 +156,18 @@ class BuildService(Service):
         if not request.keep_size and not request.unused_for:
             await self._builder.caches.prune()
         if not request.keep_size:
+            await self._builder.endings.wait()
             await asyncio.to_thread(self._builder.kept.prune, request.unused_for)
         return pb.PruneCacheResponse(removed=len(gone), freed=sum(record.size for record in gone))
+
+
+def _following(queue: asyncio.Queue[pb.BuildEvent | None], most: int) -> list[pb.BuildEvent]:
+    """What is in the queue already, up to the end of it all."""
+    found: list[pb.BuildEvent] = []
+    while len(found) < most and not queue.empty():
+        event = queue.get_nowait()
+        if event is None:
+            queue.put_nowait(None)
+            break
+        found.append(event)
+    return found

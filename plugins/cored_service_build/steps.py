@@ -49,12 +49,27 @@ class Steps:
     limit: asyncio.Semaphore
     count: int = 0
     pending: list[asyncio.Task[None]] = field(default_factory=list)
+    _found: list[tuple[str, Made]] = field(default_factory=list)
+    _holding: bool = False
 
     def later(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Begin what the next step need not wait for."""
         task = asyncio.create_task(work)
         self.pending.append(task)
         return task
+
+    def hold(self, key: str, made: Made) -> None:
+        """Have what was in the cache kept, aside; what comes together goes together."""
+        self._found.append((key, made))
+        if not self._holding:
+            self._holding = True
+            self.later(self._hold())
+
+    async def _hold(self) -> None:
+        while self._found:
+            found, self._found = self._found, []
+            await self.cache.hold(found, self.layers.id, self.layers.snapshots)
+        self._holding = False
 
     async def settle(self) -> None:
         """All that was left for later is done. CoredError."""
@@ -109,7 +124,10 @@ class Step:
         except BaseException:
             leave()
             raise
-        steps.later(keeping).add_done_callback(leave)
+        if keeping is None:
+            leave()
+        else:
+            steps.later(keeping).add_done_callback(leave)
         return made
 
     async def _made(
@@ -117,15 +135,16 @@ class Step:
         key: str,
         inputs: Mapping[str, object],
         execute: Callable[[Step], Awaitable[Made]],
-    ) -> tuple[Made, Coroutine[None, None, None]]:
-        """What came of it, and what is left to do so that it stays."""
+    ) -> tuple[Made, Coroutine[None, None, None] | None]:
+        """What came of it, and what is left to do so that others find it."""
         steps, cache = self.steps, self.steps.cache
         if not steps.no_cache:
             self.started = time.time_ns()
             found = await cache.find(key, steps.layers.id, steps.layers.snapshots)
             if found is not None:
                 self._report("cached")
-                return found, cache.hold(key, found, steps.layers.id, steps.layers.snapshots)
+                steps.hold(key, found)
+                return found, None
         why = changes(inputs, cache.similar(self.instruction))
         if steps.no_cache:
             why = ("the cache is not to be used",)

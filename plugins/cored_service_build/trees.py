@@ -61,11 +61,15 @@ class Selected:
     name: str
     exclude: Ignore | None = None
 
-    def walk(self) -> Iterator[tuple[str, Path]]:
-        """Everything in it with its path from it ('' is itself), parents first, by name."""
-        yield "", self.place
-        if self.place.is_dir() and not self.place.is_symlink():
-            yield from self._inside("", self.place)
+    def walk(self) -> Iterator[tuple[str, str, os.stat_result]]:
+        """Everything in it: its path from it ('' is itself), where it is, and what lstat says.
+
+        Parents first, by name.
+        """
+        place, status = os.fspath(self.place), os.lstat(self.place)
+        yield "", place, status
+        if stat.S_ISDIR(status.st_mode):
+            yield from self._inside("", place)
 
     def _left_out(self, inner: str) -> bool:
         """By its name in the source, or in the context."""
@@ -74,16 +78,19 @@ class Selected:
         whole = f"{self.name}/{inner}" if self.name else inner
         return self.exclude.ignored(inner) or self.exclude.ignored(whole)
 
-    def _inside(self, path: str, place: Path) -> Iterator[tuple[str, Path]]:
-        for name in sorted(os.listdir(place)):
-            inner = f"{path}/{name}" if path else name
-            entry = place / name
+    def _inside(self, path: str, place: str) -> Iterator[tuple[str, str, os.stat_result]]:
+        with os.scandir(place) as listed:
+            entries = sorted(listed, key=lambda entry: entry.name)
+        for entry in entries:
+            inner = f"{path}/{entry.name}" if path else entry.name
             left_out = self._left_out(inner)
-            directory = entry.is_dir() and not entry.is_symlink()
+            status = entry.stat(follow_symlinks=False)
             if not left_out:
-                yield inner, entry
-            if directory and not (left_out and self.exclude and self.exclude.prunable(inner)):
-                yield from self._inside(inner, entry)
+                yield inner, entry.path, status
+            if stat.S_ISDIR(status.st_mode) and not (
+                left_out and self.exclude and self.exclude.prunable(inner)
+            ):
+                yield from self._inside(inner, entry.path)
 
 
 def selected(root: Path, pattern: str, exclude: Sequence[str] = ()) -> list[Selected]:
@@ -131,13 +138,12 @@ class Digests:
         """By path. ``owners``: who they belong to counts too. Blocks."""
         found = {}
         for source in sources:
-            for path, place in source.walk():
+            for path, place, status in source.walk():
                 name = "/".join(part for part in (source.name, path) if part)
-                found[name or "."] = self._one(place, owners)
+                found[name or "."] = self._one(place, status, owners)
         return found
 
-    def _one(self, place: Path, owners: bool) -> str:
-        there = os.lstat(place)
+    def _one(self, place: str, there: os.stat_result, owners: bool) -> str:
         mark = f"{stat.S_IFMT(there.st_mode):o} {stat.S_IMODE(there.st_mode):o}"
         if owners:
             mark += f" {there.st_uid}:{there.st_gid}"
@@ -154,6 +160,6 @@ class Digests:
         return f"{mark} {digest}"
 
 
-def _file_digest(place: Path) -> str:
-    with place.open("rb") as file:
+def _file_digest(place: str) -> str:
+    with open(place, "rb", buffering=0) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
