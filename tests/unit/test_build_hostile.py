@@ -147,8 +147,9 @@ def _tree(place: Path) -> Path:
 def test_files_that_a_power_cut_emptied_are_sent_anew(kept: Kept, tmp_path: Path) -> None:
     assert _received(kept, tmp_path / "spool/0", "abc") == 3
     home = tmp_path / "contexts/default/k"
-    document = json.loads((home / "index").read_text())
-    (home / "index").write_text(json.dumps({**document, "boot": "an earlier one"}))
+    head, entries = (home / "index").read_text().splitlines()
+    head = json.dumps({**json.loads(head), "boot": "an earlier one"})
+    (home / "index").write_text(f"{head}\n{entries}")
     (home / "tree/a").write_bytes(b"")
     (home / "tree/b").unlink()
     assert _received(kept, tmp_path / "spool/1", "abc") == 2
