@@ -237,7 +237,7 @@ class Containers:
     async def kill(self, name: str, number: int, *, all: bool = False) -> None:
         """Send a signal. FailedPrecondition when it does not run."""
         record = await self.find(name)
-        if not self.running(record.id):
+        if not await self._lives.begun((scope.namespace(), record.id)):
             raise FailedPrecondition(f"container {name!r}: is not running")
         config, _ = decoded(record)
         if number in (signal.SIGKILL, signal_number(config.stop_signal)):

@@ -42,6 +42,13 @@ class Lives:
     def __contains__(self, key: Key) -> bool:
         return key in self._watchers
 
+    async def begun(self, key: Key) -> bool:
+        """Whether it lives, once a start that is under way is over: its output came before that."""
+        if key not in self:
+            async with self.gate(key):
+                pass
+        return key in self
+
     def ids(self) -> set[str]:
         """Of all that live."""
         return {id for _, id in self._watchers}
